@@ -1,0 +1,122 @@
+"""The exceptions of Lucet.
+
+    LucetError(Exception)
+    +-- CompileError            something about the input of the compiler
+    |   +-- Malformed           the bytes are not a module             (offset, function)
+    |   +-- Invalid             a module, but not a valid one          (offset, function)
+    |   +-- Unsupported         valid perhaps, but uses a feature that is not implemented  (feature, offset)
+    |   +-- LimitExceeded       larger than an implementation limit    (limit)
+    |   +-- CompilerFailed      a compiler process died or misbehaved
+    +-- ArtifactError           not an artifact of this version, or not for this machine
+    +-- LinkError               an import is missing or of another type
+    +-- LimitsExceeded          the region cannot hold the instance
+    +-- RegionFull              no free slot
+    +-- InstanceError           an operation that the instance's state does not allow
+    +-- MemoryAccessError(IndexError)  the host asked for bytes outside guest memory
+    +-- Trap                    the guest trapped  (code, function, offset)
+    +-- Exit                    the guest ended its program  (status)
+"""
+
+from __future__ import annotations
+
+
+class LucetError(Exception):
+    """Base of every exception that Lucet raises on purpose."""
+
+
+class CompileError(LucetError):
+    """The compiler refuses its input."""
+
+
+class LocatedError(CompileError):
+    """A CompileError at a place in the .wasm: offset in bytes, function index where there is one."""
+
+    def __init__(self, message: str, *, offset: int | None = None, function: int | None = None) -> None:
+        super().__init__(message, offset, function)
+        self.message = message
+        self.offset = offset
+        self.function = function
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_located, (type(self), self.message, self.offset, self.function))
+
+    def __str__(self) -> str:
+        place = "" if self.function is None else f" in function {self.function}"
+        place += "" if self.offset is None else f" at offset {self.offset:#x}"
+        return self.message + place
+
+
+def _rebuild_located(cls: type[LocatedError], message: str, offset: int | None, function: int | None) -> LocatedError:
+    return cls(message, offset=offset, function=function)
+
+
+class Malformed(LocatedError):
+    """The bytes are not a WebAssembly module; the message begins with the test suite's words."""
+
+
+class Invalid(LocatedError):
+    """The module is not valid; the message begins with the test suite's words."""
+
+
+class Unsupported(LocatedError):
+    """The module uses a feature of WebAssembly that is not implemented; the message names it."""
+
+
+class LimitExceeded(LocatedError):
+    """The module exceeds one of the implementation limits in lucet.limits; the message names it."""
+
+
+class CompilerFailed(CompileError):
+    """A compiler process died, ran out of its limits or answered nonsense."""
+
+
+class ArtifactError(LucetError):
+    """A file is not an artifact that this runtime and this machine can run."""
+
+
+class LinkError(LucetError):
+    """An import is missing or does not match."""
+
+
+class LimitsExceeded(LucetError):
+    """A module or instance needs more than the region's limits allow."""
+
+
+class RegionFull(LucetError):
+    """The region has no free slot."""
+
+
+class InstanceError(LucetError):
+    """The operation is not allowed in the instance's present state."""
+
+
+class MemoryAccessError(LucetError, IndexError):
+    """The host asked for bytes outside guest memory."""
+
+
+class Trap(LucetError):
+    """The guest trapped.
+
+    code: the name in abi/traps.def ("UNREACHABLE"); function: the guest function's name or None;
+    offset: byte offset of the instruction in the .wasm or None.
+    """
+
+    def __init__(self, message: str, *, code: str, function: str | None = None, offset: int | None = None) -> None:
+        super().__init__(message, code, function, offset)
+        self.message = message
+        self.code = code
+        self.function = function
+        self.offset = offset
+
+    def __str__(self) -> str:
+        place = "" if self.function is None else f" in {self.function}"
+        place += "" if self.offset is None else f" at offset {self.offset:#x}"
+        return self.message + place
+
+
+class Exit(LucetError):
+    """The guest asked to end its program (WASI proc_exit) with an exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
