@@ -1,0 +1,63 @@
+# The tasks of this project: `just --list`. .ci/run and README.md use these names.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
+# Real programs and the official test suite; whatever needs them is skipped where the folder is absent.
+export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
+
+c_files := "$(git ls-files 'native/*.[ch]' 'tests/native/*.[ch]')"
+
+# everything that must pass before a change lands
+check: setup lint test-native test-spec test-apps test
+
+# the development environment in .venv
+setup:
+    python3 -m venv .venv
+    pip install -q '.[dev]'
+
+# build and install into .venv, from the build directory build/ (so only what changed is compiled)
+build:
+    pip install -q --no-deps --no-build-isolation -Cbuild-dir=build .
+
+lint:
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+    clang-format --dry-run -Werror {{c_files}}
+
+# rewrite sources the way lint wants them
+format:
+    ruff check --fix
+    ruff format
+    clang-format -i {{c_files}}
+
+# the Python tests: `just test tests/cli -k missing`
+test *args: build
+    pytest {{args}}
+
+# the C tests, without Python
+test-native: (_native "build-native")
+
+# the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+test-asan: (_native "build-asan" "-Db_sanitize=address,undefined" "-Dbuildtype=debug")
+
+_native dir *options:
+    test -f {{dir}}/build.ninja || meson setup {{dir}} -Dpython=false {{options}}
+    meson test -C {{dir}} --print-errorlogs
+
+# the official WebAssembly test suite
+test-spec *args: build
+    @if [ -d "$LUCET_SHARED/spec" ]; then python -m tests.spec {{args}}; else echo "test-spec: no $LUCET_SHARED/spec, skipped"; fi
+
+# real programs against their expected output
+test-apps *names: build
+    @if [ -d "$LUCET_SHARED/apps" ]; then python tests/apps.py {{names}}; else echo "test-apps: no $LUCET_SHARED/apps, skipped"; fi
+
+# hypothesis on the decoder and validator, for SECONDS
+fuzz seconds="300": build
+    python fuzz/decode.py --seconds {{seconds}}
+
+# compile time and run time against wasmtime-py, in one interleaved run
+bench *args: build
+    python bench/compare_wasmtime.py {{args}}
