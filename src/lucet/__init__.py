@@ -1,0 +1,93 @@
+"""Lucet: compiles WebAssembly ahead of time to native code and runs it in sandboxes.
+
+The public names, each imported from its home on first use, so that `import lucet` costs next to nothing and needs no LLVM.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lucet.compile.driver import compile as compile
+    from lucet.errors import ArtifactError as ArtifactError
+    from lucet.errors import CompileError as CompileError
+    from lucet.errors import CompilerFailed as CompilerFailed
+    from lucet.errors import Exit as Exit
+    from lucet.errors import InstanceError as InstanceError
+    from lucet.errors import Invalid as Invalid
+    from lucet.errors import LimitExceeded as LimitExceeded
+    from lucet.errors import LimitsExceeded as LimitsExceeded
+    from lucet.errors import LinkError as LinkError
+    from lucet.errors import LucetError as LucetError
+    from lucet.errors import Malformed as Malformed
+    from lucet.errors import MemoryAccessError as MemoryAccessError
+    from lucet.errors import RegionFull as RegionFull
+    from lucet.errors import Trap as Trap
+    from lucet.errors import Unsupported as Unsupported
+    from lucet.runtime import Instance as Instance
+    from lucet.runtime import Memory as Memory
+    from lucet.runtime import Module as Module
+    from lucet.runtime import Region as Region
+    from lucet.runtime import externref as externref
+    from lucet.runtime import f32 as f32
+    from lucet.runtime import f64 as f64
+    from lucet.runtime import funcref as funcref
+    from lucet.runtime import host_function as host_function
+    from lucet.runtime import i32 as i32
+    from lucet.runtime import i64 as i64
+
+    __version__: str
+
+__all__ = [
+    "ArtifactError",
+    "CompileError",
+    "CompilerFailed",
+    "Exit",
+    "Instance",
+    "InstanceError",
+    "Invalid",
+    "LimitExceeded",
+    "LimitsExceeded",
+    "LinkError",
+    "LucetError",
+    "Malformed",
+    "Memory",
+    "MemoryAccessError",
+    "Module",
+    "Region",
+    "RegionFull",
+    "Trap",
+    "Unsupported",
+    "compile",
+    "externref",
+    "f32",
+    "f64",
+    "funcref",
+    "host_function",
+    "i32",
+    "i64",
+]
+
+_RUNTIME: Final = frozenset(
+    ["Instance", "Memory", "Module", "Region", "externref", "f32", "f64", "funcref", "host_function", "i32", "i64"]
+)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lucet")
+    if name not in __all__:
+        raise AttributeError(f"module 'lucet' has no attribute {name!r}")
+    if name == "compile":
+        return importlib.import_module("lucet.compile")  # the package is callable, see there
+    home = importlib.import_module("lucet.runtime" if name in _RUNTIME else "lucet.errors")
+    value: object = getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,123 @@
+"""What every command shares: one clear line for each failure, exit statuses, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NoReturn
+
+from lucet.errors import Exit, LucetError, Trap
+
+EXIT_ERROR: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_TRAP: Final = 134
+"""What a shell shows for a program that aborted (128 + SIGABRT)."""
+
+
+class Failure(LucetError):
+    """The command cannot do what it was asked to; the message is the line that the user sees."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with one line for a usage error and no abbreviations (they would change meaning when an option is added)."""
+
+    def __init__(self, *, prog: str, description: str, usage: str) -> None:
+        super().__init__(prog=prog, description=description, usage=usage, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def run_command(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
+    """Call the command and turn whatever it raises into an exit status and one line on standard error."""
+    if os.environ.get("LUCET_DEBUG") == "1":
+        return command(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return command(sys.argv[1:] if arguments is None else arguments)
+    except Exit as ended:
+        return ended.status & 0xFF
+    except Trap as trap:
+        return _complain(f"{prog}: trap: {trap}", EXIT_TRAP)
+    except LucetError as error:
+        return _complain(f"{prog}: error: {error}", EXIT_ERROR)
+    except OSError as error:
+        return _complain(f"{prog}: error: {describe(error)}", EXIT_ERROR)
+    except MemoryError:
+        return _complain(f"{prog}: error: out of memory", EXIT_ERROR)
+    except KeyboardInterrupt:
+        die_of_interrupt()
+    except Exception as error:  # a bug in Lucet: the user gets a line all the same, and a way to the traceback
+        text = f"{type(error).__name__}: {error}"
+        return _complain(f"{prog}: error: internal error: {text} (LUCET_DEBUG=1 shows where)", EXIT_ERROR)
+
+
+def _complain(line: str, status: int) -> int:
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    with suppress_closed():
+        print(printable, file=sys.stderr, flush=True)
+    return status
+
+
+def describe(error: OSError) -> str:
+    """An OSError without its number: "prog.wasm: No such file or directory"."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+@contextmanager
+def suppress_closed() -> Iterator[None]:
+    """For writing what nobody may be there to read."""
+    try:
+        yield
+    except (OSError, ValueError):
+        pass
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Put the file's name in front of what Lucet says about it."""
+    try:
+        yield
+    except (Trap, Exit, Failure):
+        raise
+    except LucetError as error:
+        raise Failure(f"{path}: {error}") from error
+
+
+def default_signals() -> None:
+    """Die of SIGINT and of a closed pipe as any Unix program does; Python's own handlers would wait for the guest."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def die_of_interrupt() -> NoReturn:
+    """End as the shell expects of an interrupted program: killed by SIGINT, status 130."""
+    default_signals()
+    os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(128 + signal.SIGINT)
+
+
+def write_output(path: str, data: bytes) -> None:
+    """Write a whole file: a reader sees the old contents or the new ones, and a failure leaves the old ones."""
+    target = Path(path)
+    if path == "-" or (target.exists() and not stat.S_ISREG(target.stat().st_mode)):
+        # Standard output, /dev/null, a pipe: not ours to replace.
+        with open(1 if path == "-" else path, "wb", closefd=path != "-") as file:
+            file.write(data)
+        return
+    target = target.resolve()  # a symbolic link stays one
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+        temporary.replace(target)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
