@@ -23,7 +23,7 @@ lint:
     ruff check
     ruff format --check
     mypy
-    lint-imports
+    PYTHONPATH=src lint-imports
     clang-format --dry-run -Werror {{c_files}}
 
 # rewrite sources the way lint wants them

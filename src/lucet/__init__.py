@@ -1,6 +1,6 @@
 """Lucet: compiles WebAssembly ahead of time to native code and runs it in sandboxes.
 
-The public names, each imported from its home on first use, so that `import lucet` costs next to nothing and needs no LLVM.
+The public names, each imported from its home on first use: `import lucet` costs next to nothing and needs no LLVM.
 """
 
 from __future__ import annotations
@@ -73,20 +73,21 @@ _RUNTIME: Final = frozenset(
     ["Instance", "Memory", "Module", "Region", "externref", "f32", "f64", "funcref", "host_function", "i32", "i64"]
 )
 
+if not TYPE_CHECKING:  # a checker that saw __getattr__ would accept any name
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("lucet")
-    if name not in __all__:
-        raise AttributeError(f"module 'lucet' has no attribute {name!r}")
-    if name == "compile":
-        return importlib.import_module("lucet.compile")  # the package is callable, see there
-    home = importlib.import_module("lucet.runtime" if name in _RUNTIME else "lucet.errors")
-    value: object = getattr(home, name)
-    globals()[name] = value
-    return value
+            return version("lucet")
+        if name not in __all__:
+            raise AttributeError(f"module 'lucet' has no attribute {name!r}")
+        if name == "compile":
+            return importlib.import_module("lucet.compile")  # the package is callable, see there
+        home = importlib.import_module("lucet.runtime" if name in _RUNTIME else "lucet.errors")
+        value: object = getattr(home, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Outcome = subprocess.CompletedProcess[bytes]
+Lucet = Callable[..., Outcome]
+"""What the fixture `lucet` gives."""
+
+HELLO = Path(__file__).parents[2] / "examples" / "hello.wasm"
 WASI = "wasi_snapshot_preview1"
 
 # Instructions, as bytes.
@@ -31,8 +40,10 @@ def command(
     export: str = "_start",
     name: str = "",
 ) -> bytes:
-    """A module whose export is one function with this body. imports: (module, field, number of i32 parameters); functions with
-    one parameter return nothing, the others an i32, which fits proc_exit and fd_write."""
+    """A module whose export is one function with this body.
+
+    imports: (module, field, number of i32 parameters); those with one parameter return nothing, the others an i32, as
+    proc_exit and fd_write do."""
     types = [b"\x60\x00\x00"] + [_type(params) for _, _, params in imports]
     imported = [_name(module) + _name(field) + b"\x00" + leb(1 + i) for i, (module, field, _) in enumerate(imports)]
     code = b"\x00" + body + END

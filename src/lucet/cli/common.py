@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -25,7 +25,7 @@ class Failure(LucetError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with one line for a usage error and no abbreviations (they would change meaning when an option is added)."""
+    """argparse with one line for a usage error, and no abbreviations: a new option would change what they mean."""
 
     def __init__(self, *, prog: str, description: str, usage: str) -> None:
         super().__init__(prog=prog, description=description, usage=usage, allow_abbrev=False)
@@ -59,7 +59,7 @@ def run_command(prog: str, command: Callable[[Sequence[str]], int], arguments: S
 
 def _complain(line: str, status: int) -> int:
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    with suppress_closed():
+    with suppress(OSError, ValueError, AttributeError):  # standard error may be closed
         print(printable, file=sys.stderr, flush=True)
     return status
 
@@ -68,15 +68,6 @@ def describe(error: OSError) -> str:
     """An OSError without its number: "prog.wasm: No such file or directory"."""
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
-
-
-@contextmanager
-def suppress_closed() -> Iterator[None]:
-    """For writing what nobody may be there to read."""
-    try:
-        yield
-    except (OSError, ValueError):
-        pass
 
 
 @contextmanager

@@ -23,11 +23,15 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         if self._enabled and time.monotonic() - self._start >= DELAY:
             self._shown = True
-            print(f"\r\033[Kcompiling {self._name}: {100 * done // max(total, 1)} %", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[Kcompiling {self._name}: {100 * done // max(total, 1)} %", end="", file=sys.stderr, flush=True
+            )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

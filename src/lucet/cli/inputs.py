@@ -1,0 +1,107 @@
+"""Reading what the user names: a .wasm, a .wat or an artifact, told apart by their first bytes."""
+
+from __future__ import annotations
+
+import argparse
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lucet.cli.common import Failure
+from lucet.errors import LocatedError
+from lucet.limits import MAX_MODULE_SIZE
+
+if TYPE_CHECKING:
+    from lucet.compile.options import Options
+
+WASM_MAGIC: Final = b"\0asm"
+ELF_MAGIC: Final = b"\x7fELF"
+
+
+class Kind(Enum):
+    WASM = "WebAssembly module"
+    ARTIFACT = "shared object"
+    TEXT = "WebAssembly text"
+
+
+def kind_of(path: str) -> Kind:
+    """What the file is; Failure if it is nothing that Lucet reads."""
+    with Path(path).open("rb") as file:
+        head = file.read(len(WASM_MAGIC))
+    if head == WASM_MAGIC:
+        return Kind.WASM
+    if head == ELF_MAGIC:
+        return Kind.ARTIFACT
+    if path.endswith((".wat", ".wast")):
+        return Kind.TEXT
+    if not head:
+        raise Failure(f"{path}: the file is empty")
+    raise Failure(f"{path}: neither a WebAssembly module nor an artifact (magic header not detected)")
+
+
+def read_wasm(path: str, kind: Kind) -> bytes:
+    """The module's bytes; text is assembled first."""
+    with Path(path).open("rb") as file:
+        data = file.read(MAX_MODULE_SIZE + 1)
+    if len(data) > MAX_MODULE_SIZE:
+        raise Failure(f"{path}: the file is larger than {MAX_MODULE_SIZE} bytes")
+    return _assemble(path, data) if kind is Kind.TEXT else data
+
+
+def _assemble(path: str, data: bytes) -> bytes:
+    from lucet.wasm.text import text_to_binary
+
+    try:
+        return text_to_binary(data.decode())
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path}: malformed UTF-8 encoding at offset {error.start:#x}") from error
+    except LocatedError as error:
+        raise Failure(f"{path}: {error.message}{_line(data, error.offset)}") from error
+
+
+def _line(data: bytes, offset: int | None) -> str:
+    return "" if offset is None else f" at line {data.count(10, 0, offset) + 1}"
+
+
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """The options that decide what code is generated."""
+    from lucet.compile.options import BOUNDS, OPT_LEVEL_ALIASES, OPT_LEVELS, TARGET_CPUS, Options
+
+    default = Options()
+    group = parser.add_argument_group("compiling")
+    group.add_argument(
+        "--opt-level",
+        choices=(*OPT_LEVELS, *OPT_LEVEL_ALIASES),
+        default=default.opt_level,
+        metavar="LEVEL",
+        help=f"how much to optimise: {', '.join(OPT_LEVELS)} (or 0 to 3); default: {default.opt_level}",
+    )
+    group.add_argument(
+        "--target-cpu",
+        choices=TARGET_CPUS,
+        default=default.target_cpu,
+        metavar="CPU",
+        help=f"what the code may use: {', '.join(TARGET_CPUS)}; default: {default.target_cpu}",
+    )
+    group.add_argument(
+        "--bounds",
+        choices=BOUNDS,
+        default=default.bounds,
+        metavar="HOW",
+        help="guard: the hardware checks accesses to memory; explicit: every access is compared; default: guard",
+    )
+    group.add_argument(
+        "-j", "--jobs", type=_positive, metavar="N", help="processes to compile in; default: one for each CPU"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 up, not {text!r}")
+    return int(text)
+
+
+def compile_options(given: argparse.Namespace) -> Options:
+    from lucet.compile.options import Options
+
+    return Options(opt_level=given.opt_level, target_cpu=given.target_cpu, bounds=given.bounds, workers=given.jobs)

@@ -1,0 +1,98 @@
+"""`lucet run`: compile a WASI command, unless the cache has it, and run it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lucet.cli.common import Failure, Parser, about, default_signals, run_command
+from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
+from lucet.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from lucet.compile.options import Options
+    from lucet.runtime import Module
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "lucet run") -> int:
+    """Run the command and return the guest's exit status."""
+    return run_command(prog, lambda given: _run(given, prog), arguments)
+
+
+def _run(arguments: Sequence[str], prog: str) -> int:
+    parser = guest_parser(prog, "Compiles a WASI command, keeps the result in a cache, and runs it.")
+    add_compile_options(parser)
+    parser.add_argument("--no-cache", action="store_true", help="neither look in the cache nor keep the result there")
+    given = parser.parse_args(arguments)
+    return run_guest(given, compile_options(given), cache=not given.no_cache)
+
+
+def guest_parser(prog: str, description: str) -> Parser:
+    """The options that decide what the guest is given; lucet-wasi has them too."""
+    parser = Parser(prog=prog, usage=f"{prog} [options] PROGRAM [ARGUMENT]...", description=description)
+    parser.add_argument(
+        "program", metavar="PROGRAM", help="a .wasm, .wat or artifact (.so); what follows is the guest's"
+    )
+    parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    group = parser.add_argument_group("what the guest is given")
+    group.add_argument(
+        "--dir",
+        action="append",
+        default=[],
+        type=_directory,
+        metavar="HOST[::GUEST]",
+        help="a directory, under the name GUEST (default: the same name); may be repeated",
+    )
+    group.add_argument(
+        "--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="a variable; may be repeated"
+    )
+    group.add_argument("--argv0", metavar="NAME", help="the program's own name; default: PROGRAM without its folder")
+    return parser
+
+
+def _directory(text: str) -> tuple[str, str]:
+    host, separator, guest = text.partition("::")
+    if not host or (separator and not guest):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST::GUEST")
+    return host, guest or host
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True) -> int:
+    """Run the program as the options say; returns its exit status."""
+    for host, _ in given.dir:
+        if not Path(host).is_dir():  # known before anything is compiled
+            raise Failure(f"--dir {host}: no such directory")
+    with about(given.program):
+        module = _load(given.program, options, cache=cache)
+    name = Path(given.program).name if given.argv0 is None else given.argv0
+    from lucet.wasi import run_command as run_wasi
+
+    default_signals()
+    with about(given.program):
+        return run_wasi(module, arguments=[name, *given.arguments], environment=given.env, directories=given.dir) & 0xFF
+
+
+def _load(path: str, options: Options, *, cache: bool) -> Module:
+    from lucet.runtime import Module
+
+    kind = kind_of(path)
+    if kind is Kind.ARTIFACT:
+        return Module.load(path)
+    wasm = read_wasm(path, kind)
+    with Progress(path) as progress:
+        if cache:
+            from lucet.compile.cache import cached_compile
+
+            return Module.load(cached_compile(wasm, options, progress=progress))
+        from lucet.compile.driver import compile_module
+
+        return Module.from_bytes(compile_module(wasm, options, progress=progress))

@@ -1,0 +1,165 @@
+"""Bad input to the commands: one clear line, an exit status, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli import programs
+from tests.cli.programs import HELLO, Lucet
+
+Refuses = Callable[..., str]
+
+COMMANDS = ("run", "compile")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+class TestWhatIsNotAModule:
+    def test_no_such_file(self, refuses: Refuses, command: str) -> None:
+        assert "nope.wasm: No such file or directory" in refuses(command, "nope.wasm")
+
+    def test_a_directory(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "folder.wasm").mkdir()
+        assert "folder.wasm: Is a directory" in refuses(command, "folder.wasm")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_not_readable(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        path = tmp_path / "secret.wasm"
+        path.touch(mode=0)
+        assert "secret.wasm: Permission denied" in refuses(command, "secret.wasm")
+
+    def test_an_empty_file(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "empty.wasm").touch()
+        assert "empty.wasm: the file is empty" in refuses(command, "empty.wasm")
+
+    def test_a_text_file(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "notes.wasm").write_text("not a module\n")
+        assert "magic header not detected" in refuses(command, "notes.wasm")
+
+    def test_another_version(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "future.wasm").write_bytes(b"\0asm\x09\0\0\0")
+        assert "future.wasm: unknown binary version" in refuses(command, "future.wasm")
+
+    @pytest.mark.parametrize("size", [4, 6, 8, 9, 50, 1000, 20000])
+    def test_cut_short(self, refuses: Refuses, command: str, tmp_path: Path, size: int) -> None:
+        wasm = HELLO.read_bytes()
+        # 8 bytes are a whole module, an empty one, so `compile` accepts it and `run` finds no _start.
+        if size == 8 and command == "compile":
+            pytest.skip("the empty module is valid")
+        (tmp_path / "cut.wasm").write_bytes(wasm[:size])
+        assert "cut.wasm: " in refuses(command, "cut.wasm")
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_noise_after_a_good_header(self, refuses: Refuses, command: str, tmp_path: Path, seed: int) -> None:
+        noise = random.Random(seed).randbytes(500)
+        (tmp_path / "noise.wasm").write_bytes(b"\0asm\x01\0\0\0" + b"\x7f" + noise)
+        assert "noise.wasm: malformed section id" in refuses(command, "noise.wasm")
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_mutated(self, lucet: Lucet, command: str, tmp_path: Path, seed: int) -> None:
+        """A few changed bytes: refused in one line, or still a valid module that compiles; never a traceback."""
+        chooser = random.Random(seed)
+        wasm = bytearray(HELLO.read_bytes())
+        for _ in range(5):
+            wasm[chooser.randrange(8, len(wasm))] = chooser.randrange(256)
+        (tmp_path / "mutant.wasm").write_bytes(wasm)
+        outcome = lucet("compile", "mutant.wasm", "-o", "out.so", "--opt-level", "none")
+        assert outcome.returncode in (0, 1)
+        assert (tmp_path / "out.so").exists() == (outcome.returncode == 0)
+        assert outcome.stderr.count(b"\n") == outcome.returncode
+        assert b"internal error" not in outcome.stderr
+
+
+class TestWhatIsNotAnArtifact:
+    def test_another_shared_object(self, refuses: Refuses, tmp_path: Path) -> None:
+        import _ctypes
+
+        shutil.copy(_ctypes.__file__, tmp_path / "other.so")
+        assert "other.so: " in refuses("run", "other.so")
+
+    def test_an_elf_header_and_nothing_else(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "head.so").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(57))
+        assert "head.so: " in refuses("run", "head.so")
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+    def test_cut_short(self, lucet: Lucet, refuses: Refuses, tmp_path: Path, share: float) -> None:
+        assert lucet("compile", HELLO, "-o", "whole.so").returncode == 0
+        whole = (tmp_path / "whole.so").read_bytes()
+        (tmp_path / "cut.so").write_bytes(whole[: int(len(whole) * share)])
+        assert "cut.so: " in refuses("run", "cut.so")
+
+    def test_compiling_what_is_compiled(self, lucet: Lucet, refuses: Refuses) -> None:
+        assert lucet("compile", HELLO, "-o", "whole.so").returncode == 0
+        assert "whole.so: is compiled already" in refuses("compile", "whole.so")
+
+
+class TestWhatCannotRun:
+    def test_a_missing_import(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "needy.wasm").write_bytes(programs.needs("env", "what_is_this"))
+        line = refuses("run", "needy.wasm")
+        assert "env" in line
+        assert "what_is_this" in line
+
+    def test_an_import_of_another_type(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "odd.wasm").write_bytes(programs.needs(programs.WASI, "fd_write"))
+        assert "fd_write" in refuses("run", "odd.wasm")
+
+    def test_no_start(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "library.wasm").write_bytes(programs.command(b"", export="do_something"))
+        assert "_start" in refuses("run", "library.wasm")
+
+    def test_a_missing_directory(self, refuses: Refuses) -> None:
+        assert "--dir nowhere: no such directory" in refuses("run", "--dir", "nowhere::/data", HELLO)
+
+    def test_a_file_as_directory(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert "--dir file: no such directory" in refuses("run", "--dir", "file", HELLO)
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "what"),
+        [
+            ([], "no command"),
+            (["fly"], "unknown command 'fly'"),
+            (["--fly"], "unknown command '--fly'"),
+            (["run"], "PROGRAM"),
+            (["run", "--fly", "x.wasm"], "--fly"),
+            (["run", "--env", "NAME", "x.wasm"], "'NAME' is not NAME=VALUE"),
+            (["run", "--env", "=x", "x.wasm"], "'=x' is not NAME=VALUE"),
+            (["run", "--dir", "::x", "x.wasm"], "'::x' is not HOST or HOST::GUEST"),
+            (["run", "--opt-level", "9", "x.wasm"], "--opt-level"),
+            (["run", "--opt", "0", "x.wasm"], "--opt"),
+            (["compile"], "MODULE.wasm"),
+            (["compile", "--emit", "exe", "x.wasm"], "--emit"),
+            (["compile", "--target-cpu", "z80", "x.wasm"], "--target-cpu"),
+            (["compile", "-j", "0", "x.wasm"], "-j"),
+            (["compile", "-j", "many", "x.wasm"], "-j"),
+            (["compile", "x.wasm", "y.wasm"], "y.wasm"),
+        ],
+    )
+    def test_one_line_and_status_2(self, refuses: Refuses, arguments: list[str], what: str) -> None:
+        assert what in refuses(*arguments, status=2)
+
+
+class TestOutput:
+    def test_a_folder_that_does_not_exist(self, refuses: Refuses) -> None:
+        assert "nowhere/out.so: No such file or directory" in refuses("compile", HELLO, "-o", "nowhere/out.so")
+
+    def test_a_folder_as_output(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        assert "folder: Is a directory" in refuses("compile", HELLO, "-o", "folder")
+
+    def test_an_output_that_stands_stays_when_compiling_fails(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "out.so").write_bytes(b"precious")
+        (tmp_path / "bad.wasm").write_bytes(b"\0asm\x01\0\0\0\xff")
+        refuses("compile", "bad.wasm", "-o", "out.so")  # which compares the folder's files
+        assert (tmp_path / "out.so").read_bytes() == b"precious"
+
+    def test_control_characters_in_a_name_are_shown_not_sent(self, refuses: Refuses, tmp_path: Path) -> None:
+        assert "\\x1b[31m" in refuses("run", "\x1b[31mred.wasm")

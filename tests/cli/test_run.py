@@ -1,0 +1,186 @@
+"""`lucet run`, `lucetc` and `lucet-wasi` on programs that work, exit, trap, are interrupted and lose their reader."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli import programs
+from tests.cli.programs import HELLO, Lucet
+
+Guest = subprocess.Popen[bytes]
+
+
+def test_arguments_and_environment_reach_the_guest(lucet: Lucet) -> None:
+    outcome = lucet("run", "--env", "NAME=you", HELLO, "--env", "-x", "--", "last one")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stderr == b""
+    assert outcome.stdout.decode().splitlines() == [
+        "hello, you, from WebAssembly compiled to native code",
+        "argument 1: --env",
+        "argument 2: -x",
+        "argument 3: --",
+        "argument 4: last one",
+        "78498 primes are below 1000000",
+    ]
+
+
+def test_the_host_environment_does_not(lucet: Lucet, environment: dict[str, str]) -> None:
+    assert b"hello, world," in lucet("run", HELLO, env={**environment, "NAME": "secret"}).stdout
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 255, 256, 300, -1])
+def test_exit_status_is_the_guests_modulo_256(lucet: Lucet, tmp_path: Path, status: int) -> None:
+    (tmp_path / "exits.wasm").write_bytes(programs.exits_with(status))
+    outcome = lucet("run", "exits.wasm")
+    assert outcome.returncode == status & 0xFF
+    assert outcome.stderr == b""
+
+
+def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:
+    wasm = programs.traps()
+    (tmp_path / "traps.wasm").write_bytes(wasm)
+    outcome = lucet("run", "traps.wasm")
+    offset = wasm.rindex(programs.UNREACHABLE + programs.END)
+    assert outcome.returncode == 134
+    assert outcome.stderr.decode() == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}\n"
+
+
+def test_compile_then_run_the_artifact(lucet: Lucet, tmp_path: Path) -> None:
+    assert lucet("compile", HELLO).returncode == 0
+    for command in (["run"], ["run", "--no-cache"]):
+        outcome = lucet(*command, "hello.so", "one")
+        assert b"argument 1: one\n" in outcome.stdout, outcome.stderr
+
+
+def test_lucet_wasi_runs_an_artifact(lucet: Lucet, tmp_path: Path, environment: dict[str, str]) -> None:
+    assert lucet("compile", HELLO, "-o", "hello.so").returncode == 0
+    code = "import sys; from lucet.cli.wasi import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--env", "NAME=it", "hello.so"]
+    outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True)
+    assert b"hello, it," in outcome.stdout
+
+
+def test_the_same_input_gives_the_same_bytes(lucet: Lucet, tmp_path: Path) -> None:
+    for name, jobs in (("a.so", "1"), ("b.so", "2")):
+        assert lucet("compile", HELLO, "-o", name, "-j", jobs).returncode == 0
+    assert (tmp_path / "a.so").read_bytes() == (tmp_path / "b.so").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("emit", "suffix", "contains"), [("ir", ".ll", b"define "), ("asm", ".s", b".text"), ("obj", ".o", b"\x7fELF")]
+)
+def test_emit(lucet: Lucet, tmp_path: Path, emit: str, suffix: str, contains: bytes) -> None:
+    outcome = lucet("compile", HELLO, "--emit", emit)
+    assert outcome.returncode == 0, outcome.stderr
+    assert contains in (tmp_path / f"hello{suffix}").read_bytes()
+
+
+def test_output_to_standard_output(lucet: Lucet, tmp_path: Path) -> None:
+    to_file, to_stdout = lucet("compile", HELLO, "-o", "hello.so"), lucet("compile", HELLO, "-o", "-")
+    assert to_file.returncode == to_stdout.returncode == 0
+    assert to_stdout.stdout == (tmp_path / "hello.so").read_bytes()
+
+
+def test_output_that_is_no_regular_file_is_not_replaced(lucet: Lucet) -> None:
+    before = Path("/dev/null").stat()
+    assert lucet("compile", HELLO, "-o", "/dev/null").returncode == 0
+    assert Path("/dev/null").stat().st_ino == before.st_ino
+
+
+def test_the_second_run_comes_from_the_cache(lucet: Lucet, environment: dict[str, str], tmp_path: Path) -> None:
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "own-cache")
+    assert lucet("run", HELLO, env=environment).returncode == 0
+    kept = sorted(path for path in (tmp_path / "own-cache").rglob("*") if path.is_file())
+    assert kept
+    # Without LLVM in reach, only the cache can serve it.
+    blocked = tmp_path / "blocked" / "llvmlite"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise SystemExit('llvmlite was imported')\n")
+    environment["PYTHONPATH"] = os.pathsep.join([str(blocked.parent), environment.get("PYTHONPATH", "")])
+    assert lucet("run", HELLO, env=environment).returncode == 0
+    assert sorted(path for path in (tmp_path / "own-cache").rglob("*") if path.is_file()) == kept
+
+
+def test_no_cache_leaves_nothing(lucet: Lucet, environment: dict[str, str], tmp_path: Path) -> None:
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "own-cache")
+    assert lucet("run", "--no-cache", HELLO, env=environment).returncode == 0
+    assert not list((tmp_path / "own-cache").rglob("*"))
+
+
+def start(tmp_path: Path, environment: dict[str, str], wasm: bytes, stdout: int | None = None) -> Guest:
+    (tmp_path / "guest.wasm").write_bytes(wasm)
+    command = [sys.executable, "-m", "lucet", "run", "guest.wasm"]
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.PIPE)
+
+
+def test_interrupt_ends_a_guest_that_runs_forever(lucet: Lucet, tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "guest.wasm").write_bytes(programs.runs_forever())
+    assert lucet("compile", "guest.wasm").returncode == 0
+    process = start(tmp_path, environment, programs.runs_forever())
+    assert process.stderr is not None
+    time.sleep(2)  # until the guest runs; an earlier signal must give the same result
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == -signal.SIGINT  # a shell shows 130
+    assert process.stderr.read() == b""
+
+
+def test_a_lost_reader_ends_the_guest(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = start(tmp_path, environment, programs.prints_forever(), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"y\n"
+    process.stdout.close()
+    assert process.wait(timeout=10) == -signal.SIGPIPE
+    assert process.stderr.read() == b""
+
+
+def test_standard_output_that_is_closed_from_the_start(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "exits.wasm").write_bytes(programs.exits_with(3))
+    command = f'exec "{sys.executable}" -m lucet run exits.wasm >&- 2>&-'
+    outcome = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert outcome.returncode == 3
+
+
+def test_progress_only_on_a_terminal_and_only_when_slow(environment: dict[str, str], tmp_path: Path) -> None:
+    code = """
+import time
+from lucet.cli import progress
+progress.DELAY = 0.05
+with progress.Progress("big.wasm") as report:
+    report(0, 4)
+    time.sleep(0.1)
+    report(1, 4)
+"""
+    leader, follower = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=follower, env=environment, timeout=60, check=True)
+    os.close(follower)
+    shown = os.read(leader, 1000).decode()
+    os.close(leader)
+    assert shown.count("compiling") == 1
+    assert "compiling big.wasm: 25 %" in shown
+    assert shown.endswith("\r\x1b[K")
+    piped = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, env=environment, timeout=60, check=True
+    )
+    assert piped.stderr == b""
+
+
+def test_a_bug_shows_its_traceback_only_when_asked(environment: dict[str, str]) -> None:
+    code = "import sys; from lucet.cli.common import run_command; sys.exit(run_command('lucet', lambda _: 1 // 0, []))"
+    command = [sys.executable, "-c", code]
+    quiet = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    assert quiet.returncode == 1
+    assert quiet.stderr.startswith(b"lucet: error: internal error: ZeroDivisionError")
+    assert quiet.stderr.count(b"\n") == 1
+    loud = subprocess.run(
+        command, env={**environment, "LUCET_DEBUG": "1"}, capture_output=True, timeout=60, check=False
+    )
+    assert b"Traceback" in loud.stderr

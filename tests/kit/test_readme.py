@@ -1,0 +1,18 @@
+"""The Python examples of README.md are run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_python_examples_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    exec(compile("\n".join(blocks), "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_readme_is_one_screen_or_two() -> None:
+    assert len(README.read_text().splitlines()) < 100
