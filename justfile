@@ -8,7 +8,7 @@ export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
 c_files := "$(git ls-files 'native/*.[ch]' 'tests/native/*.[ch]')"
 
 # everything that must pass before a change lands
-check: setup lint test-native test-spec test-apps test
+check: setup lint test-native test-spec test
 
 # the development environment in .venv
 setup:
@@ -32,7 +32,7 @@ format:
     ruff format
     clang-format -i {{c_files}}
 
-# the Python tests: `just test tests/cli -k missing`
+# the Python tests, those on real programs included: `just test tests/cli -k missing`
 test *args: build
     pytest {{args}}
 
@@ -50,14 +50,14 @@ _native dir *options:
 test-spec *args: build
     @if [ -d "$LUCET_SHARED/spec" ]; then python -m tests.spec {{args}}; else echo "test-spec: no $LUCET_SHARED/spec, skipped"; fi
 
-# real programs against their expected output
-test-apps *names: build
-    @if [ -d "$LUCET_SHARED/apps" ]; then python tests/apps.py {{names}}; else echo "test-apps: no $LUCET_SHARED/apps, skipped"; fi
+# real programs against their expected output: `just test-apps -k sqlite3`
+test-apps *args: build
+    pytest tests/apps {{args}}
 
 # hypothesis on the decoder and validator, for SECONDS
 fuzz seconds="300": build
-    python fuzz/decode.py --seconds {{seconds}}
+    python -m fuzz.decode --seconds {{seconds}}
 
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build
-    python bench/compare_wasmtime.py {{args}}
+    python -m bench.compare_wasmtime {{args}}
