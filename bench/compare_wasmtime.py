@@ -2,7 +2,7 @@
 
 usage: python -m bench.compare_wasmtime [--rounds N] [--opt-level LEVEL] [--shared FOLDER] [PROGRAM]...
 
-Each round does every (program, step, engine) once, in random order and each in a process of its own, so that whatever else
+Each round does every (program, step, engine) once, in random order and each in a process of its own; so whatever else
 the machine does hits all alike. A cell is the median of the rounds, ± half their range; a ratio is that of the medians,
 below 1 where Lucet is faster. Wall-clock time inside the process: importing, reading and loading are not counted. The
 programs' outputs are compared. Prints a Markdown table.
