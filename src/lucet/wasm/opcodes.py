@@ -1,6 +1,7 @@
 """THE table of instructions: every fact about an instruction that is data, one row each.
 
-The order is that of the specification's "Binary Format / Instructions". Decoder, validator, translator, disassembler and text format all read it; no other file names an opcode by number.
+The order is that of the specification's "Binary Format / Instructions". Decoder,
+validator, translator, disassembler and text format all read it; no other file names an opcode by number.
 """
 
 from __future__ import annotations

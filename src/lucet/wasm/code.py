@@ -1,0 +1,241 @@
+"""Decodes function bodies and constant expressions to lists of instructions ("Binary Format / Instructions").
+
+decode_instrs is the hot loop of the front end: one-byte immediates are read in place, all else goes through the Reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from lucet.errors import Invalid, LimitExceeded
+from lucet.limits import MAX_BR_TABLE_SIZE, MAX_LOCALS
+from lucet.wasm.module import Code, Instr, Module
+from lucet.wasm.opcodes import BY_NAME, OPS, PREFIXES, UNSUPPORTED_OPS, UNSUPPORTED_PREFIXED, Op
+from lucet.wasm.reader import Reader
+from lucet.wasm.types import CODES_BY_VALTYPE, FuncType, ValType
+
+# How the hot loop treats an opcode byte, most frequent first.
+_INDEX: Final = 0
+_NONE: Final = 1
+_SIGNED: Final = 2
+_MEMARG: Final = 3
+_BLOCK: Final = 4
+_END: Final = 5
+_ELSE: Final = 6
+_OTHER: Final = 7
+_PREFIX: Final = 8
+_ILLEGAL: Final = 9
+
+_END_CODE: Final = BY_NAME["end"].code
+_IF_CODE: Final = BY_NAME["if"].code
+_ELSE_CODE: Final = BY_NAME["else"].code
+_LAST_BYTE_CODE: Final = 0xFF
+
+_INDEX_IMMEDIATES: Final = frozenset({"label", "func", "local", "global", "table", "memory", "data", "elem"})
+
+_EMPTY_BLOCK: Final = 0x40
+_BLOCK_TYPES: Final = {
+    _EMPTY_BLOCK: FuncType(),
+    **{code: FuncType(results=(valtype,)) for valtype, code in CODES_BY_VALTYPE.items() if valtype != "v128"},
+}
+"""The block types of one byte that are not a type index."""
+
+_MEMARG_MEMORY: Final = 0x40
+_MEMARG_END: Final = 0x80
+
+
+def decode_code(module: Module, func_index: int) -> Code:
+    """The body of a defined function; func_index counts the imported ones, as everywhere."""
+    body = module.bodies[func_index - module.imported_func_count]
+    reader = Reader(body.body, base=body.offset, function=func_index)
+    params = module.func_type(func_index).params
+    locals_ = _decode_locals(reader, len(params))
+    instrs = decode_instrs(reader, module.types, data_count_missing=module.data_count is None)
+    if reader.remaining:
+        raise reader.malformed("section size mismatch: the body goes on after its end")
+    return Code(locals=locals_, instrs=instrs)
+
+
+def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_missing: bool = False) -> list[Instr]:
+    """The instructions up to and with the `end` of the expression. The reader is then after it.
+
+    data_count_missing: refuse the instructions that need a data count section.
+    """
+    data, pos, base = reader.data, reader.pos, reader.base
+    instrs: list[Instr] = []
+    append = instrs.append
+    kinds = _KINDS
+    open_blocks: list[int] = []
+    try:
+        while True:
+            at = base + pos
+            code = data[pos]
+            kind = kinds[code]
+            pos += 1
+            if kind == _INDEX:
+                index = data[pos]
+                if index < 0x80:
+                    pos += 1
+                else:
+                    reader.pos = pos
+                    index = reader.u32()
+                    pos = reader.pos
+                append((code, at, index))
+            elif kind == _NONE:
+                append((code, at, None))
+            elif kind == _SIGNED:
+                value = data[pos]
+                if value < 0x80:
+                    pos += 1
+                    append((code, at, value - 0x80 if value & 0x40 else value))
+                else:
+                    reader.pos = pos
+                    append((code, at, _DECODERS[code](reader)))
+                    pos = reader.pos
+            elif kind == _MEMARG:
+                align, offset = data[pos], data[pos + 1]
+                if align < _MEMARG_MEMORY and offset < 0x80:
+                    pos += 2
+                    append((code, at, (align, offset, 0)))
+                else:
+                    reader.pos = pos
+                    append((code, at, _memarg(reader)))
+                    pos = reader.pos
+            elif kind == _END:
+                append((code, at, None))
+                if not open_blocks:
+                    reader.pos = pos
+                    return instrs
+                open_blocks.pop()
+            elif kind == _BLOCK:
+                open_blocks.append(code)
+                block_type = _BLOCK_TYPES.get(data[pos])
+                if block_type is not None:
+                    pos += 1
+                else:
+                    reader.pos = pos
+                    block_type = _indexed_block_type(reader, types)
+                    pos = reader.pos
+                append((code, at, block_type))
+            elif kind == _OTHER:
+                reader.pos = pos
+                append((code, at, _DECODERS[code](reader)))
+                pos = reader.pos
+            elif kind == _ELSE:
+                if not open_blocks or open_blocks[-1] != _IF_CODE:
+                    raise reader.malformed("misplaced ELSE opcode", pos - 1)
+                open_blocks[-1] = code
+                append((code, at, None))
+            else:
+                reader.pos = pos - 1
+                op = _prefixed_op(reader)
+                if data_count_missing and op.immediates in ("data", "data_memory"):
+                    raise reader.malformed(f"data count section required by {op.name}", pos - 1)
+                append((op.code, at, _DECODERS[op.code](reader)))
+                pos = reader.pos
+    except IndexError:
+        raise reader.unexpected_end() from None
+
+
+def _decode_locals(reader: Reader, param_count: int) -> tuple[ValType, ...]:
+    start = reader.pos
+    runs = []
+    total = param_count
+    for _ in range(reader.length()):
+        count = reader.u32()
+        runs.append((count, reader.valtype()))
+        total += count
+    if total >= 1 << 32:
+        raise reader.malformed("too many locals", start)
+    if total > MAX_LOCALS:
+        message = f"too many locals: {total} with the parameters, the limit is {MAX_LOCALS}"
+        raise LimitExceeded(message, offset=reader.base + start, function=reader.function)
+    return tuple(valtype for count, valtype in runs for _ in range(count))
+
+
+def _prefixed_op(reader: Reader) -> Op:
+    """The instruction at the reader, which is neither in the language nor known if it has no prefix."""
+    start = reader.pos
+    code = reader.byte()
+    if code not in PREFIXES:
+        if code in UNSUPPORTED_OPS:
+            raise reader.unsupported(UNSUPPORTED_OPS[code], start)
+        raise reader.malformed(f"illegal opcode {code:02x}", start)
+    number = reader.u32()
+    op = OPS.get(code << 8 | number) if number <= _LAST_BYTE_CODE else None
+    if op is None:
+        if (code, number) in UNSUPPORTED_PREFIXED:
+            raise reader.unsupported(UNSUPPORTED_PREFIXED[code, number], start)
+        raise reader.malformed(f"illegal opcode {code:02x} {number:02x}", start)
+    return op
+
+
+def _indexed_block_type(reader: Reader, types: tuple[FuncType, ...]) -> FuncType:
+    start = reader.pos
+    if 0x40 <= reader.data[start] < 0x80:
+        return FuncType(results=(reader.valtype(),))
+    index = reader.s33()
+    if index < 0:
+        raise reader.malformed("integer representation too long", start)
+    if index >= len(types):
+        # An error of validation, found here because the instruction carries the type itself.
+        raise Invalid(f"unknown type {index}", offset=reader.base + start, function=reader.function)
+    return types[index]
+
+
+def _memarg(reader: Reader) -> tuple[int, int, int]:
+    start = reader.pos
+    align = reader.u32()
+    if align >= _MEMARG_END:
+        raise reader.malformed("malformed memop flags", start)
+    if align & _MEMARG_MEMORY:
+        raise reader.unsupported("multi memory", start)
+    return align, reader.u64(), 0
+
+
+def _br_table(reader: Reader) -> tuple[tuple[int, ...], int]:
+    u32 = reader.u32
+    labels = tuple([u32() for _ in range(reader.count(MAX_BR_TABLE_SIZE, "br_table labels"))])
+    return labels, u32()
+
+
+def _valtypes(reader: Reader) -> tuple[ValType, ...]:
+    return tuple([reader.valtype() for _ in range(reader.length())])
+
+
+def _index_pair(reader: Reader) -> tuple[int, int]:
+    return reader.u32(), reader.u32()
+
+
+_IMMEDIATES: Final[dict[str, Callable[[Reader], Any]]] = {
+    "": lambda reader: None,
+    "memarg": _memarg,
+    "br_table": _br_table,
+    "i32": Reader.s32,
+    "i64": Reader.s64,
+    "f32": lambda reader: int.from_bytes(reader.take(4), "little"),
+    "f64": lambda reader: int.from_bytes(reader.take(8), "little"),
+    "reftype": Reader.heaptype,
+    "valtypes": _valtypes,
+    **dict.fromkeys(("type_table", "elem_table", "table_table", "data_memory", "memory_memory"), _index_pair),
+    **dict.fromkeys(_INDEX_IMMEDIATES, Reader.u32),
+}
+"""What reads each kind of immediate, block types apart, which need the module's types."""
+
+_DECODERS: Final = {op.code: _IMMEDIATES[op.immediates] for op in OPS.values() if op.immediates != "blocktype"}
+
+
+def _kind(code: int) -> int:
+    op = OPS.get(code)
+    if op is None:
+        return _PREFIX if code in PREFIXES else _ILLEGAL
+    if code in (_END_CODE, _ELSE_CODE):
+        return _END if code == _END_CODE else _ELSE
+    if op.immediates in _INDEX_IMMEDIATES:
+        return _INDEX
+    special = {"": _NONE, "i32": _SIGNED, "i64": _SIGNED, "memarg": _MEMARG, "blocktype": _BLOCK}
+    return special.get(op.immediates, _OTHER)
+
+
+_KINDS: Final = [_kind(code) for code in range(_LAST_BYTE_CODE + 1)]

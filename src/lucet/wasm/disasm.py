@@ -1,0 +1,116 @@
+"""Prints decoded code, one instruction a line with its offset in the file."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from lucet.wasm.code import decode_code
+from lucet.wasm.module import Instr, Module
+from lucet.wasm.opcodes import BY_NAME, OPS
+from lucet.wasm.types import FuncType
+
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
+_ELSE: Final = BY_NAME["else"].code
+_END: Final = BY_NAME["end"].code
+
+
+def describe_module(module: Module) -> Iterator[str]:
+    """What the module declares, then every function body."""
+    for index, func_type in enumerate(module.types):
+        yield f"type {index}: {func_type}"
+    for import_ in module.imports:
+        yield f"{import_.offset:#08x}: import {import_.module!r} {import_.field!r}: {_describe(import_.desc)}"
+    for what, offset, entity in (
+        *(("table", table.offset, table.type) for table in module.tables),
+        *(("memory", None, memory) for memory in module.memories),
+        *(("global", global_.offset, global_.type) for global_ in module.globals),
+    ):
+        yield f"{'' if offset is None else f'{offset:#08x}: '}{what}: {_describe(entity)}"
+    for export in module.exports:
+        yield f"{export.offset:#08x}: export {export.name!r}: {export.kind} {export.index}"
+    if module.start is not None:
+        yield f"start: func {module.start}"
+    for elem in module.elems:
+        yield f"{elem.offset:#08x}: elem: {elem.mode}, {len(elem.items)} of {elem.reftype}"
+    for data in module.datas:
+        yield f"{data.offset:#08x}: data: {data.mode}, {len(data.bytes)} bytes"
+    for name, payload, offset in module.customs:
+        yield f"{offset:#08x}: custom section {name!r}: {len(payload)} bytes"
+    for index in range(module.imported_func_count, len(module.all_funcs)):
+        yield from describe_function(module, index)
+
+
+def describe_function(module: Module, func_index: int) -> Iterator[str]:
+    """The function's type and locals, and its instructions."""
+    code = decode_code(module, func_index)
+    body = module.bodies[func_index - module.imported_func_count]
+    name = f" {module.func_names[func_index]!r}" if func_index in module.func_names else ""
+    yield f"{body.offset:#08x}: func {func_index}{name}: {module.func_type(func_index)}"
+    if code.locals:
+        yield f"          locals {' '.join(code.locals)}"
+    yield from disassemble(code.instrs)
+
+
+def disassemble(instrs: Sequence[Instr]) -> Iterator[str]:
+    depth = 1
+    for code, offset, immediate in instrs:
+        if code in (_ELSE, _END):
+            depth -= 1
+        yield f"{offset:#08x}: {'  ' * depth}{format_instr(code, immediate)}"
+        if code in _OPENING or code == _ELSE:
+            depth += 1
+
+
+def format_instr(code: int, immediate: Any) -> str:
+    """In the text format's notation, with indices for names."""
+    op = OPS[code]
+    name = "select" if op.name == "select_t" else op.name
+    return f"{name} {_immediate(op.immediates, op.align, immediate)}".rstrip()
+
+
+def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
+    if kind == "":
+        return ""
+    if kind == "blocktype":
+        return _block_type(immediate)
+    if kind == "br_table":
+        labels, default = immediate
+        return " ".join(map(str, (*labels, default)))
+    if kind == "type_table":
+        return f"{immediate[1]} (type {immediate[0]})"
+    if kind in ("elem_table", "data_memory"):
+        segment, space = immediate
+        return f"{space} {segment}"
+    if kind == "memarg":
+        align, offset, _memory = immediate
+        text = f"offset={offset}" if offset else ""
+        return text if align == natural_align else f"{text} align={1 << align}".lstrip()
+    if kind in ("f32", "f64"):
+        return _float(kind, immediate)
+    if kind == "valtypes":
+        return f"(result {' '.join(immediate)})"
+    if kind == "reftype":
+        return str(immediate).removesuffix("ref")
+    return " ".join(map(str, immediate)) if isinstance(immediate, tuple) else str(immediate)
+
+
+def _block_type(block_type: FuncType) -> str:
+    params = f"(param {' '.join(block_type.params)})" if block_type.params else ""
+    results = f"(result {' '.join(block_type.results)})" if block_type.results else ""
+    return f"{params} {results}".strip()
+
+
+def _float(kind: str, bits: int) -> str:
+    size, mantissa = (4, 23) if kind == "f32" else (8, 52)
+    value = struct.unpack("<f" if kind == "f32" else "<d", bits.to_bytes(size, "little"))[0]
+    if math.isnan(value):
+        sign = "-" if bits >> (8 * size - 1) else ""
+        return f"{sign}nan:{bits & ((1 << mantissa) - 1):#x}"
+    return str(value.hex()) if math.isfinite(value) else str(value)
+
+
+def _describe(entity: object) -> str:
+    return f"func of type {entity}" if isinstance(entity, int) else str(entity)

@@ -1,0 +1,174 @@
+"""Validates a module, function bodies apart ("Validation / Modules"). valid_code.py validates those one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lucet.errors import Invalid, LimitExceeded
+from lucet.limits import MAX_MEMORY_PAGES, MAX_TABLE_SIZE
+from lucet.wasm.decode import FuncItems
+from lucet.wasm.module import Elem, Import, Instr, Module
+from lucet.wasm.opcodes import BY_NAME, OPS
+from lucet.wasm.types import FUNCREF, I32, FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+
+_END_CODE: Final = BY_NAME["end"].code
+_GLOBAL_GET_CODE: Final = BY_NAME["global.get"].code
+_REF_FUNC_CODE: Final = BY_NAME["ref.func"].code
+_REF_NULL_CODE: Final = BY_NAME["ref.null"].code
+
+_CONSTANT_CODES: Final = frozenset(
+    BY_NAME[name].code
+    for name in (
+        *("i32.const", "i64.const", "f32.const", "f64.const", "ref.null", "ref.func", "global.get", "end"),
+        *("i32.add", "i32.sub", "i32.mul", "i64.add", "i64.sub", "i64.mul"),
+    )
+)
+
+_MAX_TABLE_LIMIT: Final = (1 << 32) - 1
+
+
+def validate_module(module: Module) -> None:
+    """Raises Invalid, or LimitExceeded for tables beyond the implementation's limit."""
+    for import_ in module.imports:
+        _check_import(module, import_)
+    for index, type_index in enumerate(module.funcs):
+        if type_index >= len(module.types):
+            raise Invalid(f"unknown type {type_index}", function=module.imported_func_count + index)
+    _check_tables(module)
+    for memory in module.memories:
+        _check_memory_type(memory, None)
+    _check_globals(module)
+    for elem in module.elems:
+        _check_elem(module, elem)
+    for data in module.datas:
+        if data.offset_expr is not None:
+            _check_index("memory", data.memory, module.all_memories, data.offset)
+            _check_constant(module, data.offset_expr, I32, module.all_globals)
+    _check_start(module)
+    _check_exports(module)
+
+
+def _check_import(module: Module, import_: Import) -> None:
+    if isinstance(import_.desc, int):
+        _check_index("type", import_.desc, module.types, import_.offset)
+    elif isinstance(import_.desc, TableType):
+        _check_table_type(import_.desc, import_.offset)
+    elif isinstance(import_.desc, MemoryType):
+        _check_memory_type(import_.desc, import_.offset)
+
+
+def _check_tables(module: Module) -> None:
+    # A table's initial value may use the imported globals only: the module's own come after its tables.
+    imported_globals = module.all_globals[: len(module.all_globals) - len(module.globals)]
+    for table in module.tables:
+        _check_table_type(table.type, table.offset)
+        if table.init is not None:
+            _check_constant(module, table.init, table.type.reftype, imported_globals)
+        if table.type.limits.minimum > MAX_TABLE_SIZE:
+            message = f"table too large: {table.type.limits.minimum} elements, the limit is {MAX_TABLE_SIZE}"
+            raise LimitExceeded(message, offset=table.offset)
+
+
+def _check_table_type(table: TableType, offset: int) -> None:
+    _check_limits(table.limits, _MAX_TABLE_LIMIT, "table size must be at most 2^32-1", offset)
+
+
+def _check_memory_type(memory: MemoryType, offset: int | None) -> None:
+    message = f"memory size must be at most {MAX_MEMORY_PAGES} pages (4 GiB)"
+    _check_limits(memory.limits, MAX_MEMORY_PAGES, message, offset)
+
+
+def _check_limits(limits: Limits, bound: int, message: str, offset: int | None) -> None:
+    if limits.minimum > bound or (limits.maximum is not None and limits.maximum > bound):
+        raise Invalid(message, offset=offset)
+    if limits.maximum is not None and limits.minimum > limits.maximum:
+        raise Invalid("size minimum must not be greater than maximum", offset=offset)
+
+
+def _check_globals(module: Module) -> None:
+    imported = len(module.all_globals) - len(module.globals)
+    for index, global_ in enumerate(module.globals):
+        _check_constant(module, global_.init, global_.type.valtype, module.all_globals, imported + index)
+
+
+def _check_elem(module: Module, elem: Elem) -> None:
+    if elem.offset_expr is not None:
+        _check_index("table", elem.table, module.all_tables, elem.offset)
+        reftype = module.all_tables[elem.table].reftype
+        if elem.reftype != reftype:
+            raise Invalid(f"type mismatch: a segment of {elem.reftype} for a table of {reftype}", offset=elem.offset)
+        _check_constant(module, elem.offset_expr, I32, module.all_globals)
+    if isinstance(elem.items, FuncItems):
+        for index in elem.items.indices():
+            _check_index("function", index, module.all_funcs, elem.offset)
+    else:
+        for item in elem.items:
+            _check_constant(module, item, elem.reftype, module.all_globals)
+
+
+def _check_start(module: Module) -> None:
+    if module.start is None:
+        return
+    _check_index("function", module.start, module.all_funcs, None)
+    if module.func_type(module.start) != FuncType():
+        raise Invalid("start function must not have parameters or results", function=module.start)
+
+
+def _check_exports(module: Module) -> None:
+    names = set()
+    spaces: dict[str, tuple[str, Sequence[object]]] = {
+        "func": ("function", module.all_funcs),
+        "table": ("table", module.all_tables),
+        "memory": ("memory", module.all_memories),
+        "global": ("global", module.all_globals),
+    }
+    for export in module.exports:
+        what, space = spaces[export.kind]
+        _check_index(what, export.index, space, export.offset)
+        if export.name in names:
+            raise Invalid(f"duplicate export name {export.name!r}", offset=export.offset)
+        names.add(export.name)
+
+
+def _check_index(what: str, index: int, space: Sequence[object], offset: int | None) -> None:
+    if index >= len(space):
+        raise Invalid(f"unknown {what} {index}", offset=offset)
+
+
+def _check_constant(
+    module: Module,
+    expr: Sequence[Instr],
+    expected: ValType,
+    all_globals: Sequence[GlobalType],
+    visible_globals: int | None = None,
+) -> None:
+    """A constant expression of the expected type, which may use the first visible_globals globals (None: all)."""
+    for code, offset, _ in expr:
+        if code not in _CONSTANT_CODES:
+            raise Invalid(f"constant expression required, not {OPS[code].name}", offset=offset)
+    visible = len(all_globals) if visible_globals is None else visible_globals
+    stack: list[ValType] = []
+    for code, offset, immediate in expr:
+        if code == _GLOBAL_GET_CODE:
+            if immediate >= visible:
+                raise Invalid(f"unknown global {immediate}", offset=offset)
+            if all_globals[immediate].mutable:
+                raise Invalid(f"constant expression required, but global {immediate} is mutable", offset=offset)
+            stack.append(all_globals[immediate].valtype)
+        elif code == _REF_NULL_CODE:
+            stack.append(immediate)
+        elif code == _REF_FUNC_CODE:
+            _check_index("function", immediate, module.all_funcs, offset)
+            stack.append(FUNCREF)
+        elif code == _END_CODE:
+            if stack != [expected]:
+                message = f"type mismatch: the expression yields [{' '.join(stack[:10])}], not [{expected}]"
+                raise Invalid(message, offset=offset)
+        else:
+            op = OPS[code]
+            arity = len(op.pops)
+            if arity and tuple(stack[-arity:]) != op.pops:
+                raise Invalid(f"type mismatch: {op.name} finds [{' '.join(stack[-arity:])}]", offset=offset)
+            del stack[len(stack) - arity :]
+            stack += op.pushes

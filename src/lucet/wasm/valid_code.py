@@ -1,0 +1,513 @@
+"""Validates function bodies: the algorithm of the specification's appendix "Validation Algorithm".
+
+Two differences serve speed. The operand stack is one list in which every control frame has put a _BASE below its
+operands, so an operand that is as expected cannot be another frame's, and the common case needs no look at the frame.
+And the regular instructions are checked in the loop itself, from the table; what does not match at once (a mistake, or
+unreachable code) goes to the slow, exact path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from lucet.errors import Invalid
+from lucet.wasm.module import Code, Module
+from lucet.wasm.opcodes import BY_NAME, OPS, Op
+from lucet.wasm.types import FUNCREF, I32, REFTYPES, FuncType, ValType
+
+_BASE: Final = ValType("nothing")
+"""Lies below the operands of a control frame. Equal to no value type."""
+_BOTTOM: Final = ValType("anything")
+"""The type of a value that unreachable code makes up, which matches every type."""
+
+_MAX_OFFSET: Final = (1 << 32) - 1
+
+_BLOCK: Final = BY_NAME["block"].code
+_LOOP: Final = BY_NAME["loop"].code
+_IF: Final = BY_NAME["if"].code
+_ELSE: Final = BY_NAME["else"].code
+_LOCAL_GET: Final = BY_NAME["local.get"].code
+
+# What the hot loop does with an instruction, roughly most frequent first.
+_PUSH: Final = 0
+_BINARY: Final = 1
+_SET: Final = 2
+_TEE: Final = 3
+_LOAD: Final = 4
+_STORE: Final = 5
+_UNARY: Final = 6
+_RULE: Final = 7
+_NOTHING: Final = 8
+
+
+def validate_code(module: Module, func_index: int, code: Code) -> None:
+    """Raises Invalid if the body of a defined function has not the function's type. code is as decode_code made it."""
+    _Validator(module, func_index, code).run()
+
+
+class _Frame:
+    """One open block."""
+
+    __slots__ = ("code", "height", "label", "type", "unreachable")
+
+    def __init__(self, code: int, block_type: FuncType, height: int) -> None:
+        self.code = code
+        self.type = block_type
+        self.label = block_type.params if code == _LOOP else block_type.results
+        """What a branch to the block takes along."""
+        self.height = height
+        """The stack's length without operands of this block, but with its _BASE."""
+        self.unreachable = False
+
+
+class _Validator:
+    def __init__(self, module: Module, func_index: int, code: Code) -> None:
+        self.module = module
+        self.func_index = func_index
+        self.func_type = module.func_type(func_index)
+        self.locals = (*self.func_type.params, *code.locals)
+        self.instrs = code.instrs
+        self.stack: list[ValType] = [_BASE]
+        # The body is a block with the function's results. The parameters are locals, not operands.
+        self.frames = [_Frame(_BLOCK, FuncType(results=self.func_type.results), 1)]
+        # Where we are, for the errors; the hot loop sets them only before it calls something.
+        self.code = 0
+        self.offset = 0
+
+    def run(self) -> None:
+        stack = self.stack
+        push = stack.append
+        local_types = self.locals
+        memory_count = len(self.module.all_memories)
+        shapes = _SHAPES
+        for code, offset, immediate in self.instrs:
+            if code == _LOCAL_GET:
+                try:
+                    push(local_types[immediate])
+                except IndexError:
+                    self._unknown_local(code, offset, immediate)
+                continue
+            shape, first, second, result = shapes[code]
+            if shape == _PUSH:
+                push(result)
+                continue
+            if shape == _BINARY:
+                if stack[-1] == second and stack[-2] == first:
+                    del stack[-1]
+                    stack[-1] = result
+                    continue
+            elif shape <= _TEE:
+                try:
+                    first = local_types[immediate]
+                except IndexError:
+                    self._unknown_local(code, offset, immediate)
+                if stack[-1] == first:
+                    if shape == _SET:
+                        del stack[-1]
+                    continue
+                result = first
+            elif shape <= _STORE:
+                align, memarg_offset, memory = immediate
+                if align > _NATURAL_ALIGN[code] or memarg_offset > _MAX_OFFSET or memory >= memory_count:
+                    self._bad_memarg(code, offset, immediate)
+                if shape == _LOAD:
+                    if stack[-1] == first:
+                        stack[-1] = result
+                        continue
+                elif stack[-1] == second and stack[-2] == first:
+                    del stack[-2:]
+                    continue
+            elif shape == _UNARY:
+                if stack[-1] == first:
+                    stack[-1] = result
+                    continue
+            else:
+                if shape == _RULE:
+                    self.code = code
+                    self.offset = offset
+                    _RULES[code](self, immediate)
+                continue
+            self.code = code
+            self.offset = offset
+            if shape in (_BINARY, _STORE):
+                self._pop(second)
+            self._pop(first)
+            if shape not in (_STORE, _SET):
+                push(result)
+
+    # Operands
+
+    def _pop(self, expected: ValType) -> ValType:
+        actual = self._pop_any()
+        if actual not in (expected, _BOTTOM):
+            self._mismatch(f"expects {expected}", actual)
+        return actual
+
+    def _pop_any(self) -> ValType:
+        actual = self.stack[-1]
+        if actual == _BASE:
+            if self.frames[-1].unreachable:
+                return _BOTTOM
+            self._mismatch("expects a value", actual)
+        del self.stack[-1]
+        return actual
+
+    def _pop_all(self, expected: tuple[ValType, ...]) -> Sequence[ValType]:
+        """The operands as they are. Written for a thousand of them: a function can have as many."""
+        count = len(expected)
+        if not count:
+            return ()
+        stack = self.stack
+        actual = tuple(stack[-count:])
+        if actual == expected:
+            del stack[-count:]
+            return actual
+        frame = self.frames[-1]
+        present = min(count, len(stack) - frame.height)
+        missing = count - present
+        if missing and frame.unreachable and tuple(stack[frame.height :]) == expected[missing:]:
+            del stack[frame.height :]
+            return (_BOTTOM,) * missing + expected[missing:]
+        return [self._pop(valtype) for valtype in reversed(expected)][::-1]
+
+    def _push_all(self, valtypes: Sequence[ValType]) -> None:
+        self.stack.extend(valtypes)
+
+    # Frames
+
+    def _push_frame(self, block_type: FuncType) -> None:
+        params = block_type.params
+        self._pop_all(params)
+        stack = self.stack
+        stack.append(_BASE)
+        self.frames.append(_Frame(self.code, block_type, len(stack)))
+        stack.extend(params)
+
+    def _close(self, frame: _Frame) -> None:
+        """Takes the frame's results off the stack, and its _BASE."""
+        self._pop_all(frame.type.results)
+        if len(self.stack) != frame.height:
+            self._mismatch("leaves a value on the stack", self.stack[-1])
+        del self.stack[-1]
+
+    def _frame_at(self, label: int) -> _Frame:
+        if label >= len(self.frames):
+            self._invalid(f"unknown label {label}")
+        return self.frames[-1 - label]
+
+    def _rest_is_unreachable(self) -> None:
+        frame = self.frames[-1]
+        del self.stack[frame.height :]
+        frame.unreachable = True
+
+    # Rules of the instructions that have their own, called with the immediate
+
+    def _rule_unreachable(self, _: None) -> None:
+        self._rest_is_unreachable()
+
+    def _rule_block(self, block_type: FuncType) -> None:
+        self._push_frame(block_type)
+
+    def _rule_if(self, block_type: FuncType) -> None:
+        self._pop(I32)
+        self._push_frame(block_type)
+
+    def _rule_else(self, _: None) -> None:
+        frame = self.frames[-1]
+        self._close(frame)
+        self.frames.pop()
+        stack = self.stack
+        stack.append(_BASE)
+        self.frames.append(_Frame(_ELSE, frame.type, len(stack)))
+        stack.extend(frame.type.params)
+
+    def _rule_end(self, _: None) -> None:
+        frame = self.frames[-1]
+        self._close(frame)
+        # An `if` without `else` passes its parameters on as its results.
+        if frame.code == _IF and frame.type.params != frame.type.results:
+            self._invalid(f"type mismatch: if without else is of type {frame.type}")
+        self.frames.pop()
+        self.stack.extend(frame.type.results)
+
+    def _rule_br(self, label: int) -> None:
+        self._pop_all(self._frame_at(label).label)
+        self._rest_is_unreachable()
+
+    def _rule_br_if(self, label: int) -> None:
+        frame = self._frame_at(label)
+        self._pop(I32)
+        if frame.label:
+            self._pop_all(frame.label)
+            self.stack.extend(frame.label)
+
+    def _rule_br_table(self, immediate: tuple[tuple[int, ...], int]) -> None:
+        labels, default = immediate
+        self._pop(I32)
+        expected = self._frame_at(default).label
+        # Each type is looked at once, however many labels have it: else this would take labels times results.
+        checked: set[tuple[ValType, ...]] = {expected}
+        for label in sorted({*labels}):
+            valtypes = self._frame_at(label).label
+            if valtypes in checked:
+                continue
+            checked.add(valtypes)
+            if len(valtypes) != len(expected):
+                self._invalid(f"type mismatch: label {label} takes {len(valtypes)} values, the default {len(expected)}")
+            self._push_all(self._pop_all(valtypes))
+        self._pop_all(expected)
+        self._rest_is_unreachable()
+
+    def _rule_return(self, _: None) -> None:
+        self._pop_all(self.func_type.results)
+        self._rest_is_unreachable()
+
+    def _rule_call(self, func: int) -> None:
+        func_type = self._func_type(func)
+        self._pop_all(func_type.params)
+        self.stack.extend(func_type.results)
+
+    def _rule_call_indirect(self, immediate: tuple[int, int]) -> None:
+        func_type = self._indirect_type(immediate)
+        self._pop(I32)
+        self._pop_all(func_type.params)
+        self.stack.extend(func_type.results)
+
+    def _rule_return_call(self, func: int) -> None:
+        self._tail_call(self._func_type(func))
+
+    def _rule_return_call_indirect(self, immediate: tuple[int, int]) -> None:
+        func_type = self._indirect_type(immediate)
+        self._pop(I32)
+        self._tail_call(func_type)
+
+    def _tail_call(self, func_type: FuncType) -> None:
+        if func_type.results != self.func_type.results:
+            self._invalid(f"type mismatch: a tail call of {func_type} in a function of type {self.func_type}")
+        self._pop_all(func_type.params)
+        self._rest_is_unreachable()
+
+    def _rule_drop(self, _: None) -> None:
+        self._pop_any()
+
+    def _rule_select(self, _: None) -> None:
+        self._pop(I32)
+        second = self._pop_any()
+        first = self._pop_any()
+        if first in REFTYPES or second in REFTYPES:
+            self._mismatch("without a type expects numbers", first if first in REFTYPES else second)
+        if first != second and _BOTTOM not in (first, second):
+            self._mismatch(f"expects {first} twice", second)
+        self.stack.append(second if first == _BOTTOM else first)
+
+    def _rule_select_t(self, valtypes: tuple[ValType, ...]) -> None:
+        if len(valtypes) != 1:
+            self._invalid(f"invalid result arity {len(valtypes)} of select")
+        self._pop(I32)
+        self._pop(valtypes[0])
+        self._pop(valtypes[0])
+        self.stack.append(valtypes[0])
+
+    def _rule_global_get(self, index: int) -> None:
+        self._check_index("global", index, self.module.all_globals)
+        self.stack.append(self.module.all_globals[index].valtype)
+
+    def _rule_global_set(self, index: int) -> None:
+        self._check_index("global", index, self.module.all_globals)
+        global_type = self.module.all_globals[index]
+        if not global_type.mutable:
+            self._invalid(f"immutable global {index}")
+        self._pop(global_type.valtype)
+
+    def _rule_table_get(self, table: int) -> None:
+        reftype = self._reftype(table)
+        self._pop(I32)
+        self.stack.append(reftype)
+
+    def _rule_table_set(self, table: int) -> None:
+        reftype = self._reftype(table)
+        self._pop(reftype)
+        self._pop(I32)
+
+    def _rule_table_grow(self, table: int) -> None:
+        reftype = self._reftype(table)
+        self._pop(I32)
+        self._pop(reftype)
+        self.stack.append(I32)
+
+    def _rule_table_fill(self, table: int) -> None:
+        reftype = self._reftype(table)
+        self._pop(I32)
+        self._pop(reftype)
+        self._pop(I32)
+
+    def _rule_table_size(self, table: int) -> None:
+        self._reftype(table)
+        self._regular()
+
+    def _rule_table_copy(self, immediate: tuple[int, int]) -> None:
+        destination, source = (self._reftype(table) for table in immediate)
+        if destination != source:
+            self._invalid(f"type mismatch: table.copy from {source} to {destination}")
+        self._regular()
+
+    def _rule_table_init(self, immediate: tuple[int, int]) -> None:
+        elem, table = immediate
+        reftype = self._reftype(table)
+        self._check_index("elem segment", elem, self.module.elems)
+        if self.module.elems[elem].reftype != reftype:
+            self._invalid(f"type mismatch: table.init from {self.module.elems[elem].reftype} to {reftype}")
+        self._regular()
+
+    def _rule_elem_drop(self, elem: int) -> None:
+        self._check_index("elem segment", elem, self.module.elems)
+
+    def _rule_memory(self, memory: int) -> None:
+        self._check_index("memory", memory, self.module.all_memories)
+        self._regular()
+
+    def _rule_memory_copy(self, immediate: tuple[int, int]) -> None:
+        for memory in immediate:
+            self._check_index("memory", memory, self.module.all_memories)
+        self._regular()
+
+    def _rule_memory_init(self, immediate: tuple[int, int]) -> None:
+        data, memory = immediate
+        self._check_index("memory", memory, self.module.all_memories)
+        self._check_data(data)
+        self._regular()
+
+    def _rule_data_drop(self, data: int) -> None:
+        self._check_data(data)
+
+    def _rule_ref_null(self, reftype: ValType) -> None:
+        self.stack.append(reftype)
+
+    def _rule_ref_is_null(self, _: None) -> None:
+        actual = self._pop_any()
+        if actual not in REFTYPES and actual != _BOTTOM:
+            self._mismatch("expects a reference", actual)
+        self.stack.append(I32)
+
+    def _rule_ref_func(self, func: int) -> None:
+        self._check_index("function", func, self.module.all_funcs)
+        if func not in self.module.declared_refs:
+            self._invalid(f"undeclared function reference {func}")
+        self._regular()
+
+    def _regular(self) -> None:
+        op = OPS[self.code]
+        self._pop_all(op.pops)
+        self.stack.extend(op.pushes)
+
+    # Index spaces
+
+    def _check_index(self, what: str, index: int, space: Sequence[object]) -> None:
+        if index >= len(space):
+            self._invalid(f"unknown {what} {index}")
+
+    def _check_data(self, data: int) -> None:
+        # By the data count section, not the segments: a decoder of one pass has nothing else when it gets here.
+        if data >= (self.module.data_count or 0):
+            self._invalid(f"unknown data segment {data}")
+
+    def _func_type(self, func: int) -> FuncType:
+        self._check_index("function", func, self.module.all_funcs)
+        return self.module.func_type(func)
+
+    def _reftype(self, table: int) -> ValType:
+        self._check_index("table", table, self.module.all_tables)
+        return self.module.all_tables[table].reftype
+
+    def _indirect_type(self, immediate: tuple[int, int]) -> FuncType:
+        type_index, table = immediate
+        reftype = self._reftype(table)
+        if reftype != FUNCREF:
+            self._invalid(f"type mismatch: an indirect call through a table of {reftype}")
+        self._check_index("type", type_index, self.module.types)
+        return self.module.types[type_index]
+
+    # Errors
+
+    def _invalid(self, message: str) -> None:
+        raise Invalid(message, offset=self.offset, function=self.func_index)
+
+    def _mismatch(self, expectation: str, actual: ValType) -> None:
+        self._invalid(f"type mismatch: {OPS[self.code].name} {expectation}, found {actual}")
+
+    def _unknown_local(self, code: int, offset: int, index: int) -> None:
+        self.code, self.offset = code, offset
+        self._invalid(f"unknown local {index}")
+
+    def _bad_memarg(self, code: int, offset: int, immediate: tuple[int, int, int]) -> None:
+        self.code, self.offset = code, offset
+        align, memarg_offset, memory = immediate
+        self._check_index("memory", memory, self.module.all_memories)
+        if align > _NATURAL_ALIGN[code]:
+            self._invalid(f"alignment must not be larger than natural: 2**{align}")
+        self._invalid(f"offset out of range: {memarg_offset}")
+
+
+_RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
+    "unreachable": _Validator._rule_unreachable,
+    "block": _Validator._rule_block,
+    "loop": _Validator._rule_block,
+    "if": _Validator._rule_if,
+    "else": _Validator._rule_else,
+    "end": _Validator._rule_end,
+    "br": _Validator._rule_br,
+    "br_if": _Validator._rule_br_if,
+    "br_table": _Validator._rule_br_table,
+    "return": _Validator._rule_return,
+    "call": _Validator._rule_call,
+    "call_indirect": _Validator._rule_call_indirect,
+    "return_call": _Validator._rule_return_call,
+    "return_call_indirect": _Validator._rule_return_call_indirect,
+    "drop": _Validator._rule_drop,
+    "select": _Validator._rule_select,
+    "select_t": _Validator._rule_select_t,
+    "global.get": _Validator._rule_global_get,
+    "global.set": _Validator._rule_global_set,
+    "table.get": _Validator._rule_table_get,
+    "table.set": _Validator._rule_table_set,
+    "table.init": _Validator._rule_table_init,
+    "elem.drop": _Validator._rule_elem_drop,
+    "table.copy": _Validator._rule_table_copy,
+    "table.grow": _Validator._rule_table_grow,
+    "table.size": _Validator._rule_table_size,
+    "table.fill": _Validator._rule_table_fill,
+    "memory.size": _Validator._rule_memory,
+    "memory.grow": _Validator._rule_memory,
+    "memory.init": _Validator._rule_memory_init,
+    "data.drop": _Validator._rule_data_drop,
+    "memory.copy": _Validator._rule_memory_copy,
+    "memory.fill": _Validator._rule_memory,
+    "ref.null": _Validator._rule_ref_null,
+    "ref.is_null": _Validator._rule_ref_is_null,
+    "ref.func": _Validator._rule_ref_func,
+}
+
+_RULES: Final = {BY_NAME[name].code: rule for name, rule in _RULES_BY_NAME.items()}
+
+_NATURAL_ALIGN: Final = {op.code: op.align for op in OPS.values() if op.align is not None}
+
+_Shape = tuple[int, ValType, ValType, ValType]
+
+
+def _shape(op: Op) -> _Shape:
+    """(what to do, first operand, second operand, result), with _BASE for what there is not."""
+    if op.code in _RULES:
+        shape = _RULE
+    elif op.name in ("local.get", "local.set", "local.tee"):
+        # local.get does not come here: the loop asks for it before all others.
+        shape = _TEE if op.name == "local.tee" else _SET
+    elif op.immediates == "memarg":
+        shape = _LOAD if op.pushes else _STORE
+    else:
+        shape = {(0, 0): _NOTHING, (0, 1): _PUSH, (1, 1): _UNARY, (2, 1): _BINARY}[len(op.pops), len(op.pushes)]
+    first, second = (*op.pops, _BASE, _BASE)[:2]
+    return shape, first, second, (*op.pushes, _BASE)[0]
+
+
+_SHAPES: Final[dict[int, _Shape]] = {op.code: _shape(op) for op in OPS.values()}
