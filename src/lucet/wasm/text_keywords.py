@@ -1,0 +1,163 @@
+"""The text format's words: which exist, and which belong to a feature that is not implemented.
+
+A word that is in none of these tables nor an instruction's name is an "unknown operator"; a known one in the wrong
+place is an "unexpected token"; an instruction or type of a missing feature, where one could stand, is Unsupported.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.types import CODES_BY_VALTYPE
+
+HEAPTYPES: Final[dict[str, bytes]] = {
+    "func": b"\x70",
+    "extern": b"\x6f",
+    "any": b"\x6e",
+    "eq": b"\x6d",
+    "i31": b"\x6c",
+    "struct": b"\x6b",
+    "array": b"\x6a",
+    "exn": b"\x69",
+    "none": b"\x71",
+    "noextern": b"\x72",
+    "nofunc": b"\x73",
+    "noexn": b"\x74",
+}
+"""Abstract heap types and their encoding, which is also the encoding of the nullable references to them."""
+
+REFTYPES: Final[dict[str, bytes]] = {
+    **{f"{heaptype}ref": code for heaptype, code in HEAPTYPES.items() if not heaptype.startswith("no")},
+    "nullref": HEAPTYPES["none"],
+    "nullexternref": HEAPTYPES["noextern"],
+    "nullfuncref": HEAPTYPES["nofunc"],
+    "nullexnref": HEAPTYPES["noexn"],
+}
+
+VALTYPES: Final[dict[str, bytes]] = {
+    **REFTYPES,
+    **{valtype: bytes([code]) for valtype, code in CODES_BY_VALTYPE.items()},
+}
+
+REF_NULL: Final = b"\x63"
+REF: Final = b"\x64"
+"""First bytes of `(ref null ht)` and `(ref ht)`."""
+
+BLOCKS: Final = frozenset({"block", "loop", "if"})
+
+_STRUCTURE: Final = """
+    array binary catch catch_all catch_all_ref catch_ref data declare definition elem export extern field final
+    func global i16 i8 import instance item local memory module mut nan:arithmetic nan:canonical null offset pagesize
+    param quote rec ref result script shared start struct sub table tag then type
+    assert_exception assert_exhaustion assert_invalid assert_malformed assert_return assert_trap assert_unlinkable
+    do either f32x4 f64x2 get i16x8 i32x4 i64x2 i8x16 input invoke output ref.array ref.extern ref.host ref.struct
+    register
+"""
+
+
+def _prefixed(prefix: str, names: str | tuple[str, ...]) -> list[str]:
+    return [prefix + name for name in (names.split() if isinstance(names, str) else names)]
+
+
+_INTEGER_LANES: Final = "abs add all_true bitmask eq ne neg replace_lane shl shr_s shr_u splat sub ge_s gt_s le_s lt_s"
+_UNSIGNED_LANES: Final = "ge_u gt_u le_u lt_u max_s max_u min_s min_u"
+_NARROW_LANES: Final = "add_sat_s add_sat_u avgr_u extract_lane_s extract_lane_u sub_sat_s sub_sat_u"
+_FLOAT_LANES: Final = """
+    abs add ceil div eq extract_lane floor ge gt le lt max min mul ne nearest neg pmax pmin replace_lane splat sqrt sub
+    trunc
+"""
+
+
+def _widening(from_shape: str) -> str:
+    operations = ("extend_{}", "extmul_{}")
+    halves = ("high", "low")
+    return " ".join(
+        f"{operation.format(half)}_{from_shape}_{sign}" for operation in operations for half in halves for sign in "su"
+    )
+
+
+_SIMD: Final = (
+    *_prefixed("i8x16.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_NARROW_LANES}"),
+    *_prefixed("i8x16.", "narrow_i16x8_s narrow_i16x8_u popcnt shuffle swizzle"),
+    *_prefixed("i16x8.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_NARROW_LANES} {_widening('i8x16')}"),
+    *_prefixed("i16x8.", "extadd_pairwise_i8x16_s extadd_pairwise_i8x16_u mul narrow_i32x4_s narrow_i32x4_u"),
+    "i16x8.q15mulr_sat_s",
+    *_prefixed("i32x4.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_widening('i16x8')}"),
+    *_prefixed("i32x4.", "dot_i16x8_s extadd_pairwise_i16x8_s extadd_pairwise_i16x8_u extract_lane mul"),
+    *_prefixed("i32x4.trunc_sat_", "f32x4_s f32x4_u f64x2_s_zero f64x2_u_zero"),
+    *_prefixed("i64x2.", f"{_INTEGER_LANES} {_widening('i32x4')} extract_lane mul"),
+    *_prefixed("f32x4.", f"{_FLOAT_LANES} convert_i32x4_s convert_i32x4_u demote_f64x2_zero"),
+    *_prefixed("f64x2.", f"{_FLOAT_LANES} convert_low_i32x4_s convert_low_i32x4_u promote_low_f32x4"),
+    *_prefixed("v128.", "and andnot any_true bitselect const load not or store xor"),
+    *_prefixed("v128.load", "8x8_s 8x8_u 16x4_s 16x4_u 32x2_s 32x2_u 32_zero 64_zero"),
+    *(f"v128.load{width}_splat" for width in (8, 16, 32, 64)),
+    *(f"v128.{access}{width}_lane" for access in ("load", "store") for width in (8, 16, 32, 64)),
+)
+
+_RELAXED_SIMD: Final = (
+    *_prefixed("i8x16.relaxed_", "laneselect swizzle"),
+    *_prefixed("i16x8.relaxed_", "dot_i8x16_i7x16_s laneselect q15mulr_s"),
+    *_prefixed("i32x4.relaxed_", "dot_i8x16_i7x16_add_s laneselect"),
+    *_prefixed("i32x4.relaxed_trunc_", "f32x4_s f32x4_u f64x2_s_zero f64x2_u_zero"),
+    "i64x2.relaxed_laneselect",
+    *_prefixed("f32x4.relaxed_", "madd max min nmadd"),
+    *_prefixed("f64x2.relaxed_", "madd max min nmadd"),
+)
+
+_ATOMIC_RMW: Final = "add and cmpxchg or sub xchg xor"
+_ATOMICS: Final = (
+    "atomic.fence",
+    *_prefixed("memory.atomic.", "notify wait32 wait64"),
+    *_prefixed("i32.atomic.", "load load8_u load16_u store store8 store16"),
+    *_prefixed("i64.atomic.", "load load8_u load16_u load32_u store store8 store16 store32"),
+    *(word for valtype in ("i32", "i64") for word in _prefixed(f"{valtype}.atomic.rmw.", _ATOMIC_RMW)),
+    *(
+        f"{valtype}.atomic.rmw{width}.{operation}_u"
+        for valtype, widths in (("i32", (8, 16)), ("i64", (8, 16, 32)))
+        for width in widths
+        for operation in _ATOMIC_RMW.split()
+    ),
+)
+
+_GC: Final = (
+    *("any.convert_extern", "br_on_cast", "br_on_cast_fail", "extern.convert_any"),
+    *_prefixed("array.", "copy fill get get_s get_u init_data init_elem len set"),
+    *_prefixed("array.new", ("", "_data", "_default", "_elem", "_fixed")),
+    *("i31.get_s", "i31.get_u", "ref.cast", "ref.eq", "ref.i31", "ref.test"),
+    *_prefixed("struct.", "get get_s get_u new new_default set"),
+)
+
+_FUNCTION_REFERENCES: Final = ("br_on_non_null", "br_on_null", "call_ref", "ref.as_non_null", "return_call_ref")
+
+_FEATURES: Final = {
+    "simd": _SIMD,
+    "relaxed simd": _RELAXED_SIMD,
+    "threads": _ATOMICS,
+    "garbage collection": _GC,
+    "function references": _FUNCTION_REFERENCES,
+    "exceptions": ("throw", "throw_ref", "try_table"),
+    "legacy exceptions": ("try", "rethrow", "delegate"),
+    "wide arithmetic": ("i64.add128", "i64.sub128", "i64.mul_wide_s", "i64.mul_wide_u"),
+}
+
+UNSUPPORTED_INSTRS: Final[dict[str, str]] = {
+    word: feature for feature, words in _FEATURES.items() for word in words if word not in BY_NAME
+}
+"""Instructions that exist, but not here: name to feature."""
+
+UNSUPPORTED_FORMS: Final[dict[str, str]] = {
+    "array": "garbage collection",
+    "pagesize": "custom page sizes",
+    "rec": "garbage collection",
+    "shared": "threads",
+    "struct": "garbage collection",
+    "sub": "garbage collection",
+    "tag": "exceptions",
+}
+"""Words that introduce a missing feature outside function bodies."""
+
+INSTRS: Final = frozenset(BY_NAME) - {"select_t"}
+"""The text format writes `select` for both instructions of that name."""
+
+KNOWN: Final = frozenset((*INSTRS, *UNSUPPORTED_INSTRS, *VALTYPES, *HEAPTYPES, *_STRUCTURE.split()))
