@@ -1,0 +1,128 @@
+/* builtins.c: what generated code calls, through the stubs of switch_x86_64.S: on the host's stack, with the guest's argument
+ * registers. Bounds are checked here as the specification says, before anything is changed. */
+
+#include <string.h>
+#include <xmmintrin.h>
+
+#include "internal.h"
+
+enum { MXCSR_DEFAULT = 0x1f80, MXCSR_FLAGS = 0x3f };
+
+#define BUILTIN_C LUCET_INTERNAL __attribute__((used))
+
+_Noreturn void builtin_trap(u32 trap) {
+    struct lucet_activation *activation = lucet_current;
+    activation->trap = trap;
+    activation->trap_pc = ((const u8 **)(uintptr_t)activation->frame)[1] - 1;
+    lucet_switch_leave(activation, SWITCH_TRAPPED);
+}
+
+BUILTIN_C _Noreturn void activation_interrupted(void) {
+    lucet_current->interrupt = 0;
+    builtin_trap(TRAP_INTERRUPTED);
+}
+
+BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
+    struct lucet_activation *activation = lucet_current;
+    lucet_instance *instance = instance_of_vmctx(vmctx);
+    const lucet_linkage *linkage = instance->linkage;
+    const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
+    /* While the host function runs, this thread is not in the guest: a fault there is the host's. */
+    lucet_current = activation->previous;
+    if (UNLIKELY(activation->host_mxcsr))
+        _mm_setcsr(activation->host_mxcsr);
+    lucet_host_result result = import->function(instance, slots, import->data);
+    if (UNLIKELY(activation->host_mxcsr))
+        _mm_setcsr(MXCSR_DEFAULT);
+    struct group *group = activation->instance->group;
+    if (UNLIKELY(group->top != activation))
+        drop_activations(group, activation);
+    lucet_current = activation;
+    if (LIKELY(result == LUCET_HOST_OK))
+        return 0;
+    if (result == LUCET_HOST_SUSPEND) {
+        activation->suspended_instance = instance;
+        activation->suspended_function = function;
+        activation->suspended_slots = slots;
+        return SWITCH_SUSPENDED;
+    }
+    return SWITCH_TERMINATED;
+}
+
+BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta) {
+    (void)memory;
+    return instance_memory_grow(instance_of_vmctx(vmctx), delta);
+}
+
+static bool in_bounds(u64 offset, u64 count, u64 size) {
+    return offset <= size && count <= size - offset;
+}
+
+BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n) {
+    (void)to, (void)from;
+    const lucet_instance *instance = instance_of_vmctx(vmctx);
+    u64 size = lucet_memory_size(instance);
+    if (!in_bounds(d, n, size) || !in_bounds(s, n, size))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
+    u8 *base = instance_memory_base(instance);
+    memmove(base + d, base + s, n);
+}
+
+BUILTIN_C void builtin_memory_fill(u8 *vmctx, u32 memory, u64 d, u32 value, u64 n) {
+    (void)memory;
+    const lucet_instance *instance = instance_of_vmctx(vmctx);
+    if (!in_bounds(d, n, lucet_memory_size(instance)))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
+    memset(instance_memory_base(instance) + d, (int)(value & 0xff), n);
+}
+
+BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u64 s, u64 n) {
+    (void)memory;
+    const lucet_instance *instance = instance_of_vmctx(vmctx);
+    const struct abi_data *data = &instance->module->datas[segment];
+    u64 left = data->offset ? VMCTX_WORD(vmctx, data->offset) : 0;
+    if (!in_bounds(s, n, left) || !in_bounds(d, n, lucet_memory_size(instance)))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
+    if (n)
+        memcpy(instance_memory_base(instance) + d, instance->module->base + data->bytes_rva + s, n);
+}
+
+BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value) {
+    return table_grow(instance_of_vmctx(vmctx)->tables[table], delta, value);
+}
+
+BUILTIN_C void builtin_table_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n) {
+    const lucet_instance *instance = instance_of_vmctx(vmctx);
+    const struct lucet_table *target = instance->tables[to], *source = instance->tables[from];
+    if (!in_bounds(s, n, source->head.length) || !in_bounds(d, n, target->head.length))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_TABLE_ACCESS);
+    if (n)
+        memmove((u64 *)(uintptr_t)target->head.entries + d, (u64 *)(uintptr_t)source->head.entries + s, n * 8);
+}
+
+BUILTIN_C void builtin_table_fill(u8 *vmctx, u32 table, u64 i, u64 value, u64 n) {
+    const struct lucet_table *target = instance_of_vmctx(vmctx)->tables[table];
+    if (!in_bounds(i, n, target->head.length))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_TABLE_ACCESS);
+    u64 *entries = (u64 *)(uintptr_t)target->head.entries;
+    for (u64 k = 0; k < n; k++)
+        entries[i + k] = value;
+}
+
+BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 s, u64 n) {
+    lucet_instance *instance = instance_of_vmctx(vmctx);
+    const struct abi_elem *elem = &instance->module->elems[segment];
+    const struct lucet_table *target = instance->tables[table];
+    u64 left = elem->offset ? VMCTX_WORD(vmctx, elem->offset) : 0;
+    if (!in_bounds(s, n, left) || !in_bounds(d, n, target->head.length))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_TABLE_ACCESS);
+    const i32 *items = (const void *)(instance->module->base + elem->items_rva);
+    u64 *entries = (u64 *)(uintptr_t)target->head.entries;
+    for (u64 k = 0; k < n; k++)
+        entries[d + k] = instance_elem_value(instance, items[s + k]);
+}
+
+BUILTIN_C void builtin_out_of_fuel(u8 *vmctx) {
+    (void)vmctx;
+    builtin_trap(TRAP_OUT_OF_FUEL);
+}

@@ -1,0 +1,269 @@
+/* lucet.h: the public C API of the Lucet runtime, usable without Python. x86-64 Linux.
+ *
+ * Ownership rules
+ *  1. Every object is created by a function that returns a pointer the caller owns, or NULL with *error filled in.
+ *  2. Modules, linkages and regions are reference counted: lucet_X_release gives up one reference. Whatever needs another
+ *     object keeps its own reference to it: a linkage its module, an instance its linkage and its region.
+ *  3. An instance is owned by its creator until lucet_instance_free, which must not be called while it runs. Its slot goes
+ *     back to the region at once, unless it is linked to other instances (rule 4). The pointer is then invalid.
+ *  4. Instances that share functions, tables, memories or globals through imports form one group. Slots of a group are given
+ *     back together, when lucet_instance_free has been called for its last instance. One thread at a time may run in a group.
+ *  5. Pointers that a function returns into an object (strings, types, memory) live as long as that object. The base of an
+ *     instance's memory never moves; its size only grows, until reset or free.
+ *  6. A host function runs on the host's stack, on the thread that runs the guest, and may call any function of this API,
+ *     other than freeing or resetting the instances of the group that called it. It must return, not jump out.
+ *  7. `data` pointers given to the API are never dereferenced or freed by it.
+ *  8. lucet_error objects are the caller's; functions write them only when they fail. NULL is allowed.
+ *  9. Any function may be called from any thread; objects of one group are not to be used by two threads at once, except that
+ *     lucet_instance_interrupt may be called from any thread, at any time while the instance exists.
+ */
+#ifndef LUCET_H
+#define LUCET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lucet_module lucet_module;
+typedef struct lucet_linkage lucet_linkage;
+typedef struct lucet_region lucet_region;
+typedef struct lucet_instance lucet_instance;
+typedef struct lucet_table lucet_table;
+
+/* ---- errors ---- */
+
+typedef enum lucet_error_code {
+    LUCET_ERROR_ARTIFACT = 1, /* not an artifact that this runtime and this machine can run */
+    LUCET_ERROR_LINK,         /* an import is missing or does not match */
+    LUCET_ERROR_LIMITS,       /* the region's limits do not allow it */
+    LUCET_ERROR_REGION_FULL,  /* no free slot, or no free stack */
+    LUCET_ERROR_STATE,        /* the instance's state does not allow it */
+    LUCET_ERROR_ARGUMENT,     /* an index out of range, a wrong kind */
+    LUCET_ERROR_MEMORY,       /* the system has no memory left */
+    LUCET_ERROR_SYSTEM        /* a system call failed */
+} lucet_error_code;
+
+typedef struct lucet_error {
+    lucet_error_code code;
+    int system_errno; /* for LUCET_ERROR_SYSTEM */
+    char message[244];
+} lucet_error;
+
+/* ---- values ---- */
+
+typedef enum lucet_kind { LUCET_FUNC, LUCET_TABLE, LUCET_MEMORY, LUCET_GLOBAL } lucet_kind;
+
+/* A function type. Value types are the bytes of the binary format: 0x7f i32, 0x7e i64, 0x7d f32, 0x7c f64, 0x7b v128,
+ * 0x70 funcref, 0x6f externref. Arguments and results travel in 8-byte slots: i32 and f32 in the low half, v128 in two. */
+typedef struct lucet_functype {
+    uint64_t id;
+    uint32_t params_count, results_count;
+    const uint8_t *valtypes; /* parameters, then results */
+    uint32_t slots_count;    /* what a call needs: the larger of arguments and results */
+} lucet_functype;
+
+/* A reference to a function: what a funcref value points to. Lives as long as the instance's group. */
+typedef struct lucet_funcref lucet_funcref;
+
+/* ---- modules: loaded artifacts ---- */
+
+/* path must name a regular file that stays unchanged while the module is loaded. */
+lucet_module *lucet_module_load(const char *path, lucet_error *error);
+lucet_module *lucet_module_load_bytes(const void *bytes, size_t size, lucet_error *error);
+void lucet_module_retain(lucet_module *module);
+void lucet_module_release(lucet_module *module);
+
+typedef struct lucet_string {
+    const char *bytes; /* UTF-8, not terminated */
+    uint32_t size;
+} lucet_string;
+
+typedef struct lucet_limits {
+    uint64_t minimum, maximum; /* maximum is UINT64_MAX if there is none */
+} lucet_limits;
+
+typedef struct lucet_externtype {
+    lucet_kind kind;
+    uint8_t valtype;         /* global: value type; table: reference type */
+    bool is_mutable;         /* global */
+    lucet_limits limits;     /* table, memory */
+    lucet_functype functype; /* func */
+} lucet_externtype;
+
+typedef struct lucet_import_info {
+    lucet_string module, field;
+    lucet_kind kind;
+    uint32_t index;
+} lucet_import_info;
+
+typedef struct lucet_export_info {
+    lucet_string name;
+    lucet_kind kind;
+    uint32_t index;
+} lucet_export_info;
+
+uint32_t lucet_module_imports_count(const lucet_module *module);
+uint32_t lucet_module_exports_count(const lucet_module *module);
+lucet_import_info lucet_module_import(const lucet_module *module, uint32_t i);
+lucet_export_info lucet_module_export(const lucet_module *module, uint32_t i);
+bool lucet_module_find_export(const lucet_module *module, const char *name, size_t size, lucet_export_info *found);
+/* The declared type of item `index` of an index space; false if there is none. */
+bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t index, lucet_externtype *type);
+/* The function's name for people; {NULL, 0} if the module has none. */
+lucet_string lucet_module_function_name(const lucet_module *module, uint32_t index);
+lucet_string lucet_module_producer(const lucet_module *module);
+const uint8_t *lucet_module_source_digest(const lucet_module *module); /* 32 bytes: SHA-256 of the .wasm */
+
+/* ---- linkages: a module with its imports bound ---- */
+
+/* What a host function returns. */
+typedef enum lucet_host_result {
+    LUCET_HOST_OK = 0,   /* results are in the slots */
+    LUCET_HOST_SUSPEND,  /* the run ends with LUCET_SUSPENDED; lucet_resume goes on after the call */
+    LUCET_HOST_TERMINATE /* the run ends with LUCET_TERMINATED; the guest's frames are dropped */
+} lucet_host_result;
+
+/* slots: arguments on entry, results on return. instance is the one whose code made the call. */
+typedef lucet_host_result (*lucet_host_function)(lucet_instance *instance, uint64_t *slots, void *data);
+
+typedef struct lucet_import {
+    enum {
+        LUCET_IMPORT_HOST_FUNCTION,
+        LUCET_IMPORT_VALUE, /* an immutable global */
+        LUCET_IMPORT_ITEM   /* item `index` of another instance's index space of the import's kind */
+    } from;
+    lucet_host_function function;
+    void *data;
+    uint64_t value[2];
+    lucet_instance *instance;
+    uint32_t index;
+} lucet_import;
+
+/* imports: one for each import of the module, in its order; types are checked where there is a type to check (a host function
+ * is trusted to have the type that is imported). */
+lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, size_t count, lucet_error *error);
+void lucet_linkage_retain(lucet_linkage *linkage);
+void lucet_linkage_release(lucet_linkage *linkage);
+
+/* ---- regions ---- */
+
+typedef struct lucet_region_config {
+    uint32_t slots;           /* instances at once */
+    uint64_t memory_reserved; /* address space per memory: 4 GiB, or less for modules compiled with explicit checks */
+    uint64_t memory_guard;    /* bytes after it that fault */
+    uint64_t memory_limit;    /* bytes that one memory may grow to */
+    uint64_t stack_size;      /* bytes of guest stack */
+    uint32_t stacks;          /* guest stacks at once, running or suspended; 0: as needed */
+    uint64_t table_limit;     /* elements that one table may have */
+    uint32_t instance_area;   /* bytes per slot for globals, imports and function references */
+    bool random_slots;        /* take free slots in random order, not last freed first */
+    bool track_writes;        /* know exactly which pages were written: for slots that are used again and again */
+} lucet_region_config;
+
+/* 100 slots, 4 GiB + 32 MiB, 4 GiB of memory, 1 MiB stacks, 10,000,000 elements, 1 MiB area, writes tracked. */
+lucet_region_config lucet_region_defaults(void);
+lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *error);
+void lucet_region_retain(lucet_region *region);
+void lucet_region_release(lucet_region *region);
+uint32_t lucet_region_capacity(const lucet_region *region);
+uint32_t lucet_region_used(const lucet_region *region);
+
+/* ---- instances ---- */
+
+typedef enum lucet_state {
+#define STATE(name, text) LUCET_STATE_##name,
+#include "states.def"
+#undef STATE
+} lucet_state;
+
+/* Per instance, at most the region's; 0 means the region's. */
+typedef struct lucet_instance_limits {
+    uint64_t memory; /* bytes */
+    uint64_t table;  /* elements of each table */
+} lucet_instance_limits;
+
+lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
+                                   lucet_error *error);
+/* As if new: memory, globals, tables; the start function is due again. Error while running, suspended, or in a group. */
+bool lucet_instance_reset(lucet_instance *instance, lucet_error *error);
+void lucet_instance_free(lucet_instance *instance);
+lucet_state lucet_instance_state(const lucet_instance *instance);
+const char *lucet_state_text(lucet_state state);
+lucet_module *lucet_instance_module(const lucet_instance *instance);
+lucet_region *lucet_instance_region(const lucet_instance *instance);
+void lucet_instance_set_context(lucet_instance *instance, void *context);
+void *lucet_instance_context(const lucet_instance *instance);
+
+typedef enum lucet_outcome_kind {
+    LUCET_RETURNED,   /* results are in the slots */
+    LUCET_TRAPPED,    /* trap, module, function, wasm_offset say which and where */
+    LUCET_SUSPENDED,  /* a host function returned LUCET_HOST_SUSPEND: suspended_* */
+    LUCET_TERMINATED, /* a host function returned LUCET_HOST_TERMINATE */
+    LUCET_FAILED      /* nothing ran: see the error */
+} lucet_outcome_kind;
+
+#define LUCET_NO_OFFSET UINT32_MAX
+
+typedef struct lucet_outcome {
+    lucet_outcome_kind kind;
+    uint32_t trap;              /* a code of traps.def */
+    const lucet_module *module; /* of the function that trapped; NULL if unknown */
+    uint32_t function;          /* its index */
+    uint32_t wasm_offset;       /* in the .wasm; LUCET_NO_OFFSET if unknown */
+    uint64_t *suspended_slots;  /* where the results of the suspended host function go */
+    lucet_instance *suspended_instance;
+    uint32_t suspended_function;
+} lucet_outcome;
+
+const char *lucet_trap_name(uint32_t trap); /* "UNREACHABLE" */
+const char *lucet_trap_text(uint32_t trap); /* "unreachable" */
+
+/* Run what instantiation still owes: initialisers and the start function. Must have returned before anything else is run.
+ * lucet_instance_needs_start says whether there is anything to run. */
+bool lucet_instance_needs_start(const lucet_instance *instance);
+lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error);
+
+/* Call a function; slots holds the arguments and receives the results (functype.slots_count of them at least). */
+lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint64_t *slots, lucet_outcome *outcome,
+                              lucet_error *error);
+lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
+                                  lucet_outcome *outcome, lucet_error *error);
+/* Go on after LUCET_SUSPENDED, on any thread. With terminate, the guest's frames are dropped instead. */
+lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error);
+/* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host
+ * function returns. False if nothing runs there. */
+bool lucet_instance_interrupt(lucet_instance *instance);
+
+/* ---- what an instance contains; index spaces include imports ---- */
+
+/* The function as a reference; NULL if the index is out of range. */
+const lucet_funcref *lucet_instance_funcref(lucet_instance *instance, uint32_t function);
+lucet_functype lucet_funcref_type(const lucet_funcref *ref);
+lucet_instance *lucet_funcref_instance(const lucet_funcref *ref);
+uint32_t lucet_funcref_function(const lucet_funcref *ref);
+
+bool lucet_instance_has_memory(const lucet_instance *instance);
+uint8_t *lucet_memory_base(const lucet_instance *instance); /* memory 0 */
+uint64_t lucet_memory_size(const lucet_instance *instance); /* bytes */
+/* Pages before, or UINT64_MAX if the memory cannot grow by so much. */
+uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta_pages);
+/* Declare that the host, or the kernel for it, is going to write these bytes. Required before a system call writes there (it
+ * would fail with EFAULT); plain stores by host code need no declaration. False if the range is not in the memory. */
+bool lucet_memory_will_write(lucet_instance *instance, uint64_t offset, uint64_t size);
+
+uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global); /* NULL if out of range */
+/* NULL if out of range or if the table is static: then only lucet_instance_table_get works. */
+lucet_table *lucet_instance_table(const lucet_instance *instance, uint32_t table);
+uint64_t lucet_instance_table_size(const lucet_instance *instance, uint32_t table);
+bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t i, void **reference);
+bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference);
+uint64_t lucet_instance_table_grow(lucet_instance *instance, uint32_t table, uint64_t delta, void *reference);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

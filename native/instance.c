@@ -1,0 +1,697 @@
+/* instance.c: linking, making, resetting and freeing instances, and what they contain. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static const lucet_import *import_of_function(const lucet_instance *instance, u32 function) {
+    return &instance->linkage->imports[instance->linkage->by_function[function]].import;
+}
+
+/* ---- linking ---- */
+
+static bool limits_match(lucet_limits declared, u64 size, u64 maximum) {
+    return size >= declared.minimum && (declared.maximum == UINT64_MAX || maximum <= declared.maximum);
+}
+
+static bool item_matches(const lucet_externtype *wanted, const lucet_instance *from, u32 index) {
+    lucet_externtype type;
+    if (!lucet_module_type(from->module, wanted->kind, index, &type))
+        return false;
+    switch (wanted->kind) {
+    case LUCET_FUNC:
+        return type.functype.id == wanted->functype.id;
+    case LUCET_TABLE:
+        return type.valtype == wanted->valtype && from->tables[index] &&
+               limits_match(wanted->limits, from->tables[index]->head.length, from->tables[index]->maximum);
+    case LUCET_MEMORY:
+        return limits_match(wanted->limits, lucet_memory_size(from) / WASM_PAGE,
+                            from->memory_owner->module->memory->maximum);
+    case LUCET_GLOBAL:
+        return type.valtype == wanted->valtype && type.is_mutable == wanted->is_mutable;
+    }
+    return false;
+}
+
+static bool check_import(const lucet_module *module, u32 i, const lucet_import *import, lucet_error *error) {
+    lucet_import_info info = lucet_module_import(module, i);
+    lucet_externtype wanted;
+    lucet_module_type(module, info.kind, info.index, &wanted);
+    bool ok = false;
+    switch (import->from) {
+    case LUCET_IMPORT_HOST_FUNCTION:
+        ok = info.kind == LUCET_FUNC && import->function;
+        break;
+    case LUCET_IMPORT_VALUE:
+        ok = info.kind == LUCET_GLOBAL && !wanted.is_mutable;
+        break;
+    case LUCET_IMPORT_ITEM: {
+        int state = atomic_load(&import->instance->state);
+        if (state != LUCET_STATE_READY)
+            return fail(error, LUCET_ERROR_STATE, "cannot import from an instance that is %s",
+                        lucet_state_text((lucet_state)state));
+        ok = item_matches(&wanted, import->instance, import->index);
+        break;
+    }
+    }
+    if (!ok)
+        return fail(error, LUCET_ERROR_LINK, "incompatible import type: \"%.*s\" \"%.*s\"", (int)info.module.size,
+                    info.module.bytes, (int)info.field.size, info.field.bytes);
+    return true;
+}
+
+lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, size_t count, lucet_error *error) {
+    u32 wanted = module->header->imports_count, functions = module->imported_functions;
+    if (count != wanted) {
+        fail(error, LUCET_ERROR_LINK, "the module has %u imports, %zu are given", wanted, count);
+        return NULL;
+    }
+    for (u32 i = 0; i < wanted; i++)
+        if (!check_import(module, i, &imports[i], error))
+            return NULL;
+    lucet_linkage *linkage = calloc(1, sizeof *linkage + wanted * sizeof *linkage->imports + functions * sizeof(u32));
+    if (!linkage) {
+        fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    atomic_init(&linkage->refs, 1);
+    linkage->module = module;
+    linkage->count = wanted;
+    linkage->by_function = (u32 *)&linkage->imports[wanted];
+    lucet_module_retain(module);
+    for (u32 i = 0; i < wanted; i++) {
+        linkage->imports[i].import = imports[i];
+        if (module->imports[i].kind == LUCET_KIND_FUNC)
+            linkage->by_function[module->imports[i].index] = i;
+        linkage->has_globals |= module->imports[i].kind == LUCET_KIND_GLOBAL;
+        if (imports[i].from == LUCET_IMPORT_ITEM) {
+            linkage->links_instances = true;
+            linkage->imports[i].birth = imports[i].instance->birth;
+            /* So that looking at the instance stays possible, to see that it is another one by now. */
+            lucet_region_retain(imports[i].instance->region);
+        }
+    }
+    return linkage;
+}
+
+void lucet_linkage_retain(lucet_linkage *linkage) {
+    atomic_fetch_add_explicit(&linkage->refs, 1, memory_order_relaxed);
+}
+
+void lucet_linkage_release(lucet_linkage *linkage) {
+    if (atomic_fetch_sub_explicit(&linkage->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (u32 i = 0; i < linkage->count; i++)
+        if (linkage->imports[i].import.from == LUCET_IMPORT_ITEM)
+            lucet_region_release(linkage->imports[i].import.instance->region);
+    lucet_module_release(linkage->module);
+    free(linkage);
+}
+
+static bool linkage_is_fresh(const lucet_linkage *linkage, lucet_error *error) {
+    for (u32 i = 0; i < linkage->count; i++) {
+        const lucet_import *import = &linkage->imports[i].import;
+        if (import->from == LUCET_IMPORT_ITEM && (import->instance->birth != linkage->imports[i].birth ||
+                                                  atomic_load(&import->instance->state) != LUCET_STATE_READY))
+            return fail(error, LUCET_ERROR_STATE, "an instance that is imported from is no longer there");
+        if (import->from == LUCET_IMPORT_ITEM && !check_import(linkage->module, i, import, error))
+            return false;
+    }
+    return true;
+}
+
+/* ---- groups ---- */
+
+static void group_init(struct group *group, lucet_instance *only) {
+    atomic_flag_clear(&group->lock);
+    atomic_init(&group->owner, 0);
+    group->top = NULL;
+    group->members = only;
+    group->live = 1;
+    only->group_next = NULL;
+    only->group = group;
+}
+
+/* The instances share something from now on. Both groups are idle or run on this thread. */
+static bool group_join(lucet_instance *a, lucet_instance *b, lucet_error *error) {
+    if (a->group == b->group)
+        return true;
+    struct group *into = a->group, *from = b->group;
+    if (into == &a->own_group) {
+        struct group *shared = malloc(sizeof *shared);
+        if (!shared)
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        group_init(shared, a);
+        atomic_store(&shared->owner, atomic_load(&a->own_group.owner));
+        shared->top = a->own_group.top;
+        into = shared;
+    }
+    lucet_instance *last = from->members;
+    for (lucet_instance *member = from->members; member; member = member->group_next) {
+        member->group = into;
+        last = member;
+    }
+    last->group_next = into->members;
+    into->members = from->members;
+    into->live += from->live;
+    if (from != &b->own_group)
+        free(from);
+    return true;
+}
+
+bool group_enter(lucet_instance *instance, lucet_error *error) {
+    struct group *group = instance->group;
+    uintptr_t me = (uintptr_t)&lucet_current, owner = 0;
+    if (LIKELY(atomic_compare_exchange_strong(&group->owner, &owner, me))) {
+        if (LIKELY(!group->top))
+            return true;
+        atomic_store(&group->owner, 0);
+        return fail(error, LUCET_ERROR_STATE, "the instance is suspended");
+    }
+    if (owner == me)
+        return true;
+    return fail(error, LUCET_ERROR_STATE, "the instance is running on another thread");
+}
+
+void group_leave(lucet_instance *instance) {
+    struct group *group = instance->group;
+    if (!group->top || group->top->suspended)
+        atomic_store(&group->owner, 0);
+}
+
+/* ---- tables ---- */
+
+static bool table_reserve(struct lucet_table *table, u64 length) {
+    if (length <= table->capacity)
+        return true;
+    u64 capacity = length < table->capacity * 2 ? table->capacity * 2 : length;
+    u64 *entries = calloc(capacity, sizeof *entries);
+    if (!entries)
+        return false;
+    if (table->head.length)
+        memcpy(entries, (void *)(uintptr_t)table->head.entries, table->head.length * sizeof *entries);
+    free((void *)(uintptr_t)table->head.entries);
+    table->head.entries = (u64)(uintptr_t)entries;
+    table->capacity = capacity;
+    return true;
+}
+
+u64 table_grow(struct lucet_table *table, u64 delta, u64 value) {
+    u64 old = table->head.length, limit = table->maximum < table->limit ? table->maximum : table->limit;
+    if (old > limit || delta > limit - old || !table_reserve(table, old + delta))
+        return UINT64_MAX;
+    u64 *entries = (u64 *)(uintptr_t)table->head.entries;
+    for (u64 i = old; i < old + delta; i++)
+        entries[i] = value;
+    table->head.length = old + delta;
+    return old;
+}
+
+static bool tables_new(lucet_instance *instance, lucet_error *error) {
+    const lucet_module *module = instance->module;
+    u32 count = module->header->tables_count;
+    if (!count)
+        return true;
+    if (!instance->tables) {
+        instance->tables = calloc(count, sizeof *instance->tables);
+        instance->own_tables = calloc(count, sizeof *instance->own_tables);
+        if (!instance->tables || !instance->own_tables)
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    }
+    for (u32 i = 0; i < count; i++) {
+        const struct abi_table *abi = &module->tables[i];
+        if (abi->flags & (LUCET_FLAG_IMPORTED | LUCET_FLAG_STATIC))
+            continue;
+        struct lucet_table *table = &instance->own_tables[i];
+        table->maximum = abi->maximum;
+        table->limit = instance->table_limit;
+        table->reftype = (u8)abi->reftype;
+        if (abi->minimum > table->limit)
+            return fail(error, LUCET_ERROR_LIMITS, "a table of %llu elements exceeds the limit of %llu",
+                        (unsigned long long)abi->minimum, (unsigned long long)table->limit);
+        table->head.length = 0;
+        if (!table_reserve(table, abi->minimum))
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory for a table of %llu elements",
+                        (unsigned long long)abi->minimum);
+        if (abi->minimum)
+            memset((void *)(uintptr_t)table->head.entries, 0, abi->minimum * 8);
+        table->head.length = abi->minimum;
+        instance->tables[i] = table;
+        VMCTX_WORD(instance->vmctx, abi->offset) = (u64)(uintptr_t)table;
+    }
+    return true;
+}
+
+/* ---- the instance area ---- */
+
+static void set_global_import(lucet_instance *instance, const struct abi_import *abi, const lucet_import *import) {
+    const struct abi_global *global = &instance->module->globals[abi->index];
+    u64 *words = (u64 *)(instance->vmctx + global->offset);
+    if (import->from == LUCET_IMPORT_VALUE) {
+        memcpy(words, import->value, global->valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+        return;
+    }
+    u64 *cell = lucet_global_cell(import->instance, import->index);
+    if (global->flags & LUCET_FLAG_INDIRECT)
+        *words = (u64)(uintptr_t)cell;
+    else
+        memcpy(words, cell, global->valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+}
+
+static bool set_import(lucet_instance *instance, u32 i, lucet_error *error) {
+    const struct abi_import *abi = &instance->module->imports[i];
+    const lucet_import *import = &instance->linkage->imports[i].import;
+    u64 *words = (u64 *)(instance->vmctx + abi->offset);
+    if (import->from == LUCET_IMPORT_ITEM && !group_join(import->instance, instance, error))
+        return false;
+    switch (abi->kind) {
+    case LUCET_KIND_FUNC:
+        if (import->from == LUCET_IMPORT_HOST_FUNCTION) {
+            words[0] = (u64)(uintptr_t)(instance->module->base + instance->module->functions[abi->index].code_rva);
+            words[1] = (u64)(uintptr_t)instance->vmctx;
+        } else {
+            const struct abi_funcref *ref = instance_funcref(import->instance, import->index);
+            if (!ref)
+                return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+            words[0] = ref->code;
+            words[1] = ref->vmctx;
+        }
+        return true;
+    case LUCET_KIND_TABLE:
+        instance->tables[abi->index] = import->instance->tables[import->index];
+        words[0] = (u64)(uintptr_t)instance->tables[abi->index];
+        return true;
+    case LUCET_KIND_MEMORY:
+        instance->memory_owner = import->instance->memory_owner;
+        words[0] = (u64)(uintptr_t)instance->memory_owner->vmctx;
+        return true;
+    default:
+        set_global_import(instance, abi, import);
+        return true;
+    }
+}
+
+static void fill_funcref(lucet_instance *instance, struct abi_funcref *ref, u32 function) {
+    const lucet_module *module = instance->module;
+    const struct abi_function *f = &module->functions[function];
+    ref->type_id = module->types[f->type].id;
+    if (function < module->imported_functions &&
+        import_of_function(instance, function)->from == LUCET_IMPORT_ITEM) {
+        const lucet_import *import = import_of_function(instance, function);
+        const struct abi_funcref *original = instance_funcref(import->instance, import->index);
+        if (original) {
+            *ref = *original;
+            return;
+        }
+    }
+    ref->code = f->code_rva ? (u64)(uintptr_t)(module->base + f->code_rva) : 0;
+    ref->vmctx = (u64)(uintptr_t)instance->vmctx;
+    ref->function = function;
+    ref->tail_code = f->tail_rva ? (u64)(uintptr_t)(module->base + f->tail_rva) : 0;
+}
+
+static bool area_new(lucet_instance *instance, lucet_error *error) {
+    const lucet_module *module = instance->module;
+    const struct abi_artifact_header *h = module->header;
+    u8 *vmctx = instance->vmctx;
+    memcpy(vmctx - h->instance_size, module->base + h->template_rva, h->instance_size);
+    VMCTX_WORD(vmctx, VMCTX_BUILTINS) = (u64)(uintptr_t)lucet_builtins;
+    VMCTX_WORD(vmctx, VMCTX_INSTANCE) = (u64)(uintptr_t)instance;
+    for (u32 i = 0; i < h->imports_count; i++)
+        if (!set_import(instance, i, error))
+            return false;
+    for (u32 i = 0; i < h->refs_count; i++)
+        fill_funcref(instance, (struct abi_funcref *)(vmctx + module->refs_table[i].offset),
+                     module->refs_table[i].function);
+    return true;
+}
+
+/* Only what a guest can have changed. */
+static void area_restore(lucet_instance *instance) {
+    const lucet_module *module = instance->module;
+    u32 size = module->restored_size - VMCTX_FIXED_SIZE;
+    const u8 *template_end = module->base + module->header->template_rva + module->header->instance_size;
+    memcpy(instance->vmctx - module->restored_size, template_end - module->restored_size, size);
+    if (UNLIKELY(instance->linkage->has_globals))
+        for (u32 i = 0; i < instance->linkage->count; i++)
+            if (module->imports[i].kind == LUCET_KIND_GLOBAL)
+                set_global_import(instance, &module->imports[i], &instance->linkage->imports[i].import);
+}
+
+/* Free what the slot's last instance left for the next one. */
+static void forget(lucet_instance *instance, const lucet_module *next_module) {
+    if (!instance->area_linkage)
+        return;
+    const lucet_module *module = instance->area_linkage->module;
+    if (instance->own_tables)
+        for (u32 i = 0; i < module->header->tables_count; i++)
+            free((void *)(uintptr_t)instance->own_tables[i].head.entries);
+    if (instance->host_refs)
+        for (u32 i = 0; i < module->header->functions_count; i++)
+            free(instance->host_refs[i]);
+    free(instance->tables);
+    free(instance->own_tables);
+    free(instance->host_refs);
+    instance->tables = NULL;
+    instance->own_tables = NULL;
+    instance->host_refs = NULL;
+    /* The heap's image belongs to the module, which may go away now. */
+    if (instance->heap.module_serial && instance->heap.module != next_module)
+        heap_discard(&instance->heap);
+    lucet_linkage_release(instance->area_linkage);
+    instance->area_linkage = NULL;
+}
+
+void instance_forget(lucet_instance *instance) {
+    forget(instance, NULL);
+}
+
+/* ---- instances ---- */
+
+/* The one predicate for whether a module's assumptions hold in a region's slots. */
+static bool region_fits(const lucet_region *region, const lucet_module *module, const lucet_instance_limits *limits,
+                        lucet_error *error) {
+    const lucet_region_config *config = &region->config;
+    const struct abi_memory *memory = module->memory;
+    u64 memory_limit = limits && limits->memory ? limits->memory : config->memory_limit;
+    if (limits && (limits->memory > config->memory_limit || limits->table > config->table_limit))
+        return fail(error, LUCET_ERROR_LIMITS, "the instance's limits exceed the region's");
+    if (module->header->instance_size > config->instance_area)
+        return fail(error, LUCET_ERROR_LIMITS, "the module needs an instance area of %u bytes, the region's slots have %u",
+                    module->header->instance_size, config->instance_area);
+    if (!memory || (memory->flags & LUCET_FLAG_IMPORTED))
+        return true;
+    if (!(memory->flags & LUCET_FLAG_CHECKED) &&
+        (memory->reserved > config->memory_reserved ||
+         memory->reserved + memory->guard > config->memory_reserved + config->memory_guard))
+        return fail(error, LUCET_ERROR_LIMITS,
+                    "the module relies on %llu MiB of address space per memory, the region reserves %llu MiB",
+                    (unsigned long long)((memory->reserved + memory->guard) >> 20),
+                    (unsigned long long)((config->memory_reserved + config->memory_guard) >> 20));
+    if (module->memory_minimum > memory_limit)
+        return fail(error, LUCET_ERROR_LIMITS, "the module needs %llu bytes of memory, the limit is %llu",
+                    (unsigned long long)module->memory_minimum, (unsigned long long)memory_limit);
+    return true;
+}
+
+static bool owns_memory(const lucet_module *module) {
+    return module->memory && !(module->memory->flags & LUCET_FLAG_IMPORTED);
+}
+
+static int initial_state(const lucet_module *module) {
+    return module->header->init_rva || module->header->start_function != LUCET_NONE ? LUCET_STATE_NOT_STARTED
+                                                                                     : LUCET_STATE_READY;
+}
+
+/* Everything but the slot's pages, which are those of a new instance already. */
+static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *error) {
+    bool warm = instance->area_linkage == linkage && !linkage->links_instances;
+    lucet_module *module = linkage->module;
+    if (!warm) {
+        lucet_linkage_retain(linkage); /* first: it may be the same */
+        forget(instance, module);
+        instance->area_linkage = linkage;
+    }
+    instance->module = module;
+    instance->linkage = linkage;
+    instance->memory_owner = owns_memory(module) ? instance : NULL;
+    if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
+        return fail_system(error, "preparing the slot's memory");
+    VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
+    if (LIKELY(warm)) {
+        area_restore(instance);
+        return tables_new(instance, error);
+    }
+    u64 size = instance->heap.size;
+    u32 tables = module->header->tables_count;
+    if (tables) {
+        instance->tables = calloc(tables, sizeof *instance->tables);
+        instance->own_tables = calloc(tables, sizeof *instance->own_tables);
+        if (!instance->tables || !instance->own_tables)
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    }
+    bool ok = area_new(instance, error) && tables_new(instance, error);
+    VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = size;
+    return ok;
+}
+
+static void give_back(lucet_instance *instance) {
+    instance->birth = 0;
+    atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
+    if (UNLIKELY(!heap_reset(&instance->heap)))
+        instance_forget(instance);
+    if (UNLIKELY(instance->area_linkage && instance->area_linkage->links_instances))
+        instance_forget(instance); /* it points to other instances */
+    region_give_slot(instance->region, instance);
+    lucet_region_release(instance->region);
+}
+
+static void group_dissolve(struct group *group) {
+    lucet_instance *next;
+    bool shared = group->members && group != &group->members->own_group;
+    for (lucet_instance *member = group->members; member; member = next) {
+        next = member->group_next;
+        give_back(member);
+    }
+    if (shared)
+        free(group);
+}
+
+lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
+                                   lucet_error *error) {
+    static atomic_ullong births;
+    if (!region_fits(region, linkage->module, limits, error) ||
+        (linkage->links_instances && !linkage_is_fresh(linkage, error)))
+        return NULL;
+    lucet_instance *instance = region_take_slot(region, linkage->module->serial);
+    if (!instance) {
+        fail(error, LUCET_ERROR_REGION_FULL, "the region is full: all of its %u slots are taken", region->config.slots);
+        return NULL;
+    }
+    lucet_region_retain(region);
+    group_init(&instance->own_group, instance);
+    instance->context = NULL;
+    instance->released = false;
+    instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
+    instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
+    instance->birth = atomic_fetch_add_explicit(&births, 1, memory_order_relaxed) + 1;
+    if (UNLIKELY(!fill(instance, linkage, error))) {
+        lucet_instance_free(instance);
+        return NULL;
+    }
+    atomic_store_explicit(&instance->state, initial_state(linkage->module), memory_order_release);
+    return instance;
+}
+
+bool lucet_instance_reset(lucet_instance *instance, lucet_error *error) {
+    if (!group_enter(instance, error))
+        return false;
+    bool ok = true;
+    if (instance->group->top)
+        ok = fail(error, LUCET_ERROR_STATE, "the instance is running");
+    else if (instance->group != &instance->own_group)
+        ok = fail(error, LUCET_ERROR_STATE, "the instance is linked to others, which a reset would change");
+    if (ok && !heap_reset(&instance->heap))
+        ok = fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
+    if (ok && (ok = fill(instance, instance->linkage, error)))
+        atomic_store(&instance->state, initial_state(instance->module));
+    else if (ok)
+        atomic_store(&instance->state, LUCET_STATE_FAULTED);
+    group_leave(instance);
+    return ok;
+}
+
+void lucet_instance_free(lucet_instance *instance) {
+    struct group *group = instance->group;
+    if (instance->released)
+        return;
+    instance->released = true;
+    if (--group->live > 0)
+        return;
+    drop_activations(group, NULL);
+    group_dissolve(group);
+}
+
+lucet_state lucet_instance_state(const lucet_instance *instance) {
+    const struct group *group = instance->group;
+    int state = atomic_load(&instance->state);
+    if (state == LUCET_STATE_FREE)
+        return LUCET_STATE_FREE;
+    if (atomic_load(&group->owner) && group->top)
+        return LUCET_STATE_RUNNING;
+    if (group->top)
+        return LUCET_STATE_SUSPENDED;
+    return (lucet_state)state;
+}
+
+const char *lucet_state_text(lucet_state state) {
+    static const char *const texts[] = {
+#define STATE(name, text) [LUCET_STATE_##name] = text,
+#include "states.def"
+#undef STATE
+    };
+    return texts[state];
+}
+
+lucet_module *lucet_instance_module(const lucet_instance *instance) {
+    return instance->module;
+}
+
+lucet_region *lucet_instance_region(const lucet_instance *instance) {
+    return instance->region;
+}
+
+void lucet_instance_set_context(lucet_instance *instance, void *context) {
+    instance->context = context;
+}
+
+void *lucet_instance_context(const lucet_instance *instance) {
+    return instance->context;
+}
+
+/* ---- functions ---- */
+
+const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function) {
+    const lucet_module *module = instance->module;
+    if (function >= module->header->functions_count)
+        return NULL;
+    if (module->functions[function].ref_offset)
+        return (const struct abi_funcref *)(instance->vmctx + module->functions[function].ref_offset);
+    if (!instance->host_refs) {
+        instance->host_refs = calloc(module->header->functions_count, sizeof *instance->host_refs);
+        if (!instance->host_refs)
+            return NULL;
+    }
+    struct abi_funcref **ref = &instance->host_refs[function];
+    if (!*ref && (*ref = calloc(1, sizeof **ref)))
+        fill_funcref(instance, *ref, function);
+    return *ref;
+}
+
+const lucet_funcref *lucet_instance_funcref(lucet_instance *instance, uint32_t function) {
+    const struct abi_funcref *ref = instance_funcref(instance, function);
+    return ref && ref->code ? (const lucet_funcref *)ref : NULL;
+}
+
+lucet_instance *lucet_funcref_instance(const lucet_funcref *ref) {
+    return instance_of_vmctx((const u8 *)(uintptr_t)((const struct abi_funcref *)ref)->vmctx);
+}
+
+uint32_t lucet_funcref_function(const lucet_funcref *ref) {
+    return (u32)((const struct abi_funcref *)ref)->function;
+}
+
+lucet_functype lucet_funcref_type(const lucet_funcref *ref) {
+    const lucet_module *module = lucet_funcref_instance(ref)->module;
+    return module_functype(module, module->functions[lucet_funcref_function(ref)].type);
+}
+
+/* ---- memory ---- */
+
+bool lucet_instance_has_memory(const lucet_instance *instance) {
+    return instance->memory_owner != NULL;
+}
+
+u8 *instance_memory_base(const lucet_instance *instance) {
+    return instance->memory_owner ? instance->memory_owner->vmctx : NULL;
+}
+
+uint8_t *lucet_memory_base(const lucet_instance *instance) {
+    return instance_memory_base(instance);
+}
+
+uint64_t lucet_memory_size(const lucet_instance *instance) {
+    return instance->memory_owner ? instance->memory_owner->heap.size : 0;
+}
+
+u64 instance_memory_grow(lucet_instance *instance, u64 delta) {
+    lucet_instance *owner = instance->memory_owner;
+    if (!owner)
+        return UINT64_MAX;
+    u64 old = owner->heap.size;
+    u64 most = owner->module->memory_maximum < owner->memory_limit ? owner->module->memory_maximum : owner->memory_limit;
+    if (delta > 65536 || delta * WASM_PAGE > most - (old < most ? old : most))
+        return UINT64_MAX;
+    if (delta && !heap_grow(&owner->heap, old + delta * WASM_PAGE))
+        return UINT64_MAX;
+    VMCTX_WORD(owner->vmctx, VMCTX_MEMORY_SIZE) = owner->heap.size;
+    return old / WASM_PAGE;
+}
+
+uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta_pages) {
+    return instance_memory_grow(instance, delta_pages);
+}
+
+bool lucet_memory_will_write(lucet_instance *instance, uint64_t offset, uint64_t size) {
+    return instance->memory_owner && heap_will_write(&instance->memory_owner->heap, offset, size);
+}
+
+/* ---- globals and tables ---- */
+
+uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global) {
+    if (global >= instance->module->header->globals_count)
+        return NULL;
+    const struct abi_global *abi = &instance->module->globals[global];
+    u64 *words = (u64 *)(instance->vmctx + abi->offset);
+    return abi->flags & LUCET_FLAG_INDIRECT ? (u64 *)(uintptr_t)*words : words;
+}
+
+lucet_table *lucet_instance_table(const lucet_instance *instance, uint32_t table) {
+    return table < instance->module->header->tables_count ? instance->tables[table] : NULL;
+}
+
+uint64_t lucet_instance_table_size(const lucet_instance *instance, uint32_t table) {
+    if (table >= instance->module->header->tables_count)
+        return 0;
+    return instance->tables[table] ? instance->tables[table]->head.length : instance->module->tables[table].minimum;
+}
+
+/* Which function a static entry stands for: the code address tells. */
+static const struct abi_funcref *static_funcref(lucet_instance *instance, const struct abi_table *table, u64 i) {
+    const lucet_module *module = instance->module;
+    const struct abi_static_entry *entries = (const void *)(module->base + table->static_rva);
+    if (!entries[i].type)
+        return NULL;
+    u32 code = (u32)((i64)table->static_rva + entries[i].code);
+    for (u32 f = 0; f < module->header->functions_count; f++)
+        if (module->functions[f].code_rva == code || module->functions[f].tail_rva == code)
+            return instance_funcref(instance, f);
+    return NULL;
+}
+
+bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t i, void **reference) {
+    if (i >= lucet_instance_table_size(instance, table))
+        return false;
+    if (instance->tables[table])
+        *reference = (void *)(uintptr_t)((u64 *)(uintptr_t)instance->tables[table]->head.entries)[i];
+    else
+        *reference = (void *)static_funcref(instance, &instance->module->tables[table], i);
+    return true;
+}
+
+static bool may_hold(lucet_instance *instance, u32 table, const void *reference) {
+    if (!reference || instance->tables[table]->reftype != LUCET_VALTYPE_FUNCREF)
+        return true;
+    return lucet_funcref_instance(reference)->group == instance->group;
+}
+
+bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference) {
+    if (!lucet_instance_table(instance, table) || i >= lucet_instance_table_size(instance, table) ||
+        !may_hold(instance, table, reference))
+        return false;
+    ((u64 *)(uintptr_t)instance->tables[table]->head.entries)[i] = (u64)(uintptr_t)reference;
+    return true;
+}
+
+uint64_t lucet_instance_table_grow(lucet_instance *instance, uint32_t table, uint64_t delta, void *reference) {
+    if (!lucet_instance_table(instance, table) || !may_hold(instance, table, reference))
+        return UINT64_MAX;
+    return table_grow(instance->tables[table], delta, (u64)(uintptr_t)reference);
+}
+
+u64 instance_elem_value(lucet_instance *instance, i32 item) {
+    if (item >= 0)
+        return (u64)(uintptr_t)instance_funcref(instance, (u32)item);
+    return item == -1 ? 0 : *lucet_global_cell(instance, (u32)(-2 - (i64)item));
+}

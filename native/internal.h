@@ -1,0 +1,270 @@
+/* internal.h: what the C files of the runtime share. Not installed. */
+#ifndef LUCET_INTERNAL_H
+#define LUCET_INTERNAL_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lucet.h"
+
+#define LUCET_INTERNAL __attribute__((visibility("hidden")))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* ---- facts shared with the compiler: src/lucet/abi ---- */
+
+typedef uint8_t u8;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int32_t i32;
+typedef int64_t i64;
+typedef u8 hash[32];
+
+#define STRUCT(name, size) struct abi_##name {
+#define FIELD(in, type, name, offset) type name;
+#define END(name)                                                                                                      \
+    }                                                                                                                  \
+    ;
+#include "artifact.def"
+#undef STRUCT
+#undef FIELD
+#undef END
+
+enum {
+#define VMCTX(name, offset) VMCTX_##name = (offset),
+#include "instance.def"
+#undef VMCTX
+#define TRAP(name, code, text) TRAP_##name = (code),
+#include "traps.def"
+#undef TRAP
+    HOST_PAGE = 4096,
+    WASM_PAGE = 65536
+};
+
+/* How lucet_switch_* came back to the host. */
+enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED };
+
+/* ---- modules ---- */
+
+struct lucet_module {
+    atomic_uint refs;
+    u64 serial; /* never reused: a slot remembers whose image it holds by it */
+    void *handle;
+    int fd; /* of the artifact, for mapping images */
+    const u8 *base;
+    u64 image_file_delta; /* file offset = rva + delta, for image runs */
+    const u8 *text, *text_end;
+    const struct abi_artifact_header *header;
+    const struct abi_type *types;
+    const struct abi_function *functions;
+    const struct abi_import *imports;
+    const struct abi_export *exports;
+    const struct abi_memory *memory; /* memory 0 or NULL */
+    const struct abi_global *globals;
+    const struct abi_table *tables;
+    const struct abi_ref *refs_table;
+    const struct abi_elem *elems;
+    const struct abi_data *datas;
+    const struct abi_image *images;
+    u32 *exports_by_name; /* export indices in the order of their names */
+    u32 imported_functions;
+    u32 restored_size; /* bytes right below vmctx that a guest may change: globals and segment lengths */
+    u64 image_size;    /* bytes in all image runs */
+    u64 memory_minimum, memory_maximum; /* bytes; 0 if there is no own memory */
+};
+
+LUCET_INTERNAL lucet_functype module_functype(const lucet_module *module, u32 type);
+LUCET_INTERNAL const char *module_string(const lucet_module *module, u32 string, u32 *size);
+/* Which function of the module contains pc, and where in the .wasm; false if none does. */
+LUCET_INTERNAL bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 *wasm_offset);
+static inline bool module_has_code(const lucet_module *module, const void *pc) {
+    return (const u8 *)pc >= module->text && (const u8 *)pc < module->text_end;
+}
+
+/* ---- linkages ---- */
+
+struct linked_import {
+    lucet_import import;
+    u64 birth; /* of import.instance */
+};
+
+struct lucet_linkage {
+    atomic_uint refs;
+    lucet_module *module;
+    u32 count;
+    bool links_instances, has_globals;
+    u32 *by_function;               /* import index of each imported function */
+    struct linked_import imports[]; /* by import index */
+};
+
+/* ---- tables ---- */
+
+struct lucet_table {
+    struct abi_table_head head; /* what generated code reads */
+    u64 capacity, maximum, limit;
+    u8 reftype;
+};
+
+/* ---- slots' heaps: heap.c ---- */
+
+enum { HEAP_HOT_MAX = 128, HEAP_EXTENTS_MAX = 32 };
+
+struct heap_extent {
+    u32 first, end; /* pages */
+};
+
+/* Own memory 0 of one slot. Pages that the guest may have changed are known exactly: every page is read-only until its first
+ * write, unless it is hot or in an extent. Hot pages stay writable and are restored by copying, whoever comes next. */
+struct heap {
+    u8 *base;
+    u64 size;          /* bytes the guest may use: also stands at base + VMCTX_MEMORY_SIZE */
+    u64 accessible;    /* bytes not PROT_NONE; equal to size between operations */
+    u64 module_serial; /* whose image stands in the pages; 0: fresh zero pages */
+    const lucet_module *module;
+    bool mapped_image; /* image runs are file mappings: giving a page back restores it */
+    bool tracked;      /* pages are write-protected until written */
+    bool overflowed;   /* everything is writable, nothing more is known */
+    u32 faults, hot_count, extents_count;
+    u32 hot[HEAP_HOT_MAX];
+    struct heap_extent extents[HEAP_EXTENTS_MAX];
+};
+
+LUCET_INTERNAL bool heap_prepare(struct heap *heap, const lucet_module *module, bool track);
+LUCET_INTERNAL bool heap_reset(struct heap *heap);
+/* Back to no pages at all: the module whose image they show may go away. */
+LUCET_INTERNAL void heap_discard(struct heap *heap);
+LUCET_INTERNAL bool heap_grow(struct heap *heap, u64 size);
+LUCET_INTERNAL bool heap_write_fault(struct heap *heap, const u8 *address);
+LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
+
+/* ---- groups: instances that are linked to each other ---- */
+
+struct lucet_activation;
+
+struct group {
+    atomic_flag lock;                /* guards top against lucet_instance_interrupt */
+    atomic_uintptr_t owner;          /* the thread that runs in the group, 0 if none */
+    struct lucet_activation *top;    /* innermost, running or suspended */
+    lucet_instance *members;         /* linked by group_next */
+    u32 live;                        /* members not yet freed by their owner */
+};
+
+/* ---- instances ---- */
+
+struct lucet_instance {
+    u8 *vmctx;
+    lucet_module *module;
+    lucet_linkage *linkage;
+    lucet_region *region;
+    struct group *group; /* &own_group while it is alone */
+    lucet_instance *group_next;
+    u32 slot;
+    u32 next_free;
+    atomic_int state; /* FREE, NOT_STARTED, READY or FAULTED; running and suspended are the group's */
+    bool released;    /* lucet_instance_free was called, the group still lives */
+    void *context;
+    lucet_instance *memory_owner; /* of memory 0; NULL if there is none */
+    struct lucet_table **tables;  /* by index, NULL for static ones; the own ones are owned */
+    struct lucet_table *own_tables;
+    struct abi_funcref **host_refs; /* made for the host, by function index */
+    lucet_linkage *area_linkage;    /* whose pointers stand in the instance area; the slot keeps it, and so its module */
+    u64 birth;                      /* never reused: tells this instance from others in the same slot */
+    u64 memory_limit, table_limit;
+    struct group own_group;
+    struct heap heap;
+};
+
+#define VMCTX_WORD(vmctx, offset) (*(u64 *)((vmctx) + (offset)))
+
+static inline lucet_instance *instance_of_vmctx(const u8 *vmctx) {
+    return (lucet_instance *)VMCTX_WORD(vmctx, VMCTX_INSTANCE);
+}
+
+LUCET_INTERNAL u8 *instance_memory_base(const lucet_instance *instance);
+LUCET_INTERNAL u64 instance_memory_grow(lucet_instance *instance, u64 delta);
+LUCET_INTERNAL u64 table_grow(struct lucet_table *table, u64 delta, u64 value);
+LUCET_INTERNAL const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function);
+/* The value of item `item` (see abi elem) of an element segment. */
+LUCET_INTERNAL u64 instance_elem_value(lucet_instance *instance, i32 item);
+
+/* ---- stacks and activations ---- */
+
+struct lucet_activation {
+#define ACTIVATION(name, offset) u64 name;
+#include "context.def"
+#undef ACTIVATION
+    struct lucet_activation *previous; /* the activation that this thread was in before */
+    struct lucet_activation *outer;    /* of the same group: a host function of it called the guest again */
+    lucet_instance *instance;          /* that was called */
+    pthread_t thread;
+    u8 *stack_low; /* lowest usable byte; the guard lies below */
+    bool suspended;
+    u32 host_mxcsr; /* 0 when it was the default */
+    /* how it ended, or where it is suspended */
+    u32 trap;
+    const u8 *trap_pc;
+    lucet_instance *suspended_instance;
+    u64 *suspended_slots;
+    u32 suspended_function;
+    struct lucet_activation *next_free;
+};
+
+LUCET_INTERNAL struct lucet_activation *region_take_stack(lucet_region *region);
+LUCET_INTERNAL void region_give_stack(lucet_region *region, struct lucet_activation *activation);
+
+/* ---- regions ---- */
+
+struct lucet_region {
+    atomic_uint refs;
+    lucet_region_config config;
+    pthread_spinlock_t lock;
+    u8 *base;
+    u64 size, stride; /* of a slot: area, memory, guard */
+    lucet_instance *slots;
+    u32 free_head, used, slots_made;
+    u64 random;
+    struct lucet_activation *free_stacks;
+    u32 stacks_made;
+};
+
+enum { STACK_GUARD = 1 << 16, NO_SLOT = 0xffffffff };
+
+LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
+LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
+/* Free what a slot's instance left for the next one. */
+LUCET_INTERNAL void instance_forget(lucet_instance *instance);
+
+/* The instance whose own memory, guard included, contains the address; NULL if none does. Async-signal-safe. */
+LUCET_INTERNAL lucet_instance *region_instance_at(const void *address);
+
+/* ---- running ---- */
+
+extern LUCET_INTERNAL _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
+LUCET_INTERNAL bool signals_install(lucet_error *error);
+LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);
+LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
+LUCET_INTERNAL _Noreturn void builtin_trap(u32 trap);
+LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
+LUCET_INTERNAL void group_leave(lucet_instance *instance);
+/* Drop what is suspended in the group, down to (not including) the given activation. */
+LUCET_INTERNAL void drop_activations(struct group *group, struct lucet_activation *down_to);
+
+/* switch_x86_64.S */
+LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void *stack_top, const void *entry, void *vmctx,
+                                      const void *code, u64 *slots);
+LUCET_INTERNAL int lucet_switch_resume(struct lucet_activation *activation);
+LUCET_INTERNAL _Noreturn void lucet_switch_leave(struct lucet_activation *activation, int how);
+extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];
+extern LUCET_INTERNAL const void *const lucet_builtins[];
+
+/* ---- errors ---- */
+
+LUCET_INTERNAL bool fail(lucet_error *error, lucet_error_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+LUCET_INTERNAL bool fail_system(lucet_error *error, const char *what);
+
+#endif

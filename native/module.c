@@ -1,0 +1,823 @@
+/* module.c: loading artifacts. Everything in the file is checked here, once, so that the rest of the runtime can trust it; what
+ * cannot be checked is the machine code itself: an artifact is as trusted as any shared library. */
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define STRUCT(name, size) static_assert(sizeof(struct abi_##name) == (size), #name);
+#define FIELD(in, type, name, offset) static_assert(offsetof(struct abi_##in, name) == (offset), #in "." #name);
+#define END(name)
+#include "artifact.def"
+#undef STRUCT
+#undef FIELD
+#undef END
+
+/* ---- the registry of function types: an id must mean the same type in every module ---- */
+
+struct known_type {
+    u64 id;
+    u32 params_count, results_count;
+    u8 *valtypes;
+};
+
+static pthread_mutex_t known_types_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct known_type *known_types; /* open addressing, never shrinks; ids are hashes already */
+static size_t known_types_capacity, known_types_count;
+
+static struct known_type *known_type_slot(struct known_type *types, size_t capacity, u64 id) {
+    size_t i = id & (capacity - 1);
+    while (types[i].valtypes && types[i].id != id)
+        i = (i + 1) & (capacity - 1);
+    return &types[i];
+}
+
+static bool known_types_reserve(size_t more) {
+    if ((known_types_count + more) * 2 <= known_types_capacity)
+        return true;
+    size_t capacity = known_types_capacity ? known_types_capacity : 64;
+    while ((known_types_count + more) * 2 > capacity)
+        capacity *= 2;
+    struct known_type *larger = calloc(capacity, sizeof *larger);
+    if (!larger)
+        return false;
+    for (size_t i = 0; i < known_types_capacity; i++)
+        if (known_types[i].valtypes)
+            *known_type_slot(larger, capacity, known_types[i].id) = known_types[i];
+    free(known_types);
+    known_types = larger;
+    known_types_capacity = capacity;
+    return true;
+}
+
+static bool register_type(const struct abi_type *type, const u8 *valtypes, lucet_error *error) {
+    size_t size = (size_t)type->params_count + type->results_count;
+    struct known_type *known = known_type_slot(known_types, known_types_capacity, type->id);
+    if (known->valtypes) {
+        if (known->params_count == type->params_count && known->results_count == type->results_count &&
+            memcmp(known->valtypes, valtypes, size) == 0)
+            return true;
+        return fail(error, LUCET_ERROR_ARTIFACT, "type identity %016llx already stands for another function type",
+                    (unsigned long long)type->id);
+    }
+    u8 *copy = malloc(size + 1);
+    if (!copy)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    memcpy(copy, valtypes, size);
+    *known = (struct known_type){type->id, type->params_count, type->results_count, copy};
+    known_types_count++;
+    return true;
+}
+
+static bool register_types(const lucet_module *module, lucet_error *error) {
+    pthread_mutex_lock(&known_types_lock);
+    bool ok = known_types_reserve(module->header->types_count + 1) || fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    for (u32 i = 0; ok && i < module->header->types_count; i++)
+        ok = register_type(&module->types[i], module->base + module->types[i].valtypes_rva, error);
+    pthread_mutex_unlock(&known_types_lock);
+    return ok;
+}
+
+/* ---- the file: nothing of it is mapped executable before this has passed ---- */
+
+struct file {
+    const u8 *bytes;
+    u64 size;
+    const Elf64_Phdr *segments;
+    u32 segments_count;
+};
+
+static bool not_ours(lucet_error *error, const char *why) {
+    return fail(error, LUCET_ERROR_ARTIFACT, "not a lucet artifact: %s", why);
+}
+
+/* The file's bytes at [rva, rva + size), NULL unless they are all in one segment's part of the file. */
+static const u8 *file_at(const struct file *file, u64 rva, u64 size) {
+    for (u32 i = 0; i < file->segments_count; i++) {
+        const Elf64_Phdr *s = &file->segments[i];
+        if (s->p_type == PT_LOAD && rva >= s->p_vaddr && rva - s->p_vaddr <= s->p_filesz &&
+            size <= s->p_filesz - (rva - s->p_vaddr))
+            return file->bytes + s->p_offset + (rva - s->p_vaddr);
+    }
+    return NULL;
+}
+
+static bool check_segments(const struct file *file, lucet_error *error) {
+    u64 end = 0;
+    for (u32 i = 0; i < file->segments_count; i++) {
+        const Elf64_Phdr *s = &file->segments[i];
+        if (s->p_type == PT_INTERP)
+            return not_ours(error, "it is a program");
+        if (s->p_type != PT_LOAD)
+            continue;
+        if (s->p_offset > file->size || s->p_filesz > file->size - s->p_offset)
+            return fail(error, LUCET_ERROR_ARTIFACT, "the artifact is truncated: a segment ends beyond its %llu bytes",
+                        (unsigned long long)file->size);
+        if (s->p_vaddr < end || s->p_memsz < s->p_filesz || s->p_vaddr + s->p_memsz > UINT32_MAX)
+            return not_ours(error, "bad segment addresses");
+        if ((s->p_flags & PF_W) && (s->p_flags & PF_X))
+            return not_ours(error, "a segment is writable and executable");
+        end = s->p_vaddr + s->p_memsz;
+    }
+    return true;
+}
+
+/* The dynamic section must ask the dynamic linker for nothing: no other library, no code to run, no relocation. */
+static bool check_dynamic(const struct file *file, u64 *symbols, u64 *strings, lucet_error *error) {
+    for (u32 i = 0; i < file->segments_count; i++) {
+        const Elf64_Phdr *s = &file->segments[i];
+        if (s->p_type != PT_DYNAMIC)
+            continue;
+        const u8 *bytes = file_at(file, s->p_vaddr, s->p_filesz);
+        if (!bytes)
+            return not_ours(error, "bad dynamic section");
+        for (u64 at = 0; at + sizeof(Elf64_Dyn) <= s->p_filesz; at += sizeof(Elf64_Dyn)) {
+            Elf64_Dyn entry;
+            memcpy(&entry, bytes + at, sizeof entry);
+            switch (entry.d_tag) {
+            case DT_NULL:
+                return *symbols && *strings ? true : not_ours(error, "no symbols");
+            case DT_SYMTAB:
+                *symbols = entry.d_un.d_ptr;
+                break;
+            case DT_STRTAB:
+                *strings = entry.d_un.d_ptr;
+                break;
+            case DT_SONAME:
+            case DT_HASH:
+            case DT_GNU_HASH:
+            case DT_STRSZ:
+            case DT_SYMENT:
+            case DT_FLAGS:
+            case DT_FLAGS_1:
+                break;
+            default:
+                return not_ours(error, "it wants relocations, other libraries or initialisers");
+            }
+        }
+    }
+    return not_ours(error, "no dynamic section");
+}
+
+/* The header's address, from the first dynamic symbols (an artifact exports only lucet_module). */
+static const struct abi_artifact_header *find_header(const struct file *file, u64 symbols, u64 strings, u64 *rva) {
+    for (u64 i = 1; i < 8; i++) {
+        const u8 *bytes = file_at(file, symbols + i * sizeof(Elf64_Sym), sizeof(Elf64_Sym));
+        if (!bytes)
+            return NULL;
+        Elf64_Sym symbol;
+        memcpy(&symbol, bytes, sizeof symbol);
+        const u8 *name = file_at(file, strings + symbol.st_name, sizeof "lucet_module");
+        if (name && memcmp(name, "lucet_module", sizeof "lucet_module") == 0) {
+            *rva = symbol.st_value;
+            return (const void *)file_at(file, symbol.st_value, sizeof(struct abi_artifact_header));
+        }
+    }
+    return NULL;
+}
+
+static bool cpu_has(u64 features, char *missing, size_t size) {
+    __builtin_cpu_init();
+    struct {
+        u64 bit;
+        const char *name;
+        bool present;
+    } known[] = {
+        {LUCET_CPU_SSSE3, "ssse3", __builtin_cpu_supports("ssse3")},
+        {LUCET_CPU_SSE4_1, "sse4.1", __builtin_cpu_supports("sse4.1")},
+        {LUCET_CPU_SSE4_2, "sse4.2", __builtin_cpu_supports("sse4.2")},
+        {LUCET_CPU_POPCNT, "popcnt", __builtin_cpu_supports("popcnt")},
+        {LUCET_CPU_AVX, "avx", __builtin_cpu_supports("avx")},
+        {LUCET_CPU_AVX2, "avx2", __builtin_cpu_supports("avx2")},
+        {LUCET_CPU_BMI1, "bmi", __builtin_cpu_supports("bmi")},
+        {LUCET_CPU_BMI2, "bmi2", __builtin_cpu_supports("bmi2")},
+        {LUCET_CPU_LZCNT, "lzcnt", __builtin_cpu_supports("lzcnt")},
+        {LUCET_CPU_FMA, "fma", __builtin_cpu_supports("fma")},
+        {LUCET_CPU_MOVBE, "movbe", __builtin_cpu_supports("movbe")},
+        {LUCET_CPU_F16C, "f16c", __builtin_cpu_supports("f16c")},
+        {LUCET_CPU_AVX512, "avx512",
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+    };
+    features &= ~(u64)LUCET_CPU_NATIVE;
+    size_t used = 0;
+    missing[0] = 0;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if ((features & known[i].bit) && !known[i].present && used < size)
+            used += (size_t)snprintf(missing + used, size - used, "%s%s", used ? ", " : "", known[i].name);
+        features &= ~known[i].bit;
+    }
+    if (features && used < size)
+        used += (size_t)snprintf(missing + used, size - used, "%sfeatures %#llx", used ? ", " : "",
+                                 (unsigned long long)features);
+    return used == 0;
+}
+
+static bool check_header(const struct file *file, const struct abi_artifact_header *header, u64 rva,
+                         lucet_error *error) {
+    if (header->magic != LUCET_MAGIC)
+        return not_ours(error, "wrong magic number");
+    if (header->abi_version != LUCET_ABI_VERSION)
+        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact has format version %u, this runtime reads version %u: compile it again",
+                    header->abi_version, LUCET_ABI_VERSION);
+    if (header->header_size != sizeof *header || header->self_rva != rva || rva % 8)
+        return not_ours(error, "bad header");
+    if (header->file_size != file->size)
+        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact is damaged: it has %llu bytes of %llu",
+                    (unsigned long long)file->size, (unsigned long long)header->file_size);
+    char missing[160];
+    if (!cpu_has(header->cpu_features, missing, sizeof missing))
+        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact needs a CPU with %s", missing);
+    return true;
+}
+
+/* ---- the descriptors ---- */
+
+struct check {
+    const struct file *file;
+    const struct abi_artifact_header *header;
+    lucet_error *error;
+};
+
+static bool damaged(const struct check *c, const char *what) {
+    return fail(c->error, LUCET_ERROR_ARTIFACT, "the artifact is damaged: bad %s", what);
+}
+
+static const void *check_array(const struct check *c, u32 rva, u64 count, size_t size, const char *what) {
+    static const u64 empty = 0;
+    if (count == 0)
+        return &empty;
+    const void *array = rva % 8 == 0 || size < 8 ? file_at(c->file, rva, count * size) : NULL;
+    if (!array)
+        damaged(c, what);
+    return array;
+}
+
+static bool check_string(const struct check *c, u32 string) {
+    u32 size;
+    if (c->header->strings_size < 4 || string > c->header->strings_size - 4)
+        return damaged(c, "string");
+    const u8 *at = file_at(c->file, c->header->strings_rva, c->header->strings_size);
+    if (!at)
+        return damaged(c, "strings");
+    memcpy(&size, at + string, 4);
+    return size <= c->header->strings_size - 4 - string || damaged(c, "string");
+}
+
+static bool in_text(const struct check *c, u64 rva, u64 size) {
+    return rva >= c->header->text_rva && rva - c->header->text_rva <= c->header->text_size &&
+           size <= c->header->text_size - (rva - c->header->text_rva);
+}
+
+/* Words of the instance area: [offset, offset + size) below vmctx, not among the fixed ones. */
+static bool check_words(const struct check *c, i64 offset, i64 size, const char *what) {
+    return (offset % 8 == 0 && offset >= -(i64)c->header->instance_size && offset + size <= -VMCTX_FIXED_SIZE) ||
+           damaged(c, what);
+}
+
+static bool check_valtype(u32 valtype) {
+    return (valtype >= LUCET_VALTYPE_V128 && valtype <= LUCET_VALTYPE_I32) || valtype == LUCET_VALTYPE_FUNCREF ||
+           valtype == LUCET_VALTYPE_EXTERNREF;
+}
+
+static bool check_functions(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_type *types = check_array(c, h->types_rva, h->types_count, sizeof *types, "types");
+    if (!types)
+        return false;
+    for (u32 i = 0; i < h->types_count; i++) {
+        u64 count = (u64)types[i].params_count + types[i].results_count;
+        const u8 *valtypes = check_array(c, types[i].valtypes_rva, count, 1, "type");
+        if (!valtypes || count > 4096 || (types[i].entry_rva && !in_text(c, types[i].entry_rva, 1)))
+            return damaged(c, "type");
+        for (u64 j = 0; j < count; j++)
+            if (!check_valtype(valtypes[j]))
+                return damaged(c, "value type");
+    }
+    const struct abi_function *functions =
+        check_array(c, h->functions_rva, h->functions_count, sizeof *functions, "functions");
+    if (!functions)
+        return false;
+    for (u32 i = 0; i < h->functions_count; i++) {
+        const struct abi_function *f = &functions[i];
+        if (f->type >= h->types_count || (f->code_rva && !in_text(c, f->code_rva, f->code_size)) ||
+            (f->tail_rva && !in_text(c, f->tail_rva, 1)) || (f->lines != LUCET_NONE && f->lines >= h->lines_size))
+            return damaged(c, "function");
+        if ((f->name != LUCET_NONE && !check_string(c, f->name)) ||
+            (f->ref_offset && !check_words(c, f->ref_offset, sizeof(struct abi_funcref), "function reference")))
+            return false;
+    }
+    const struct abi_ref *refs = check_array(c, h->refs_rva, h->refs_count, sizeof *refs, "function references");
+    if (!refs)
+        return false;
+    for (u32 i = 0; i < h->refs_count; i++)
+        if (refs[i].function >= h->functions_count || refs[i].offset == 0 ||
+            functions[refs[i].function].ref_offset != refs[i].offset)
+            return damaged(c, "function reference");
+    if (h->start_function != LUCET_NONE && h->start_function >= h->functions_count)
+        return damaged(c, "start function");
+    return !h->init_rva || in_text(c, h->init_rva, 1) || damaged(c, "initialiser");
+}
+
+static bool check_tables_and_globals(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_table *tables = check_array(c, h->tables_rva, h->tables_count, sizeof *tables, "tables");
+    if (!tables)
+        return false;
+    for (u32 i = 0; i < h->tables_count; i++) {
+        if (tables[i].flags & LUCET_FLAG_STATIC) {
+            const struct abi_static_entry *entries = check_array(
+                c, tables[i].static_rva, tables[i].minimum, sizeof(struct abi_static_entry), "table entries");
+            if (!entries)
+                return false;
+            for (u64 j = 0; j < tables[i].minimum; j++)
+                if (entries[j].type > h->types_count ||
+                    (entries[j].type && !in_text(c, (u64)(tables[i].static_rva + (i64)entries[j].code), 1)))
+                    return damaged(c, "table entry");
+        } else if (!check_words(c, tables[i].offset, 8, "table")) {
+            return false;
+        }
+        if (tables[i].reftype != LUCET_VALTYPE_FUNCREF && tables[i].reftype != LUCET_VALTYPE_EXTERNREF)
+            return damaged(c, "table");
+    }
+    const struct abi_global *globals = check_array(c, h->globals_rva, h->globals_count, sizeof *globals, "globals");
+    if (!globals)
+        return false;
+    for (u32 i = 0; i < h->globals_count; i++)
+        if (!check_valtype(globals[i].valtype) ||
+            !check_words(c, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8, "global"))
+            return damaged(c, "global");
+    return true;
+}
+
+static bool check_segments_of_module(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_elem *elems = check_array(c, h->elems_rva, h->elems_count, sizeof *elems, "element segments");
+    const struct abi_function *functions =
+        check_array(c, h->functions_rva, h->functions_count, sizeof *functions, "functions");
+    if (!elems || !functions)
+        return false;
+    for (u32 i = 0; i < h->elems_count; i++) {
+        const i32 *items = check_array(c, elems[i].items_rva, elems[i].items_count, 4, "element segment");
+        if (!items || (elems[i].offset && !check_words(c, elems[i].offset, 8, "element segment")))
+            return damaged(c, "element segment");
+        for (u32 j = 0; j < elems[i].items_count; j++)
+            if (items[j] >= 0 ? ((u32)items[j] >= h->functions_count || !functions[items[j]].ref_offset)
+                              : (items[j] < -1 && (u64)(-2 - (i64)items[j]) >= h->globals_count))
+                return damaged(c, "element");
+    }
+    const struct abi_data *datas = check_array(c, h->datas_rva, h->datas_count, sizeof *datas, "data segments");
+    if (!datas)
+        return false;
+    for (u32 i = 0; i < h->datas_count; i++)
+        if (!check_array(c, datas[i].bytes_rva, datas[i].bytes_count, 1, "data segment") ||
+            (datas[i].offset && !check_words(c, datas[i].offset, 8, "data segment")))
+            return false;
+    return true;
+}
+
+static bool check_memory(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_memory *memories = check_array(c, h->memories_rva, h->memories_count, sizeof *memories, "memories");
+    if (!memories)
+        return false;
+    if (h->memories_count > 1)
+        return damaged(c, "memories");
+    u64 minimum = 0;
+    for (u32 i = 0; i < h->memories_count; i++) {
+        if (memories[i].minimum > 65536 || memories[i].reserved > (8ULL << 30) || memories[i].guard > (8ULL << 30))
+            return damaged(c, "memory");
+        if (memories[i].flags & LUCET_FLAG_IMPORTED) {
+            if (!check_words(c, memories[i].offset, 8, "memory"))
+                return false;
+        } else {
+            minimum = memories[i].minimum * WASM_PAGE;
+        }
+    }
+    const struct abi_image *images = check_array(c, h->images_rva, h->images_count, sizeof *images, "image");
+    if (!images)
+        return false;
+    u64 end = 0;
+    for (u32 i = 0; i < h->images_count; i++) {
+        const struct abi_image *run = &images[i];
+        if (run->heap_offset % HOST_PAGE || run->rva % HOST_PAGE || run->size % HOST_PAGE || run->heap_offset < end ||
+            run->heap_offset > minimum || run->size > minimum - run->heap_offset || !file_at(c->file, run->rva, run->size))
+            return damaged(c, "image");
+        end = run->heap_offset + run->size;
+    }
+    return true;
+}
+
+static bool check_imports_and_exports(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    u32 counts[4] = {h->functions_count, h->tables_count, h->memories_count, h->globals_count};
+    const struct abi_import *imports = check_array(c, h->imports_rva, h->imports_count, sizeof *imports, "imports");
+    if (!imports)
+        return false;
+    u32 next[4] = {0};
+    for (u32 i = 0; i < h->imports_count; i++) {
+        if (imports[i].kind > LUCET_KIND_GLOBAL || imports[i].index != next[imports[i].kind]++ ||
+            imports[i].index >= counts[imports[i].kind])
+            return damaged(c, "import");
+        i64 size = imports[i].kind == LUCET_KIND_FUNC ? 16 : 8;
+        if (!check_string(c, imports[i].module) || !check_string(c, imports[i].field) ||
+            !check_words(c, imports[i].offset, size, "import"))
+            return false;
+    }
+    const struct abi_export *exports = check_array(c, h->exports_rva, h->exports_count, sizeof *exports, "exports");
+    if (!exports)
+        return false;
+    for (u32 i = 0; i < h->exports_count; i++) {
+        if (exports[i].kind > LUCET_KIND_GLOBAL || exports[i].index >= counts[exports[i].kind])
+            return damaged(c, "export");
+        if (!check_string(c, exports[i].name))
+            return false;
+    }
+    return true;
+}
+
+static bool check_descriptors(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    if (h->instance_size % 16 || h->instance_size < VMCTX_FIXED_SIZE || h->instance_size > (1U << 30) ||
+        !check_array(c, h->template_rva, h->instance_size, 1, "template") ||
+        !check_array(c, h->lines_rva, h->lines_size, 1, "lines") ||
+        !check_array(c, h->strings_rva, h->strings_size, 1, "strings"))
+        return damaged(c, "instance area");
+    const Elf64_Phdr *code = NULL;
+    for (u32 i = 0; i < c->file->segments_count; i++)
+        if (c->file->segments[i].p_type == PT_LOAD && (c->file->segments[i].p_flags & PF_X))
+            code = &c->file->segments[i];
+    if (h->text_size && (!code || h->text_rva < code->p_vaddr ||
+                         (u64)h->text_rva + h->text_size > code->p_vaddr + code->p_filesz))
+        return damaged(c, "text");
+    return check_string(c, h->producer) && check_functions(c) && check_tables_and_globals(c) &&
+           check_segments_of_module(c) && check_memory(c) && check_imports_and_exports(c);
+}
+
+static bool check_file(const struct file *file_in, lucet_error *error) {
+    struct file file = *file_in;
+    if (file.size < sizeof(Elf64_Ehdr) || memcmp(file.bytes, ELFMAG, SELFMAG) != 0)
+        return not_ours(error, "not an ELF file");
+    const Elf64_Ehdr *elf = (const void *)file.bytes;
+    if (elf->e_ident[EI_CLASS] != ELFCLASS64 || elf->e_ident[EI_DATA] != ELFDATA2LSB || elf->e_machine != EM_X86_64 ||
+        elf->e_type != ET_DYN)
+        return not_ours(error, "not an x86-64 shared object");
+    if (elf->e_phentsize != sizeof(Elf64_Phdr) || elf->e_phoff % 8 || elf->e_phnum > 64 || elf->e_phoff > file.size ||
+        elf->e_phnum * sizeof(Elf64_Phdr) > file.size - elf->e_phoff)
+        return not_ours(error, "bad program headers");
+    file.segments = (const void *)(file.bytes + elf->e_phoff);
+    file.segments_count = elf->e_phnum;
+    u64 symbols = 0, strings = 0, rva = 0;
+    if (!check_segments(&file, error) || !check_dynamic(&file, &symbols, &strings, error))
+        return false;
+    const struct abi_artifact_header *header = find_header(&file, symbols, strings, &rva);
+    if (!header)
+        return not_ours(error, "it has no symbol lucet_module");
+    struct check c = {&file, header, error};
+    return check_header(&file, header, rva, error) && check_descriptors(&c);
+}
+
+/* ---- loading ---- */
+
+static int compare_names(const void *a, const void *b, void *context) {
+    const lucet_module *module = context;
+    lucet_string x = lucet_module_export(module, *(const u32 *)a).name, y = lucet_module_export(module, *(const u32 *)b).name;
+    int order = memcmp(x.bytes, y.bytes, x.size < y.size ? x.size : y.size);
+    return order ? order : (x.size > y.size) - (x.size < y.size);
+}
+
+static void set_restored_size(lucet_module *module) {
+    i32 low = -VMCTX_FIXED_SIZE;
+    const struct abi_artifact_header *h = module->header;
+    for (u32 i = 0; i < h->globals_count; i++)
+        if (!(module->globals[i].flags & LUCET_FLAG_IMPORTED) && module->globals[i].offset < low)
+            low = module->globals[i].offset;
+    for (u32 i = 0; i < h->elems_count; i++)
+        if (module->elems[i].offset && module->elems[i].offset < low)
+            low = module->elems[i].offset;
+    for (u32 i = 0; i < h->datas_count; i++)
+        if (module->datas[i].offset && module->datas[i].offset < low)
+            low = module->datas[i].offset;
+    module->restored_size = (u32)-low;
+}
+
+static bool set_up(lucet_module *module, lucet_error *error) {
+    const struct abi_artifact_header *h = dlsym(module->handle, "lucet_module");
+    if (!h || h->magic != LUCET_MAGIC)
+        return not_ours(error, "it has no symbol lucet_module");
+    module->header = h;
+    module->base = (const u8 *)h - h->self_rva;
+    module->text = module->base + h->text_rva;
+    module->text_end = module->text + h->text_size;
+    module->types = (const void *)(module->base + h->types_rva);
+    module->functions = (const void *)(module->base + h->functions_rva);
+    module->imports = (const void *)(module->base + h->imports_rva);
+    module->exports = (const void *)(module->base + h->exports_rva);
+    module->memory = h->memories_count ? (const void *)(module->base + h->memories_rva) : NULL;
+    module->globals = (const void *)(module->base + h->globals_rva);
+    module->tables = (const void *)(module->base + h->tables_rva);
+    module->refs_table = (const void *)(module->base + h->refs_rva);
+    module->elems = (const void *)(module->base + h->elems_rva);
+    module->datas = (const void *)(module->base + h->datas_rva);
+    module->images = (const void *)(module->base + h->images_rva);
+    for (u32 i = 0; i < h->images_count; i++)
+        module->image_size += module->images[i].size;
+    while (module->imported_functions < h->functions_count &&
+           !module->functions[module->imported_functions].wasm_offset)
+        module->imported_functions++;
+    if (module->memory && !(module->memory->flags & LUCET_FLAG_IMPORTED)) {
+        u64 most = module->memory->maximum < 65536 ? module->memory->maximum : 65536;
+        module->memory_minimum = module->memory->minimum * WASM_PAGE;
+        module->memory_maximum = most * WASM_PAGE;
+    }
+    set_restored_size(module);
+    module->exports_by_name = malloc((h->exports_count + 1) * sizeof(u32));
+    if (!module->exports_by_name)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    for (u32 i = 0; i < h->exports_count; i++)
+        module->exports_by_name[i] = i;
+    qsort_r(module->exports_by_name, h->exports_count, sizeof(u32), compare_names, module);
+    return register_types(module, error);
+}
+
+/* File offset minus rva of the image runs, for mapping them copy-on-write. */
+static void set_image_file_delta(lucet_module *module, const struct file *file) {
+    const Elf64_Ehdr *elf = (const void *)file->bytes;
+    const Elf64_Phdr *segments = (const void *)(file->bytes + elf->e_phoff);
+    for (u32 i = 0; i < elf->e_phnum && module->header->images_count; i++)
+        if (segments[i].p_type == PT_LOAD && module->images[0].rva >= segments[i].p_vaddr &&
+            module->images[0].rva < segments[i].p_vaddr + segments[i].p_filesz)
+            module->image_file_delta = segments[i].p_offset - segments[i].p_vaddr;
+}
+
+static lucet_module *load(int fd, const char *path, lucet_error *error) {
+    static atomic_ullong serials;
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return fail_system(error, "fstat"), NULL;
+    if (!S_ISREG(status.st_mode)) {
+        fail(error, LUCET_ERROR_ARTIFACT, "not a regular file");
+        return NULL;
+    }
+    if (status.st_size == 0) {
+        not_ours(error, "it is empty");
+        return NULL;
+    }
+    struct file file = {.size = (u64)status.st_size};
+    file.bytes = mmap(NULL, file.size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (file.bytes == MAP_FAILED)
+        return fail_system(error, "mmap"), NULL;
+    lucet_module *module = NULL;
+    if (check_file(&file, error)) {
+        module = calloc(1, sizeof *module);
+        if (!module)
+            fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    }
+    if (module) {
+        atomic_init(&module->refs, 1);
+        module->serial = atomic_fetch_add(&serials, 1) + 1;
+        module->fd = -1;
+        module->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (!module->handle) {
+            const char *why = dlerror();
+            fail(error, LUCET_ERROR_ARTIFACT, "the artifact cannot be mapped: %s", why ? why : "unknown reason");
+        } else if (set_up(module, error)) {
+            set_image_file_delta(module, &file);
+            module->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+            if (module->fd < 0)
+                fail_system(error, "fcntl");
+        }
+        if (module->fd < 0) {
+            lucet_module_release(module);
+            module = NULL;
+        }
+    }
+    munmap((void *)file.bytes, file.size);
+    return module;
+}
+
+lucet_module *lucet_module_load(const char *path, lucet_error *error) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return fail_system(error, path), NULL;
+    /* dlopen searches for a name without a slash, and an absolute path is what debuggers need. */
+    char *absolute = realpath(path, NULL);
+    lucet_module *module = absolute ? load(fd, absolute, error) : (fail_system(error, path), NULL);
+    free(absolute);
+    close(fd);
+    return module;
+}
+
+lucet_module *lucet_module_load_bytes(const void *bytes, size_t size, lucet_error *error) {
+    int fd = memfd_create("lucet-artifact", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return fail_system(error, "memfd_create"), NULL;
+    lucet_module *module = NULL;
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = write(fd, (const u8 *)bytes + done, size - done);
+        if (n < 0 && errno != EINTR)
+            break;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    if (done < size) {
+        fail_system(error, "write");
+    } else if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        fail_system(error, "fcntl");
+    } else {
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        module = load(fd, path, error);
+    }
+    close(fd);
+    return module;
+}
+
+void lucet_module_retain(lucet_module *module) {
+    atomic_fetch_add_explicit(&module->refs, 1, memory_order_relaxed);
+}
+
+void lucet_module_release(lucet_module *module) {
+    if (atomic_fetch_sub_explicit(&module->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (module->handle)
+        dlclose(module->handle);
+    if (module->fd >= 0)
+        close(module->fd);
+    free(module->exports_by_name);
+    free(module);
+}
+
+/* ---- asking a module ---- */
+
+const char *module_string(const lucet_module *module, u32 string, u32 *size) {
+    const u8 *at = module->base + module->header->strings_rva + string;
+    memcpy(size, at, 4);
+    return (const char *)at + 4;
+}
+
+static lucet_string string_of(const lucet_module *module, u32 string) {
+    lucet_string s = {NULL, 0};
+    if (string != LUCET_NONE)
+        s.bytes = module_string(module, string, &s.size);
+    return s;
+}
+
+lucet_functype module_functype(const lucet_module *module, u32 type) {
+    const struct abi_type *t = &module->types[type];
+    lucet_functype result = {.id = t->id,
+                             .params_count = t->params_count,
+                             .results_count = t->results_count,
+                             .valtypes = module->base + t->valtypes_rva};
+    u32 slots[2] = {0, 0};
+    for (u32 i = 0; i < t->params_count + t->results_count; i++)
+        slots[i >= t->params_count] += result.valtypes[i] == LUCET_VALTYPE_V128 ? 2 : 1;
+    result.slots_count = slots[0] > slots[1] ? slots[0] : slots[1];
+    return result;
+}
+
+uint32_t lucet_module_imports_count(const lucet_module *module) {
+    return module->header->imports_count;
+}
+
+uint32_t lucet_module_exports_count(const lucet_module *module) {
+    return module->header->exports_count;
+}
+
+lucet_import_info lucet_module_import(const lucet_module *module, uint32_t i) {
+    const struct abi_import *import = &module->imports[i];
+    return (lucet_import_info){string_of(module, import->module), string_of(module, import->field),
+                               (lucet_kind)import->kind, import->index};
+}
+
+lucet_export_info lucet_module_export(const lucet_module *module, uint32_t i) {
+    const struct abi_export *export = &module->exports[i];
+    return (lucet_export_info){string_of(module, export->name), (lucet_kind)export->kind, export->index};
+}
+
+bool lucet_module_find_export(const lucet_module *module, const char *name, size_t size, lucet_export_info *found) {
+    u32 low = 0, high = module->header->exports_count;
+    while (low < high) {
+        u32 middle = low + (high - low) / 2;
+        lucet_export_info info = lucet_module_export(module, module->exports_by_name[middle]);
+        int order = memcmp(info.name.bytes, name, info.name.size < size ? info.name.size : size);
+        if (order == 0)
+            order = (info.name.size > size) - (info.name.size < size);
+        if (order == 0) {
+            *found = info;
+            return true;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t index, lucet_externtype *type) {
+    const struct abi_artifact_header *h = module->header;
+    *type = (lucet_externtype){.kind = kind};
+    switch (kind) {
+    case LUCET_FUNC:
+        if (index >= h->functions_count)
+            return false;
+        type->functype = module_functype(module, module->functions[index].type);
+        return true;
+    case LUCET_TABLE:
+        if (index >= h->tables_count)
+            return false;
+        type->valtype = (u8)module->tables[index].reftype;
+        type->limits = (lucet_limits){module->tables[index].minimum, module->tables[index].maximum};
+        return true;
+    case LUCET_MEMORY:
+        if (index >= h->memories_count)
+            return false;
+        type->limits = (lucet_limits){module->memory->minimum, module->memory->maximum};
+        return true;
+    case LUCET_GLOBAL:
+        if (index >= h->globals_count)
+            return false;
+        type->valtype = (u8)module->globals[index].valtype;
+        type->is_mutable = module->globals[index].flags & LUCET_FLAG_MUTABLE;
+        return true;
+    }
+    return false;
+}
+
+lucet_string lucet_module_function_name(const lucet_module *module, uint32_t index) {
+    return string_of(module, index < module->header->functions_count ? module->functions[index].name : LUCET_NONE);
+}
+
+lucet_string lucet_module_producer(const lucet_module *module) {
+    return string_of(module, module->header->producer);
+}
+
+const uint8_t *lucet_module_source_digest(const lucet_module *module) {
+    return module->header->source_digest;
+}
+
+/* ---- where a program counter is ---- */
+
+static u64 read_uleb(const u8 **at, const u8 *end) {
+    u64 value = 0;
+    for (u32 shift = 0; *at < end && shift < 64; shift += 7) {
+        u8 byte = *(*at)++;
+        value |= (u64)(byte & 0x7f) << shift;
+        if (!(byte & 0x80))
+            break;
+    }
+    return value;
+}
+
+static i64 read_sleb(const u8 **at, const u8 *end) {
+    u64 value = 0;
+    for (u32 shift = 0; *at < end && shift < 64;) {
+        u8 byte = *(*at)++;
+        value |= (u64)(byte & 0x7f) << shift;
+        shift += 7;
+        if (!(byte & 0x80)) {
+            if ((byte & 0x40) && shift < 64)
+                value |= ~(u64)0 << shift;
+            break;
+        }
+    }
+    return (i64)value;
+}
+
+bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 *wasm_offset) {
+    const struct abi_artifact_header *h = module->header;
+    u64 rva = (u64)(pc - module->base);
+    for (u32 i = 0; i < h->functions_count; i++) {
+        const struct abi_function *f = &module->functions[i];
+        u64 start = f->tail_rva ? f->tail_rva : f->code_rva;
+        if (!start || rva < start || rva - start >= f->code_size)
+            continue;
+        *function = i;
+        *wasm_offset = LUCET_NO_OFFSET;
+        if (f->lines == LUCET_NONE)
+            return true;
+        const u8 *at = module->base + h->lines_rva + f->lines, *end = module->base + h->lines_rva + h->lines_size;
+        u64 code = start;
+        i64 offset = 0;
+        for (u64 count = read_uleb(&at, end); count > 0 && at < end; count--) {
+            code += read_uleb(&at, end);
+            if (code > rva)
+                break;
+            offset += read_sleb(&at, end);
+            *wasm_offset = offset < 0 ? LUCET_NO_OFFSET : f->wasm_offset + (u32)offset;
+        }
+        return true;
+    }
+    return false;
+}

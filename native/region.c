@@ -1,0 +1,295 @@
+/* region.c: address space in slots of one size, free slots, guest stacks. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "internal.h"
+
+/* ---- errors, for every file ---- */
+
+bool fail(lucet_error *error, lucet_error_code code, const char *format, ...) {
+    if (error) {
+        va_list arguments;
+        va_start(arguments, format);
+        error->code = code;
+        error->system_errno = 0;
+        vsnprintf(error->message, sizeof error->message, format, arguments);
+        va_end(arguments);
+    }
+    return false;
+}
+
+bool fail_system(lucet_error *error, const char *what) {
+    int number = errno;
+    fail(error, number == ENOMEM ? LUCET_ERROR_MEMORY : LUCET_ERROR_SYSTEM, "%s: %s", what, strerror(number));
+    if (error)
+        error->system_errno = number;
+    return false;
+}
+
+/* ---- which region an address belongs to: read by the signal handler, without locks ---- */
+
+enum { REGIONS_MAX = 4096 };
+static _Atomic(lucet_region *) all_regions[REGIONS_MAX];
+static atomic_uint all_regions_end;
+
+static bool register_region(lucet_region *region) {
+    for (u32 i = 0; i < REGIONS_MAX; i++) {
+        lucet_region *expected = NULL;
+        if (atomic_compare_exchange_strong(&all_regions[i], &expected, region)) {
+            u32 end = atomic_load(&all_regions_end);
+            while (end < i + 1 && !atomic_compare_exchange_weak(&all_regions_end, &end, i + 1)) {
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unregister_region(lucet_region *region) {
+    for (u32 i = 0; i < atomic_load(&all_regions_end); i++) {
+        lucet_region *expected = region;
+        if (atomic_compare_exchange_strong(&all_regions[i], &expected, NULL))
+            return;
+    }
+}
+
+lucet_instance *region_instance_at(const void *address) {
+    u32 end = atomic_load_explicit(&all_regions_end, memory_order_acquire);
+    for (u32 i = 0; i < end; i++) {
+        lucet_region *region = atomic_load_explicit(&all_regions[i], memory_order_acquire);
+        if (!region || (const u8 *)address < region->base || (const u8 *)address >= region->base + region->size)
+            continue;
+        lucet_instance *instance = &region->slots[(u64)((const u8 *)address - region->base) / region->stride];
+        return (const u8 *)address >= instance->vmctx ? instance : NULL;
+    }
+    return NULL;
+}
+
+/* ---- regions ---- */
+
+lucet_region_config lucet_region_defaults(void) {
+    return (lucet_region_config){.slots = 100,
+                                 .memory_reserved = 4ULL << 30,
+                                 .memory_guard = 32ULL << 20,
+                                 .memory_limit = 4ULL << 30,
+                                 .stack_size = 1 << 20,
+                                 .table_limit = 10000000,
+                                 .instance_area = 1 << 20,
+                                 .track_writes = true};
+}
+
+static bool check_config(const lucet_region_config *config, lucet_error *error) {
+    if (config->slots == 0 || config->slots > 10000000)
+        return fail(error, LUCET_ERROR_ARGUMENT, "a region has 1 to 10,000,000 slots, not %u", config->slots);
+    if (config->memory_reserved % WASM_PAGE || config->memory_reserved > (8ULL << 30))
+        return fail(error, LUCET_ERROR_ARGUMENT, "memory_reserved must be a multiple of 64 KiB, at most 8 GiB");
+    if (config->memory_guard % WASM_PAGE || config->memory_guard > (8ULL << 30))
+        return fail(error, LUCET_ERROR_ARGUMENT, "memory_guard must be a multiple of 64 KiB, at most 8 GiB");
+    if (config->stack_size % HOST_PAGE || config->stack_size < 4 * HOST_PAGE || config->stack_size > (1ULL << 32))
+        return fail(error, LUCET_ERROR_ARGUMENT, "stack_size must be a multiple of 4 KiB from 16 KiB to 4 GiB");
+    if (config->instance_area % HOST_PAGE || config->instance_area < HOST_PAGE || config->instance_area > (1U << 30))
+        return fail(error, LUCET_ERROR_ARGUMENT, "instance_area must be a multiple of 4 KiB from 4 KiB to 1 GiB");
+    return true;
+}
+
+static void *reserve(u64 size) {
+    void *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *error) {
+    if (!check_config(config, error) || !signals_install(error))
+        return NULL;
+    lucet_region *region = calloc(1, sizeof *region);
+    if (!region || pthread_spin_init(&region->lock, PTHREAD_PROCESS_PRIVATE) != 0) {
+        free(region);
+        fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    atomic_init(&region->refs, 1);
+    region->config = *config;
+    if (region->config.memory_limit > config->memory_reserved)
+        region->config.memory_limit = config->memory_reserved;
+    region->stride = config->instance_area + config->memory_reserved + config->memory_guard;
+    /* One area more than slots: the guard of the last memory is there even with memory_guard 0. */
+    if (__builtin_mul_overflow(region->stride, (u64)config->slots, &region->size) ||
+        !(region->base = reserve(region->size))) {
+        fail(error, LUCET_ERROR_LIMITS,
+             "%u slots of %llu MiB do not fit into the address space (47 bits): use fewer, or modules compiled with explicit "
+             "bounds checks and a smaller memory_reserved",
+             config->slots, (unsigned long long)(region->stride >> 20));
+        lucet_region_release(region);
+        return NULL;
+    }
+    region->slots = mmap(NULL, config->slots * sizeof *region->slots, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (region->slots == MAP_FAILED) {
+        region->slots = NULL;
+        fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        lucet_region_release(region);
+        return NULL;
+    }
+    /* Slots are set up when they are first taken: a large region costs nothing until it is used. */
+    region->free_head = NO_SLOT;
+    if (getrandom(&region->random, sizeof region->random, GRND_NONBLOCK) < 0)
+        region->random = (u64)(uintptr_t)region;
+    region->random |= 1;
+    if (!register_region(region)) {
+        fail(error, LUCET_ERROR_LIMITS, "more than %u regions in one process", (u32)REGIONS_MAX);
+        lucet_region_release(region);
+        return NULL;
+    }
+    return region;
+}
+
+void lucet_region_retain(lucet_region *region) {
+    atomic_fetch_add_explicit(&region->refs, 1, memory_order_relaxed);
+}
+
+static void free_stacks(lucet_region *region) {
+    for (struct lucet_activation *a = region->free_stacks, *next; a; a = next) {
+        next = a->next_free;
+        u64 size = region->config.stack_size + STACK_GUARD + HOST_PAGE;
+        munmap(a->stack_low - STACK_GUARD, size);
+    }
+}
+
+void lucet_region_release(lucet_region *region) {
+    if (atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    unregister_region(region);
+    if (region->slots) {
+        for (u32 i = 0; i < region->slots_made; i++)
+            instance_forget(&region->slots[i]);
+        munmap(region->slots, region->config.slots * sizeof *region->slots);
+    }
+    if (region->base)
+        munmap(region->base, region->size);
+    free_stacks(region);
+    pthread_spin_destroy(&region->lock);
+    free(region);
+}
+
+uint32_t lucet_region_capacity(const lucet_region *region) {
+    return region->config.slots;
+}
+
+uint32_t lucet_region_used(const lucet_region *region) {
+    return region->used;
+}
+
+/* ---- slots ---- */
+
+static u64 next_random(lucet_region *region) { /* xorshift64*, seeded by the kernel */
+    u64 x = region->random;
+    x ^= x >> 12, x ^= x << 25, x ^= x >> 27;
+    region->random = x;
+    return x * 0x2545F4914F6CDD1DULL;
+}
+
+static lucet_instance *make_slot(lucet_region *region, u32 i) {
+    lucet_instance *instance = &region->slots[i];
+    u8 *area = region->base + (u64)i * region->stride;
+    if (mprotect(area, region->config.instance_area, PROT_READ | PROT_WRITE) < 0)
+        return NULL;
+    instance->slot = i;
+    instance->region = region;
+    instance->vmctx = area + region->config.instance_area;
+    instance->heap.base = instance->vmctx;
+    return instance;
+}
+
+/* Take from the free list; with random_slots any of its first 64 or a new slot. A slot that held the same module needs no
+ * new image, so one among the first few is preferred. */
+lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
+    enum { LOOK_AHEAD = 8, RANDOM_AHEAD = 64 };
+    lucet_instance *instance = NULL;
+    pthread_spin_lock(&region->lock);
+    bool fresh = region->free_head == NO_SLOT;
+    u32 *link = &region->free_head;
+    if (region->config.random_slots) {
+        for (u64 steps = next_random(region) % RANDOM_AHEAD; steps > 0 && *link != NO_SLOT; steps--)
+            link = &region->slots[*link].next_free;
+        if (*link == NO_SLOT) {
+            fresh = region->slots_made < region->config.slots;
+            link = &region->free_head;
+        }
+    } else {
+        u32 *candidate = link;
+        for (u32 i = 0; i < LOOK_AHEAD && *candidate != NO_SLOT; i++) {
+            if (region->slots[*candidate].heap.module_serial == module_serial) {
+                link = candidate;
+                break;
+            }
+            candidate = &region->slots[*candidate].next_free;
+        }
+    }
+    if (fresh && region->slots_made < region->config.slots) {
+        instance = make_slot(region, region->slots_made);
+        region->slots_made += instance != NULL;
+    } else if (*link != NO_SLOT) {
+        instance = &region->slots[*link];
+        *link = instance->next_free;
+    }
+    region->used += instance != NULL;
+    pthread_spin_unlock(&region->lock);
+    return instance;
+}
+
+void region_give_slot(lucet_region *region, lucet_instance *instance) {
+    pthread_spin_lock(&region->lock);
+    instance->next_free = region->free_head;
+    region->free_head = instance->slot;
+    region->used--;
+    pthread_spin_unlock(&region->lock);
+}
+
+/* ---- stacks: taken while guest code runs or is suspended, so an idle instance has none ---- */
+
+static struct lucet_activation *make_stack(lucet_region *region) {
+    /* guard | stack | one page for the activation, out of reach of the guard's arithmetic */
+    u64 size = region->config.stack_size + STACK_GUARD + HOST_PAGE;
+    u8 *low = reserve(size);
+    if (!low)
+        return NULL;
+    if (mprotect(low + STACK_GUARD, size - STACK_GUARD, PROT_READ | PROT_WRITE) < 0) {
+        munmap(low, size);
+        return NULL;
+    }
+    struct lucet_activation *activation = (void *)(low + size - HOST_PAGE);
+    activation->stack_low = low + STACK_GUARD;
+    return activation;
+}
+
+struct lucet_activation *region_take_stack(lucet_region *region) {
+    struct lucet_activation *activation = NULL;
+    bool make = false;
+    pthread_spin_lock(&region->lock);
+    if (region->free_stacks) {
+        activation = region->free_stacks;
+        region->free_stacks = activation->next_free;
+    } else {
+        make = !region->config.stacks || region->stacks_made < region->config.stacks;
+        region->stacks_made += make;
+    }
+    pthread_spin_unlock(&region->lock);
+    if (make && !(activation = make_stack(region))) {
+        pthread_spin_lock(&region->lock);
+        region->stacks_made--;
+        pthread_spin_unlock(&region->lock);
+    }
+    return activation;
+}
+
+void region_give_stack(lucet_region *region, struct lucet_activation *activation) {
+    pthread_spin_lock(&region->lock);
+    activation->next_free = region->free_stacks;
+    region->free_stacks = activation;
+    pthread_spin_unlock(&region->lock);
+}

@@ -1,0 +1,204 @@
+/* switch_x86_64.S: the only assembly. Moving between the host's stack and a guest's, and the stubs through which guest code
+ * calls the runtime: they run the C functions of builtins.c on the host's stack, so that guest stacks may be small and a C
+ * function can never overflow one. */
+
+#define ACTIVATION(name, offset) .set A_##name, offset;
+#include "context.def"
+#undef ACTIVATION
+
+#define SWITCH_RETURNED 0
+#define SWITCH_SUSPENDED 1
+#define SWITCH_TERMINATED 2
+
+    .text
+
+/* Callee-saved registers on a suspended stack, in this order; 8 bytes keep the stack aligned. */
+    .macro SAVE
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    pushq %rbx
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbx, 0
+    pushq %r12
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r12, 0
+    pushq %r13
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r13, 0
+    pushq %r14
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r14, 0
+    pushq %r15
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r15, 0
+    subq $8, %rsp
+    .cfi_adjust_cfa_offset 8
+    .endm
+
+    .macro RESTORE_AND_RETURN
+    addq $8, %rsp
+    .cfi_adjust_cfa_offset -8
+    popq %r15
+    .cfi_adjust_cfa_offset -8
+    popq %r14
+    .cfi_adjust_cfa_offset -8
+    popq %r13
+    .cfi_adjust_cfa_offset -8
+    popq %r12
+    .cfi_adjust_cfa_offset -8
+    popq %rbx
+    .cfi_adjust_cfa_offset -8
+    popq %rbp
+    .cfi_adjust_cfa_offset -8
+    ret
+    .endm
+
+    .macro FUNCTION name
+    .globl \name
+    .hidden \name
+    .type \name, @function
+    .p2align 4
+\name:
+    .endm
+
+/* int lucet_switch_enter(activation, stack_top, entry, vmctx, code, slots): entry(vmctx, code, slots) on the guest's stack. */
+FUNCTION lucet_switch_enter
+    .cfi_startproc
+    SAVE
+    movq %rsp, A_host_sp(%rdi)
+    movq %rsi, %rsp
+    movq %rdi, %rbx
+    /* From here a debugger finds the host's frame through the activation in rbx: CFA = *(rbx + A_host_sp) + 64. */
+    .cfi_remember_state
+    .cfi_escape 0x0f, 5, 0x73, A_host_sp, 0x06, 0x23, 64
+    movq %rdx, %rax
+    movq %rcx, %rdi
+    movq %r8, %rsi
+    movq %r9, %rdx
+    call *%rax
+    movq A_host_sp(%rbx), %rsp
+    .cfi_restore_state
+    xorl %eax, %eax
+    RESTORE_AND_RETURN
+    .cfi_endproc
+    .size lucet_switch_enter, . - lucet_switch_enter
+
+/* int lucet_switch_resume(activation): go on where lucet_switch_suspend stopped. */
+FUNCTION lucet_switch_resume
+    .cfi_startproc
+    SAVE
+    movq %rsp, A_host_sp(%rdi)
+    movq A_guest_sp(%rdi), %rsp
+    RESTORE_AND_RETURN
+    .cfi_endproc
+    .size lucet_switch_resume, . - lucet_switch_resume
+
+/* void lucet_switch_leave(activation, how): back to the host; the guest's frames are dropped. */
+FUNCTION lucet_switch_leave
+    .cfi_startproc
+    .cfi_def_cfa_offset 64
+    movq A_host_sp(%rdi), %rsp
+    movl %esi, %eax
+    RESTORE_AND_RETURN
+    .cfi_endproc
+    .size lucet_switch_leave, . - lucet_switch_leave
+
+    .globl lucet_stubs_begin
+    .hidden lucet_stubs_begin
+lucet_stubs_begin:
+
+/* On the guest's stack: save the guest and go back to the host, until lucet_switch_resume. rdi: activation, esi: how. */
+    .p2align 4
+suspend:
+    .cfi_startproc
+    SAVE
+    movq %rsp, A_guest_sp(%rdi)
+    movq A_host_sp(%rdi), %rsp
+    movl %esi, %eax
+    RESTORE_AND_RETURN
+    .cfi_endproc
+
+/* A stub: the C function gets the guest's argument registers as they are. */
+    .macro STUB name
+FUNCTION lucet_stub_\name
+    .cfi_startproc
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    movq %rsp, %rbp
+    .cfi_def_cfa_register %rbp
+    movq lucet_current@gottpoff(%rip), %rax
+    movq %fs:(%rax), %rax
+    movq %rbp, A_frame(%rax)
+    movq A_host_sp(%rax), %rsp
+    call builtin_\name
+    movq %rbp, %rsp
+    .endm
+
+    .macro STUB_END name
+    /* The thread may have changed: the current activation is looked up again. */
+    movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    popq %rbp
+    .cfi_remember_state
+    .cfi_def_cfa %rsp, 8
+    cmpq $0, A_interrupt(%rdi)
+    jne interrupted
+    ret
+    .cfi_restore_state
+    .cfi_endproc
+    .size lucet_stub_\name, . - lucet_stub_\name
+    .endm
+
+    .macro PLAIN_STUB name
+    STUB \name
+    STUB_END \name
+    .endm
+
+    STUB hostcall
+    testl %eax, %eax
+    je 2f
+    movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    cmpl $SWITCH_SUSPENDED, %eax
+    jne 1f
+    movl %eax, %esi
+    call suspend
+    jmp 2f
+1:  movl %eax, %esi
+    jmp lucet_switch_leave
+2:
+    STUB_END hostcall
+
+    PLAIN_STUB memory_grow
+    PLAIN_STUB memory_copy
+    PLAIN_STUB memory_fill
+    PLAIN_STUB memory_init
+    PLAIN_STUB table_grow
+    PLAIN_STUB table_copy
+    PLAIN_STUB table_fill
+    PLAIN_STUB table_init
+    PLAIN_STUB out_of_fuel
+
+/* rdi: activation; the return address is on top of the guest's stack. */
+interrupted:
+    movq A_host_sp(%rdi), %rsp
+    call activation_interrupted
+
+    .globl lucet_stubs_end
+    .hidden lucet_stubs_end
+lucet_stubs_end:
+
+/* The table that vmctx + VMCTX_BUILTINS points to, in the order of builtins.def. */
+    .section .data.rel.ro, "aw", @progbits
+    .globl lucet_builtins
+    .hidden lucet_builtins
+    .p2align 4
+lucet_builtins:
+#define BUILTIN(index, name, result, parameters) .quad lucet_stub_##name;
+#include "builtins.def"
+#undef BUILTIN
+    .size lucet_builtins, . - lucet_builtins
+
+    .section .note.GNU-stack, "", @progbits
