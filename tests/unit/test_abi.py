@@ -149,8 +149,8 @@ def test_c_reads_the_same_numbers(tmp_path: Path) -> None:
     program = tmp_path / "print.c"
     program.write_text(
         "#include <stdio.h>\n"
-        "#define STRUCT(name, size) printf(\"%s %d\\n\", #name, size);\n"
-        "#define FIELD(owner, type, name, offset) printf(\"%s.%s %s %d\\n\", #owner, #name, #type, offset);\n"
+        '#define STRUCT(name, size) printf("%s %d\\n", #name, size);\n'
+        '#define FIELD(owner, type, name, offset) printf("%s.%s %s %d\\n", #owner, #name, #type, offset);\n'
         "#define END(name)\n"
         f'int main(void) {{\n#include "{ABI}/artifact.def"\n return 0; }}\n'
     )

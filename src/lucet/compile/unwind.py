@@ -1,0 +1,44 @@
+"""Unwind information: the search table (.eh_frame_hdr) over a merged .eh_frame, for debuggers, profilers and libgcc."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from lucet.errors import CompilerFailed
+
+TERMINATOR: Final = bytes(4)
+"""Ends .eh_frame: a record of length 0."""
+
+# Version 1, augmentation "zR", code and data alignment factors 1 and -8, return address in column 16, addresses
+# pc-relative in 32 bits: how every CIE of LLVM's for x86-64 code without personality routines begins.
+_CIE_START: Final = b"\x01zR\0\x01\x78\x10\x01\x1b"
+_PCREL_SDATA4, _UDATA4, _DATAREL_SDATA4 = 0x1B, 0x03, 0x3B
+
+
+def eh_frame_hdr(eh_frame: bytearray, eh_frame_address: int, address: int) -> bytes:
+    """The .eh_frame_hdr that stands at address, for relocated .eh_frame contents with their terminator."""
+    entries = sorted(_functions(eh_frame, eh_frame_address))
+    header = struct.pack(
+        "<BBBBiI", 1, _PCREL_SDATA4, _UDATA4, _DATAREL_SDATA4, eh_frame_address - address - 4, len(entries)
+    )
+    return header + b"".join(struct.pack("<ii", code - address, record - address) for code, record in entries)
+
+
+def _functions(eh_frame: bytearray, eh_frame_address: int) -> list[tuple[int, int]]:
+    """(start of the code, address of its record) for every function record (FDE)."""
+    found = []
+    position, end = 0, len(eh_frame) - len(TERMINATOR)
+    while position < end:
+        length, cie = struct.unpack_from("<II", eh_frame, position)
+        following = position + 4 + length
+        if length == 0 or following > end:
+            raise CompilerFailed(f"malformed unwind information at {position:#x}: a record of {length} bytes")
+        if cie == 0:
+            if not eh_frame.startswith(_CIE_START, position + 8):
+                raise CompilerFailed(f"unwind information of an unknown form at {position:#x}")
+        else:
+            (code,) = struct.unpack_from("<i", eh_frame, position + 8)
+            found.append((eh_frame_address + position + 8 + code, eh_frame_address + position))
+        position = following
+    return found
