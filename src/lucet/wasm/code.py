@@ -49,12 +49,21 @@ def decode_code(module: Module, func_index: int) -> Code:
     """The body of a defined function; func_index counts the imported ones, as everywhere."""
     body = module.bodies[func_index - module.imported_func_count]
     reader = Reader(body.body, base=body.offset, function=func_index)
-    params = module.func_type(func_index).params
-    locals_ = _decode_locals(reader, len(params))
-    instrs = decode_instrs(reader, module.types, data_count_missing=module.data_count is None)
+    # Nothing has been validated yet: the type may not exist.
+    type_index = module.all_funcs[func_index]
+    params = module.types[type_index].params if type_index < len(module.types) else ()
+    code = decode_body(reader, module.types, len(params), data_count_missing=module.data_count is None)
     if reader.remaining:
         raise reader.malformed("section size mismatch: the body goes on after its end")
-    return Code(locals=locals_, instrs=instrs)
+    return code
+
+
+def decode_body(
+    reader: Reader, types: tuple[FuncType, ...], param_count: int, *, data_count_missing: bool = False
+) -> Code:
+    """Locals and expression. The parameters count against the limit of locals."""
+    locals_ = _decode_locals(reader, param_count)
+    return Code(locals=locals_, instrs=decode_instrs(reader, types, data_count_missing=data_count_missing))
 
 
 def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_missing: bool = False) -> list[Instr]:
@@ -124,7 +133,7 @@ def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_mis
                 pos = reader.pos
             elif kind == _ELSE:
                 if not open_blocks or open_blocks[-1] != _IF_CODE:
-                    raise reader.malformed("misplaced ELSE opcode", pos - 1)
+                    raise reader.malformed("END opcode expected, not else", pos - 1)
                 open_blocks[-1] = code
                 append((code, at, None))
             else:
@@ -151,7 +160,10 @@ def _decode_locals(reader: Reader, param_count: int) -> tuple[ValType, ...]:
     if total > MAX_LOCALS:
         message = f"too many locals: {total} with the parameters, the limit is {MAX_LOCALS}"
         raise LimitExceeded(message, offset=reader.base + start, function=reader.function)
-    return tuple(valtype for count, valtype in runs for _ in range(count))
+    expanded: list[ValType] = []
+    for count, valtype in runs:
+        expanded += [valtype] * count
+    return tuple(expanded)
 
 
 def _prefixed_op(reader: Reader) -> Op:
@@ -189,9 +201,8 @@ def _memarg(reader: Reader) -> tuple[int, int, int]:
     align = reader.u32()
     if align >= _MEMARG_END:
         raise reader.malformed("malformed memop flags", start)
-    if align & _MEMARG_MEMORY:
-        raise reader.unsupported("multi memory", start)
-    return align, reader.u64(), 0
+    memory = reader.u32() if align & _MEMARG_MEMORY else 0
+    return align & ~_MEMARG_MEMORY, reader.u64(), memory
 
 
 def _br_table(reader: Reader) -> tuple[tuple[int, ...], int]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar, overload
+from typing import Final, NoReturn, TypeVar, overload
 
-from lucet.errors import LimitExceeded
+from lucet.errors import CompileError, LimitExceeded, Malformed
 from lucet.limits import (
     MAX_DATA_SEGMENTS,
     MAX_ELEM_SEGMENTS,
@@ -28,7 +28,7 @@ from lucet.limits import (
     MAX_TABLES,
     MAX_TYPES,
 )
-from lucet.wasm.code import decode_instrs
+from lucet.wasm.code import decode_body, decode_instrs
 from lucet.wasm.module import (
     Data,
     Elem,
@@ -53,6 +53,7 @@ MAGIC: Final = b"\0asm"
 VERSION: Final = b"\1\0\0\0"
 
 _END_CODE: Final = BY_NAME["end"].code
+_END_BYTE: Final = bytes([_END_CODE])
 _REF_FUNC_CODE: Final = BY_NAME["ref.func"].code
 
 _KINDS: Final = ("func", "table", "memory", "global", "tag")
@@ -157,11 +158,9 @@ def decode_module(data: bytes) -> Module:
             # Twice, or out of order: the specification's grammar has no place for it any more.
             raise reader.malformed("unexpected content after last section", start)
         del ranks_left[: ranks_left.index(section_id) + 1]
-        _SECTIONS[section_id](section, parts)
-        if section.remaining:
-            raise section.malformed("section size mismatch")
+        _decode_section(data, section, _SECTIONS[section_id], parts)
         if section_id == _CODE_SECTION:
-            _check_ends(reader, parts)
+            _check_ends(data, parts)
     return _finish(reader, parts)
 
 
@@ -172,15 +171,38 @@ def _check_header(reader: Reader) -> None:
             raise reader.malformed(message, start)
 
 
-def _check_ends(reader: Reader, parts: _Parts) -> None:
-    """Every body must end with an `end`; which words say so depends on what a reader that went on would find."""
-    data = reader.data
+def _decode_section(data: bytes, section: Reader, decode: Callable[[Reader, _Parts], None], parts: _Parts) -> None:
+    try:
+        decode(section, parts)
+    except Malformed as error:
+        if error.message != UNEXPECTED_END or section.base + len(section.data) == len(data):
+            raise
+        _read_on(Reader(data[section.base :], base=section.base), lambda reader: decode(reader, parts), error)
+    if section.remaining:
+        raise section.malformed("section size mismatch")
+
+
+def _check_ends(data: bytes, parts: _Parts) -> None:
+    """Every body must end with an `end`. Only the byte is looked at: decode_code finds out whether it is one."""
     for index, body in enumerate(parts.bodies):
-        end = body.offset + len(body.body)
-        if body.body and body.body[-1] != _END_CODE:
-            message = "section size mismatch" if data[end : end + 1] == bytes([_END_CODE]) else "END opcode expected"
-            function = index + _imported_funcs(parts)
-            raise Reader(data, function=function).malformed(UNEXPECTED_END if end == len(data) else message, end)
+        if body.body[-1:] != _END_BYTE:
+            reader = Reader(data[body.offset :], base=body.offset, function=_imported_funcs(parts) + index)
+            end = Reader(body.body, base=body.offset, function=reader.function).unexpected_end()
+            _read_on(reader, lambda reader: decode_body(reader, parts.types, 0), end)
+
+
+def _read_on(reader: Reader, decode: Callable[[Reader], object], error: Malformed) -> NoReturn:
+    """Something goes on after the end of its section or function. What is there decides the words of the error.
+
+    The specification gives the size no say until the contents have been read, and the test suite's wording is made so.
+    """
+    try:
+        decode(reader)
+    except Malformed as found:
+        raise found from None
+    except CompileError:
+        raise error from None
+    raise Malformed("section size mismatch", offset=error.offset, function=error.function)
 
 
 def _imported_funcs(parts: _Parts) -> int:

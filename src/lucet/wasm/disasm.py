@@ -10,11 +10,14 @@ from typing import Any, Final
 from lucet.wasm.code import decode_code
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import FuncType
+from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType
 
 _OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
 _ELSE: Final = BY_NAME["else"].code
 _END: Final = BY_NAME["end"].code
+
+_DEEPEST_INDENT: Final = 40
+"""Blocks nest as deep as a module likes, and a line should not be as long as that."""
 
 
 def describe_module(module: Module) -> Iterator[str]:
@@ -23,12 +26,12 @@ def describe_module(module: Module) -> Iterator[str]:
         yield f"type {index}: {func_type}"
     for import_ in module.imports:
         yield f"{import_.offset:#08x}: import {import_.module!r} {import_.field!r}: {_describe(import_.desc)}"
-    for what, offset, entity in (
-        *(("table", table.offset, table.type) for table in module.tables),
-        *(("memory", None, memory) for memory in module.memories),
-        *(("global", global_.offset, global_.type) for global_ in module.globals),
-    ):
-        yield f"{'' if offset is None else f'{offset:#08x}: '}{what}: {_describe(entity)}"
+    for table in module.tables:
+        yield f"{table.offset:#08x}: {_describe(table.type)}"
+    for memory in module.memories:
+        yield _describe(memory)
+    for global_ in module.globals:
+        yield f"{global_.offset:#08x}: {_describe(global_.type)}"
     for export in module.exports:
         yield f"{export.offset:#08x}: export {export.name!r}: {export.kind} {export.index}"
     if module.start is not None:
@@ -59,7 +62,7 @@ def disassemble(instrs: Sequence[Instr]) -> Iterator[str]:
     for code, offset, immediate in instrs:
         if code in (_ELSE, _END):
             depth -= 1
-        yield f"{offset:#08x}: {'  ' * depth}{format_instr(code, immediate)}"
+        yield f"{offset:#08x}: {'  ' * min(depth, _DEEPEST_INDENT)}{format_instr(code, immediate)}"
         if code in _OPENING or code == _ELSE:
             depth += 1
 
@@ -112,5 +115,15 @@ def _float(kind: str, bits: int) -> str:
     return str(value.hex()) if math.isfinite(value) else str(value)
 
 
-def _describe(entity: object) -> str:
-    return f"func of type {entity}" if isinstance(entity, int) else str(entity)
+def _describe(entity: int | TableType | MemoryType | GlobalType) -> str:
+    if isinstance(entity, int):
+        return f"func of type {entity}"
+    if isinstance(entity, GlobalType):
+        return f"global (mut {entity.valtype})" if entity.mutable else f"global {entity.valtype}"
+    if isinstance(entity, TableType):
+        return f"table {_limits(entity.limits)} {entity.reftype}"
+    return f"memory {_limits(entity.limits)}"
+
+
+def _limits(limits: Limits) -> str:
+    return str(limits.minimum) if limits.maximum is None else f"{limits.minimum} {limits.maximum}"

@@ -127,7 +127,7 @@ def _check_exports(module: Module) -> None:
         what, space = spaces[export.kind]
         _check_index(what, export.index, space, export.offset)
         if export.name in names:
-            raise Invalid(f"duplicate export name {export.name!r}", offset=export.offset)
+            raise Invalid(f"duplicate export name {export.name[:100]!r}", offset=export.offset)
         names.add(export.name)
 
 
