@@ -1,0 +1,77 @@
+"""Cuts a module into chunks, each one LLVM module, and makes a chunk's text.
+
+What is in a chunk depends on the module alone, never on the machine: the objects are the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lucet.compile.function import translate
+from lucet.compile.ir import FunctionText, module_text, signature
+from lucet.compile.plan import Plan
+from lucet.compile.runtime_ir import runtime_functions
+from lucet.wasm.code import decode_code
+from lucet.wasm.module import Module
+from lucet.wasm.valid_code import validate_code
+
+CHUNK_SIZE: Final = 50_000
+"""Bytes of function bodies. Smaller chunks repeat declarations, larger ones need more memory and leave processes idle."""
+_FUNCTION_COST: Final = 64
+"""Bytes that a function counts beside its body, also one of the runtime's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Defined functions start to stop, as positions in module.bodies; the first chunk also has the runtime's functions."""
+
+    start: int
+    stop: int
+    runtime: bool
+    size: int
+
+
+def make_chunks(module: Module, plan: Plan, *, chunk_size: int = CHUNK_SIZE) -> list[Chunk]:
+    chunks = []
+    start = 0
+    runtime_size = _FUNCTION_COST * (len(plan.function_imports) + len(plan.entry_types))
+    size = runtime_size
+    for position, body in enumerate(module.bodies):
+        size += len(body.body) + _FUNCTION_COST
+        if size >= chunk_size:
+            chunks.append(Chunk(start=start, stop=position + 1, runtime=not chunks, size=size))
+            start, size = position + 1, 0
+    if start < len(module.bodies) or not chunks:
+        chunks.append(Chunk(start=start, stop=len(module.bodies), runtime=not chunks, size=size))
+    return chunks
+
+
+def whole_module(module: Module) -> Chunk:
+    size = sum(len(body.body) for body in module.bodies)
+    return Chunk(start=0, stop=len(module.bodies), runtime=True, size=size)
+
+
+def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
+    """Decode, validate and translate the chunk's functions. Raises a CompileError for the first that is at fault."""
+    functions = list(runtime_functions(module, plan)) if chunk.runtime else []
+    imported = module.imported_func_count
+    for function in range(imported + chunk.start, imported + chunk.stop):
+        code = decode_code(module, function)
+        validate_code(module, function, code)
+        functions.append(translate(module, plan, function, code))
+    return module_text(functions, _declarations(module, plan, functions))
+
+
+def _declarations(module: Module, plan: Plan, functions: list[FunctionText]) -> list[str]:
+    defined = {function.symbol for function in functions}
+    prefix, convention = ("t", "tailcc ") if plan.tail_calls else ("f", "")
+    lines = []
+    for callee in sorted(set().union(*(function.called for function in functions))):
+        if f"{prefix}{callee}" not in defined:
+            sig = signature(module.func_type(callee))
+            params = ", ".join(["ptr", *(["ptr"] if sig.by_pointer else []), *sig.params])
+            lines.append(f"declare hidden {convention}{sig.returns} @{prefix}{callee}({params}) nounwind")
+    for table in sorted(set().union(*(function.tables for function in functions))):
+        lines.append(f"@table{table} = external hidden constant [{plan.tables[table].minimum} x i64], align 8")
+    return lines

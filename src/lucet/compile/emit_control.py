@@ -1,0 +1,223 @@
+"""Control instructions. Branches leave their values in the target frame's slots, which SROA turns into phis.
+
+Code that cannot be reached is not translated: after a branch, `skip` runs ahead to the `else` or `end` from where code is
+reachable again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lucet.compile.handler import Handler
+from lucet.compile.ir import LLVM_TYPES, SLOT_SIZE, Frame, FunctionWriter, signature
+from lucet.wasm.module import Code
+from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.types import FuncType, ValType
+
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
+_ELSE: Final = BY_NAME["else"].code
+_END: Final = BY_NAME["end"].code
+
+
+def begin_function(f: FunctionWriter, code: Code) -> None:
+    f.instrs = iter(code.instrs)
+    f.frames.append(Frame("function", "return", f.functype, 0, 0))
+
+
+def _block(f: FunctionWriter, _: int, functype: FuncType) -> None:
+    _push_frame(f, "block", "b", functype)
+
+
+def _loop(f: FunctionWriter, _: int, functype: FuncType) -> None:
+    frame = _push_frame(f, "loop", "l", functype)
+    _store_slots(f, frame, frame.params)
+    f.out.append(f"  br label %{frame.label}\n{frame.label}:")
+    _load_slots(f, frame, frame.params)
+
+
+def _if(f: FunctionWriter, _: int, functype: FuncType) -> None:
+    condition = f.condition()
+    frame = _push_frame(f, "if", "b", functype)
+    number = frame.label[1:]
+    frame.alternative = f"e{number}", f.stack[frame.height :]
+    f.out.append(f"  br i1 {condition}, label %i{number}, label %e{number}\ni{number}:")
+
+
+def _else(f: FunctionWriter, _: int, __: None) -> None:
+    frame = f.frames[-1]
+    _jump(f, frame)
+    _begin_else(f, frame)
+
+
+def _begin_else(f: FunctionWriter, frame: Frame) -> None:
+    assert frame.alternative is not None
+    label, params = frame.alternative
+    frame.alternative = None
+    f.out.append(f"{label}:")
+    f.stack[frame.height :] = params
+
+
+def _end(f: FunctionWriter, _: int, __: None) -> None:
+    frame = f.frames[-1]
+    if frame.alternative is not None:
+        _jump(f, frame)
+        _begin_else(f, frame)
+    if frame.kind != "loop" and frame.reached:
+        _jump(f, frame)
+        _begin_continuation(f, frame)
+    f.frames.pop()
+    if not f.frames:
+        _return_values(f)
+
+
+def _end_unreachable(f: FunctionWriter) -> bool:
+    """The end of the innermost frame, which cannot be reached by falling through. Is what follows reachable?"""
+    frame = f.frames[-1]
+    if frame.alternative is not None:
+        _begin_else(f, frame)
+        _jump(f, frame)
+    live = frame.kind != "loop" and frame.reached
+    if live:
+        _begin_continuation(f, frame)
+    f.frames.pop()
+    if live and not f.frames:
+        _return_values(f)
+    return live
+
+
+def _begin_continuation(f: FunctionWriter, frame: Frame) -> None:
+    f.out.append(f"{frame.label}:")
+    del f.stack[frame.height :]
+    _load_slots(f, frame, frame.results)
+
+
+def skip(f: FunctionWriter) -> None:
+    """Run ahead to where code is reachable again."""
+    nested = 0
+    for opcode, _, _ in f.instrs:
+        if opcode in _OPENING:
+            nested += 1
+        elif opcode == _ELSE and not nested:
+            _begin_else(f, f.frames[-1])
+            return
+        elif opcode == _END:
+            if nested:
+                nested -= 1
+            elif _end_unreachable(f):
+                return
+
+
+def jump_out(f: FunctionWriter) -> None:
+    """Return the values on the stack's top from the function."""
+    _jump(f, f.frames[0])
+    skip(f)
+
+
+def _unreachable(f: FunctionWriter, offset: int, _: None) -> None:
+    f.out.append(f.trap_text("UNREACHABLE", offset))
+    skip(f)
+
+
+def _nop(_f: FunctionWriter, _: int, __: None) -> None:
+    pass
+
+
+def _br(f: FunctionWriter, _: int, label: int) -> None:
+    _jump(f, f.frames[-1 - label])
+    skip(f)
+
+
+def _br_if(f: FunctionWriter, _: int, label: int) -> None:
+    condition = f.condition()
+    frame = f.frames[-1 - label]
+    _store_slots(f, frame, _label_types(frame))
+    frame.reached = True
+    f.next += 1
+    f.out.append(f"  br i1 {condition}, label %{frame.label}, label %c{f.next}\nc{f.next}:")
+
+
+def _br_table(f: FunctionWriter, _: int, immediate: tuple[tuple[int, ...], int]) -> None:
+    labels, default = immediate
+    operand = f.stack.pop()
+    frames = f.frames
+    for label in dict.fromkeys((*labels, default)):
+        frame = frames[-1 - label]
+        _store_slots(f, frame, _label_types(frame))
+        frame.reached = True
+    cases = " ".join(f"i32 {index}, label %{frames[-1 - label].label}" for index, label in enumerate(labels))
+    f.out.append(f"  switch {operand}, label %{frames[-1 - default].label} [ {cases} ]")
+    skip(f)
+
+
+def _return(f: FunctionWriter, _: int, __: None) -> None:
+    jump_out(f)
+
+
+def _return_values(f: FunctionWriter) -> None:
+    f.out.extend(return_text(f, f.functype, f.stack))
+
+
+def return_text(f: FunctionWriter, functype: FuncType, values: list[str]) -> list[str]:
+    """Instructions that return the values, in the form that the function type's signature has."""
+    sig = signature(functype)
+    if not values:
+        return ["  ret void"]
+    if sig.by_pointer:
+        for index, value in enumerate(values):
+            pointer = f.emit(f"getelementptr i8, ptr %results, i64 {index * SLOT_SIZE}")
+            f.out.append(f"  store {value}, ptr {pointer}")
+        return ["  ret void"]
+    if len(values) == 1:
+        return [f"  ret {values[0]}"]
+    aggregate = "poison"
+    for index, value in enumerate(values):
+        aggregate = f.emit(f"insertvalue {sig.returns} {aggregate}, {value}, {index}")
+    return [f"  ret {sig.returns} {aggregate}"]
+
+
+def _push_frame(f: FunctionWriter, kind: str, prefix: str, functype: FuncType) -> Frame:
+    f.next += 1
+    height = len(f.stack) - len(functype.params)
+    frame = Frame(kind, f"{prefix}{f.next}", functype, height, len(f.frames))
+    f.frames.append(frame)
+    return frame
+
+
+def _label_types(frame: Frame) -> tuple[ValType, ...]:
+    return frame.params if frame.kind == "loop" else frame.results
+
+
+def _jump(f: FunctionWriter, frame: Frame) -> None:
+    _store_slots(f, frame, _label_types(frame))
+    frame.reached = True
+    f.out.append(f"  br label %{frame.label}")
+
+
+def _store_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:
+    if types:
+        for index, value in enumerate(f.stack[-len(types) :]):
+            f.out.append(f"  store {value}, ptr {f.slot(frame, index, types[index])}")
+
+
+def _load_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:
+    """Replace the values of a frame's label by those that the branches left."""
+    del f.stack[frame.height :]
+    for index, valtype in enumerate(types):
+        llvm_type = LLVM_TYPES[valtype]
+        f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {f.slot(frame, index, valtype)}')}")
+
+
+_CONTROL: Final[dict[str, Any]] = {
+    "unreachable": _unreachable,
+    "nop": _nop,
+    "block": _block,
+    "loop": _loop,
+    "if": _if,
+    "else": _else,
+    "end": _end,
+    "br": _br,
+    "br_if": _br_if,
+    "br_table": _br_table,
+    "return": _return,
+}
+HANDLERS: Final[dict[str, Handler]] = _CONTROL

@@ -1,0 +1,120 @@
+"""Loads, stores and the memory instructions.
+
+Every access of the heap is volatile: a load whose result nobody needs traps all the same, and no store moves across a
+trap that comes first. Alignment is a promise in LLVM, but a hint in WebAssembly, so it is 1.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lucet.compile.handler import Handler
+from lucet.compile.ir import LLVM_TYPES, FunctionWriter
+from lucet.limits import MEMORY_GUARD_SIZE, WASM_PAGE_SIZE
+from lucet.wasm.opcodes import OPS, Op
+
+_PAGE_BITS: Final = WASM_PAGE_SIZE.bit_length() - 1
+
+Memarg = tuple[int, int, int]
+
+
+def _load(op: Op) -> Handler:
+    assert op.align is not None
+    width = 1 << op.align
+    llvm_type = LLVM_TYPES[op.pushes[0]]
+    narrow = f"i{width * 8}" if op.name.endswith(("_s", "_u")) else llvm_type
+    extension = "" if narrow == llvm_type else "sext" if op.name.endswith("_s") else "zext"
+    inside_guard = MEMORY_GUARD_SIZE - width
+
+    def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
+        _, static_offset, memory = memarg
+        operand = f.stack.pop()
+        if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
+            # The usual case of heap_address, written out for the sake of compile time.
+            f.next = number = f.next + 3
+            f.out.append(
+                f"  %{number - 2} = zext {operand} to i64\n"
+                f"  %{number - 1} = getelementptr i8, ptr %vmctx, i64 %{number - 2}\n"
+                f"  %{number} = getelementptr i8, ptr %{number - 1}, i64 {static_offset}"
+            )
+            pointer = f"%{number}"
+        else:
+            pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        f.next += 1
+        f.out.append(f"  %{f.next} = load volatile {narrow}, ptr {pointer}, align 1{f.location(offset)}")
+        if extension:
+            f.emit(f"{extension} {narrow} %{f.next} to {llvm_type}")
+        f.stack.append(f"{llvm_type} %{f.next}")
+
+    return emit
+
+
+def _store(op: Op) -> Handler:
+    assert op.align is not None
+    width = 1 << op.align
+    llvm_type = LLVM_TYPES[op.pops[1]]
+    narrow = f"i{width * 8}" if op.name[-1].isdigit() else llvm_type
+    inside_guard = MEMORY_GUARD_SIZE - width
+
+    def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
+        _, static_offset, memory = memarg
+        value = f.stack.pop()
+        operand = f.stack.pop()
+        if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
+            f.next = number = f.next + 3
+            f.out.append(
+                f"  %{number - 2} = zext {operand} to i64\n"
+                f"  %{number - 1} = getelementptr i8, ptr %vmctx, i64 %{number - 2}\n"
+                f"  %{number} = getelementptr i8, ptr %{number - 1}, i64 {static_offset}"
+            )
+            pointer = f"%{number}"
+        else:
+            pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        if narrow != llvm_type:
+            value = f"{narrow} {f.emit(f'trunc {value} to {narrow}')}"
+        f.out.append(f"  store volatile {value}, ptr {pointer}, align 1{f.location(offset)}")
+
+    return emit
+
+
+def _memory_size(f: FunctionWriter, _: int, memory: int) -> None:
+    pages = f.emit(f"lshr i64 {f.memory_size(memory)}, {_PAGE_BITS}")
+    f.stack.append(f"i32 {f.emit(f'trunc i64 {pages} to i32')}")
+
+
+def _memory_grow(f: FunctionWriter, offset: int, memory: int) -> None:
+    pages = f.builtin("memory_grow", (f"i32 {memory}", f.extend(f.stack.pop())), offset)
+    f.stack.append(f"i32 {f.emit(f'trunc i64 {pages} to i32')}")
+
+
+def _memory_copy(f: FunctionWriter, offset: int, memories: tuple[int, int]) -> None:
+    target, source = memories
+    f.builtin("memory_copy", (f"i32 {target}", f"i32 {source}", *f.pop_extended(3)), offset)
+
+
+def _memory_fill(f: FunctionWriter, offset: int, memory: int) -> None:
+    size = f.extend(f.stack.pop())
+    value = f.stack.pop()
+    f.builtin("memory_fill", (f"i32 {memory}", f.extend(f.stack.pop()), value, size), offset)
+
+
+def _memory_init(f: FunctionWriter, offset: int, immediate: tuple[int, int]) -> None:
+    data, memory = immediate
+    f.builtin("memory_init", (f"i32 {memory}", f"i32 {data}", *f.pop_extended(3)), offset)
+
+
+def _data_drop(f: FunctionWriter, _: int, data: int) -> None:
+    f.out.append(f"  store i64 0, ptr {f.address(f.plan.datas[data].offset)}")
+
+
+_FAMILIES: Final = {"load": _load, "store": _store}
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "memory.size": _memory_size,
+    "memory.grow": _memory_grow,
+    "memory.copy": _memory_copy,
+    "memory.fill": _memory_fill,
+    "memory.init": _memory_init,
+    "data.drop": _data_drop,
+    **{op.name: _FAMILIES[op.family](op) for op in OPS.values() if op.family in _FAMILIES},
+}

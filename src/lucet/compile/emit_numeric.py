@@ -1,0 +1,258 @@
+"""Constants, tests, comparisons, unary and binary operators.
+
+Where LLVM differs: its division is undefined where WebAssembly's traps, its shifts are poison beyond the width, its
+floating-point folds assume that nobody looks at signalling NaNs (so 0, -0, 1 and -1, the operands that folds are about,
+are hidden behind arithmetic.fence), and its minimum and maximum return a signalling NaN as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lucet.compile.handler import Handler
+from lucet.compile.ir import LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
+from lucet.wasm.opcodes import OPS, Op
+from lucet.wasm.types import ValType
+
+_FENCED: Final = {
+    "f32.const": frozenset({0, 0x80000000, 0x3F800000, 0xBF800000}),
+    "f64.const": frozenset({0, 1 << 63, 0x3FF << 52, 0xBFF << 52}),
+}
+
+
+def _const(op: Op) -> Handler:
+    if op.name in _FENCED:
+        fenced = _FENCED[op.name]
+        literal = f32_literal if op.name == "f32.const" else f64_literal
+        llvm_type = LLVM_TYPES[op.pushes[0]]
+
+        def float_const(f: FunctionWriter, _: int, bits: int) -> None:
+            operand = literal(bits)
+            f.stack.append(fence(f, llvm_type, operand) if bits in fenced else operand)
+
+        return float_const
+    prefix = f"{op.pushes[0]} "
+
+    def int_const(f: FunctionWriter, _: int, value: int) -> None:
+        f.stack.append(prefix + str(value))
+
+    return int_const
+
+
+def fence(f: FunctionWriter, llvm_type: str, operand: str) -> str:
+    """The same value, of which LLVM's folds know nothing. No instruction comes of it."""
+    suffix = "f32" if llvm_type == "float" else "f64"
+    return f"{llvm_type} {f.emit(f'call {llvm_type} @llvm.arithmetic.fence.{suffix}({operand})')}"
+
+
+def _test(_op: Op) -> Handler:
+    def eqz(f: FunctionWriter, _: int, __: None) -> None:
+        if f.stack[-1] == f.bit_of:
+            f.push_bit(f.emit(f"xor i1 {f.condition()}, true"))
+        else:
+            f.push_bit(f.emit(f"icmp eq {f.stack.pop()}, 0"))
+
+    return eqz
+
+
+_FLOAT_PREDICATES: Final = {"eq": "oeq", "ne": "une", "lt": "olt", "gt": "ogt", "le": "ole", "ge": "oge"}
+_INT_PREDICATES: Final = {
+    "eq": "eq",
+    "ne": "ne",
+    "lt_s": "slt",
+    "lt_u": "ult",
+    "gt_s": "sgt",
+    "gt_u": "ugt",
+    "le_s": "sle",
+    "le_u": "ule",
+    "ge_s": "sge",
+    "ge_u": "uge",
+}
+
+
+def _compare(op: Op) -> Handler:
+    valtype, name = op.name.split(".")
+    is_float = valtype[0] == "f"
+    compare = f"fcmp {_FLOAT_PREDICATES[name]}" if is_float else f"icmp {_INT_PREDICATES[name]}"
+    at = _value_start(op.pops[0])
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        stack = f.stack
+        right = stack.pop()
+        f.next = number = f.next + 2
+        f.out.append(f"  %{number - 1} = {compare} {stack.pop()}, {right[at:]}")
+        f.out.append(f"  %{number} = zext i1 %{number - 1} to i32")
+        f.bit = f"%{number - 1}"
+        f.bit_of = f"i32 %{number}"
+        stack.append(f.bit_of)
+
+    return emit
+
+
+def _value_start(valtype: ValType) -> int:
+    """Where the value begins in a typed operand."""
+    return len(LLVM_TYPES[valtype]) + 1
+
+
+_UNARY: Final = {
+    "clz": "call {t} @llvm.ctlz.{t}({v}, i1 false)",
+    "ctz": "call {t} @llvm.cttz.{t}({v}, i1 false)",
+    "popcnt": "call {t} @llvm.ctpop.{t}({v})",
+    "abs": "call {t} @llvm.fabs.{s}({v})",
+    "neg": "fneg {v}",
+    "ceil": "call {t} @llvm.ceil.{s}({v})",
+    "floor": "call {t} @llvm.floor.{s}({v})",
+    "trunc": "call {t} @llvm.trunc.{s}({v})",
+    "nearest": "call {t} @llvm.roundeven.{s}({v})",
+    "sqrt": "call {t} @llvm.sqrt.{s}({v})",
+}
+
+
+def _unary(op: Op) -> Handler:
+    valtype, name = op.name.split(".")
+    llvm_type = LLVM_TYPES[op.pushes[0]]
+    if name.startswith("extend"):
+        return _sign_extension(llvm_type, f"i{name.removeprefix('extend').removesuffix('_s')}")
+    before, after = _UNARY[name].format(t=llvm_type, s=valtype, v="\0").split("\0")
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        f.next += 1
+        f.out.append(f"  %{f.next} = {before}{f.stack.pop()}{after}")
+        f.stack.append(f"{llvm_type} %{f.next}")
+
+    return emit
+
+
+def _sign_extension(llvm_type: str, narrow: str) -> Handler:
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        low = f.emit(f"trunc {f.stack.pop()} to {narrow}")
+        f.stack.append(f"{llvm_type} {f.emit(f'sext {narrow} {low} to {llvm_type}')}")
+
+    return emit
+
+
+_SIMPLE_BINARY: Final = {
+    "i": {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"},
+    "f": {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"},
+}
+_SHIFTS: Final = {"shl": "shl", "shr_s": "ashr", "shr_u": "lshr"}
+_ROTATES: Final = {"rotl": "fshl", "rotr": "fshr"}
+_DIVISIONS: Final = {"div_s": "sdiv", "div_u": "udiv", "rem_s": "srem", "rem_u": "urem"}
+
+
+def _binary(op: Op) -> Handler:
+    valtype, name = op.name.split(".")
+    llvm_type = LLVM_TYPES[op.pushes[0]]
+    if name in _SIMPLE_BINARY[valtype[0]]:
+        return _simple_binary(_SIMPLE_BINARY[valtype[0]][name], llvm_type)
+    if name in _SHIFTS:
+        return _shift(_SHIFTS[name], llvm_type)
+    if name in _ROTATES:
+        return _rotate(_ROTATES[name], llvm_type)
+    if name in _DIVISIONS:
+        return _division(_DIVISIONS[name], llvm_type)
+    if name == "copysign":
+        return _copysign(valtype, llvm_type)
+    return _min_max(name, llvm_type)
+
+
+def _simple_binary(instruction: str, llvm_type: str) -> Handler:
+    at = len(llvm_type) + 1
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        stack = f.stack
+        right = stack.pop()
+        f.next = number = f.next + 1
+        f.out.append(f"  %{number} = {instruction} {stack.pop()}, {right[at:]}")
+        stack.append(f"{llvm_type} %{number}")
+
+    return emit
+
+
+def _shift(instruction: str, llvm_type: str) -> Handler:
+    mask = int(llvm_type[1:]) - 1
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        right = f.stack.pop()
+        amount = f.emit(f"and {right}, {mask}") if right[4] == "%" else str(int(right[4:]) & mask)
+        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {f.stack.pop()}, {amount}')}")
+
+    return emit
+
+
+def _rotate(intrinsic: str, llvm_type: str) -> Handler:
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        right = f.stack.pop()
+        left = f.stack.pop()
+        # A funnel shift of a value with itself; the amount counts modulo the width, as in WebAssembly.
+        call = f"call {llvm_type} @llvm.{intrinsic}.{llvm_type}({left}, {left}, {right})"
+        f.stack.append(f"{llvm_type} {f.emit(call)}")
+
+    return emit
+
+
+def _division(instruction: str, llvm_type: str) -> Handler:
+    minimum = -1 << (int(llvm_type[1:]) - 1)
+    signed = instruction[0] == "s"
+
+    def emit(f: FunctionWriter, offset: int, _: None) -> None:
+        right = f.stack.pop()
+        left = f.stack.pop()
+        divisor = right[4:]
+        constant = int(divisor) if divisor[0] != "%" else None
+        if constant in (None, 0):
+            f.trap_unless(f.emit(f"icmp ne {right}, 0"), "INTEGER_DIVIDE_BY_ZERO", offset)
+        if signed and constant in (None, -1):
+            if instruction == "srem":
+                # Every remainder of -1 is 0, as every remainder of 1 is; but minimum / -1 overflows.
+                minus_one = f.emit(f"icmp eq {right}, -1")
+                divisor = f.emit(f"select i1 {minus_one}, {llvm_type} 1, {right}")
+            else:
+                minus_one = f.emit(f"icmp ne {right}, -1")
+                not_minimum = f.emit(f"icmp ne {left}, {minimum}")
+                f.trap_unless(f.emit(f"or i1 {minus_one}, {not_minimum}"), "INTEGER_OVERFLOW", offset)
+        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {left}, {divisor}')}")
+
+    return emit
+
+
+def _copysign(suffix: str, llvm_type: str) -> Handler:
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        right = f.stack.pop()
+        call = f"call {llvm_type} @llvm.copysign.{suffix}({f.stack.pop()}, {right})"
+        f.stack.append(f"{llvm_type} {f.emit(call)}")
+
+    return emit
+
+
+def _min_max(name: str, llvm_type: str) -> Handler:
+    at = len(llvm_type) + 1
+    bits_type = "i32" if llvm_type == "float" else "i64"
+    predicate, combine = {"min": ("olt", "or"), "max": ("ogt", "and")}[name]
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        right = f.stack.pop()
+        left = f.stack.pop()
+        ordered = f.emit(f"fcmp {predicate} {left}, {right[at:]}")
+        one = f.emit(f"select i1 {ordered}, {left}, {right}")
+        # Equal operands differ in the sign of zero at most: its bits decide.
+        left_bits = f.emit(f"bitcast {left} to {bits_type}")
+        right_bits = f.emit(f"bitcast {right} to {bits_type}")
+        bits = f.emit(f"{combine} {bits_type} {left_bits}, {right_bits}")
+        equal = f.emit(f"bitcast {bits_type} {bits} to {llvm_type}")
+        # The sum with a NaN is a quiet NaN.
+        nan = f.emit(f"fadd {left}, {right[at:]}")
+        unordered = f.emit(f"fcmp uno {left}, {right[at:]}")
+        different = f.emit(f"fcmp one {left}, {right[at:]}")
+        rest = f.emit(f"select i1 {unordered}, {llvm_type} {nan}, {llvm_type} {equal}")
+        result = f.emit(f"select i1 {different}, {llvm_type} {one}, {llvm_type} {rest}")
+        f.stack.append(f"{llvm_type} {result}")
+
+    return emit
+
+
+_FAMILIES: Final = {"const": _const, "test": _test, "compare": _compare, "unary": _unary, "binary": _binary}
+
+HANDLERS: Final[dict[str, Handler]] = {
+    op.name: _FAMILIES[op.family](op) for op in OPS.values() if op.family in _FAMILIES
+}

@@ -1,0 +1,97 @@
+"""Variable, parametric and reference instructions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lucet.compile.handler import Handler
+from lucet.compile.ir import INVARIANT, LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
+from lucet.compile.plan import GlobalPlan
+from lucet.wasm.types import F32, F64, I32, I64, ValType
+
+
+def _local_get(f: FunctionWriter, _: int, index: int) -> None:
+    f.next += 1
+    llvm_type = LLVM_TYPES[f.locals[index]]
+    f.out.append(f"  %{f.next} = load {llvm_type}, ptr %v{index}")
+    f.stack.append(f"{llvm_type} %{f.next}")
+
+
+def _local_set(f: FunctionWriter, _: int, index: int) -> None:
+    f.out.append(f"  store {f.stack.pop()}, ptr %v{index}")
+
+
+def _local_tee(f: FunctionWriter, _: int, index: int) -> None:
+    f.out.append(f"  store {f.stack[-1]}, ptr %v{index}")
+
+
+def _global_get(f: FunctionWriter, _: int, index: int) -> None:
+    one = f.plan.globals[index]
+    if one.constant is not None and not one.mutable:
+        f.stack.append(constant_text(one.valtype, one.constant))
+        return
+    llvm_type = LLVM_TYPES[one.valtype]
+    # Init may yet compute those that are our own.
+    invariant = INVARIANT if one.imported and not one.mutable else ""
+    f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {_cell(f, one)}{invariant}')}")
+
+
+def _global_set(f: FunctionWriter, _: int, index: int) -> None:
+    one = f.plan.globals[index]
+    # Volatile: a trap that follows must not find an older value.
+    volatile = "volatile " if one.observable else ""
+    value = f.stack.pop()
+    f.out.append(f"  store {volatile}{value}, ptr {_cell(f, one)}")
+
+
+def _cell(f: FunctionWriter, one: GlobalPlan) -> str:
+    return f.word(one.offset) if one.indirect else f.address(one.offset)
+
+
+def constant_text(valtype: ValType, bits: int) -> str:
+    """A typed operand with these bits; references have no constants but null."""
+    if valtype in (I32, I64):
+        # Signed, as i32.const has it: whoever looks for a constant -1 must find it.
+        sign = 1 << (int(valtype[1:]) - 1)
+        return f"{valtype} {(bits ^ sign) - sign}"
+    if valtype in (F32, F64):
+        return f32_literal(bits) if valtype == F32 else f64_literal(bits)
+    return "ptr null"
+
+
+def _drop(f: FunctionWriter, _: int, __: None) -> None:
+    f.stack.pop()
+
+
+def _select(f: FunctionWriter, _: int, __: object) -> None:
+    condition = f.condition()
+    right = f.stack.pop()
+    left = f.stack.pop()
+    f.stack.append(f"{left[: left.index(' ')]} {f.emit(f'select i1 {condition}, {left}, {right}')}")
+
+
+def _ref_null(f: FunctionWriter, _: int, __: ValType) -> None:
+    f.stack.append("ptr null")
+
+
+def _ref_is_null(f: FunctionWriter, _: int, __: None) -> None:
+    f.push_bit(f.emit(f"icmp eq {f.stack.pop()}, null"))
+
+
+def _ref_func(f: FunctionWriter, _: int, function: int) -> None:
+    f.stack.append(f"ptr {f.address(f.plan.ref_offsets[function])}")
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "local.get": _local_get,
+    "local.set": _local_set,
+    "local.tee": _local_tee,
+    "global.get": _global_get,
+    "global.set": _global_set,
+    "drop": _drop,
+    "select": _select,
+    "select_t": _select,
+    "ref.null": _ref_null,
+    "ref.is_null": _ref_is_null,
+    "ref.func": _ref_func,
+}

@@ -1,0 +1,11 @@
+"""The type of what translates one instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lucet.compile.ir import FunctionWriter
+
+Handler = Callable[[FunctionWriter, int, Any], None]
+"""(writer, the instruction's file offset, immediate): pops its operands from the writer's stack and pushes its results."""

@@ -1,0 +1,339 @@
+"""A small writer of LLVM IR text: types and literals, one function body at a time, and whole modules.
+
+Operands on the writer's stack are typed strings, "i32 %5", so that most instructions are one f-string. Values and labels
+share one counter: LLVM accepts gaps in the numbers of values as long as they grow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from lucet.abi.tables import BUILTINS, TRAPS, VMCTX
+from lucet.compile.plan import Plan
+from lucet.limits import MEMORY_GUARD_SIZE
+from lucet.wasm.module import Instr, Module
+from lucet.wasm.types import EXTERNREF, F32, F64, FUNCREF, I32, I64, FuncType, ValType
+
+LLVM_TYPES: Final[dict[ValType, str]] = {
+    I32: "i32",
+    I64: "i64",
+    F32: "float",
+    F64: "double",
+    FUNCREF: "ptr",
+    EXTERNREF: "ptr",
+}
+
+ZEROS: Final[dict[ValType, str]] = {
+    I32: "i32 0",
+    I64: "i64 0",
+    F32: "float 0.0",
+    F64: "double 0.0",
+    FUNCREF: "ptr null",
+    EXTERNREF: "ptr null",
+}
+
+MAX_DIRECT_RESULTS: Final = 2
+"""More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on its own,
+but at a number that depends on the types, and a call that it does this for is no tail call any more."""
+
+SLOT_SIZE: Final = 8
+
+# Metadata that every module has; functions' subprograms follow.
+_UNIT, _FILE, _SUBROUTINE, _LIKELY, _INVARIANT, _DWARF, _DEBUG = range(7)
+FIRST_SUBPROGRAM: Final = 8
+LIKELY: Final = f", !prof !{_LIKELY}"
+INVARIANT: Final = f", !invariant.load !{_INVARIANT}"
+"""The word never changes while the instance exists."""
+
+BODY_ATTRIBUTES: Final = "#0"
+_TRAP_ATTRIBUTES: Final = "#1"
+_ATTRIBUTES: Final = (
+    # No frame is skipped over a guard page, no loop becomes a call of memset, and unwind tables are exact everywhere.
+    'attributes #0 = { nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }\n'
+    # Merged traps would share one location in the .wasm.
+    "attributes #1 = { nomerge noreturn nounwind }\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """How a function type looks in LLVM IR."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+    by_pointer: bool
+    """Results are stored to slots behind the pointer %results, the parameter after vmctx."""
+    returns: str
+    """The LLVM return type."""
+
+    def parameters(self) -> str:
+        """The parameter list of a definition or declaration."""
+        names = [f"{valtype} %p{index}" for index, valtype in enumerate(self.params)]
+        return ", ".join(["ptr %vmctx", *(["ptr %results"] if self.by_pointer else []), *names])
+
+
+@lru_cache(maxsize=4096)
+def signature(functype: FuncType) -> Signature:
+    results = tuple(LLVM_TYPES[valtype] for valtype in functype.results)
+    by_pointer = len(results) > MAX_DIRECT_RESULTS
+    if by_pointer or not results:
+        returns = "void"
+    else:
+        returns = results[0] if len(results) == 1 else f"{{ {', '.join(results)} }}"
+    return Signature(
+        params=tuple(LLVM_TYPES[valtype] for valtype in functype.params),
+        results=results,
+        by_pointer=by_pointer,
+        returns=returns,
+    )
+
+
+def f32_literal(bits: int) -> str:
+    """The value, typed. LLVM writes a float as the double it equals, which no signalling NaN does."""
+    if bits & 0x7F800000 == 0x7F800000 and bits & 0x007FFFFF:
+        return f"float bitcast (i32 {bits} to float)"
+    (value,) = struct.unpack("<f", bits.to_bytes(4, "little"))
+    return f"float 0x{struct.pack('>d', value).hex().upper()}"
+
+
+def f64_literal(bits: int) -> str:
+    return f"double 0x{bits:016X}"
+
+
+class Frame:
+    """A control frame: a block, loop, if, or the function itself."""
+
+    __slots__ = ("alternative", "depth", "height", "kind", "label", "params", "reached", "results")
+
+    def __init__(self, kind: str, label: str, functype: FuncType, height: int, depth: int) -> None:
+        self.kind = kind
+        self.label = label
+        self.params = functype.params
+        self.results = functype.results
+        self.height = height
+        self.depth = depth
+        self.reached = False
+        """A branch goes to the label."""
+        self.alternative: tuple[str, list[str]] | None = None
+        """Of an `if` whose `else` has not come yet: label and parameters of the other arm."""
+
+
+class FunctionWriter:
+    """The text of one function while its instructions are translated."""
+
+    __slots__ = (
+        "allocas",
+        "bit",
+        "bit_of",
+        "called",
+        "checked",
+        "cold",
+        "depth",
+        "frames",
+        "functype",
+        "instrs",
+        "line_base",
+        "locals",
+        "module",
+        "next",
+        "out",
+        "plain_memory",
+        "plan",
+        "prelude",
+        "scope",
+        "stack",
+        "tables",
+    )
+
+    def __init__(self, module: Module, plan: Plan, functype: FuncType, *, wasm_offset: int = 0, scope: int = 0) -> None:
+        self.module = module
+        self.plan = plan
+        self.functype = functype
+        self.line_base = wasm_offset - 1
+        self.scope = f", scope: !{scope})" if scope else ""
+        self.checked = bool(plan.memories) and plan.memories[0].checked
+        self.plain_memory = len(plan.memories) == 1 and not self.checked and not plan.memories[0].imported
+        """There is one memory, it starts at vmctx and the hardware checks its bounds."""
+        self.next = 0
+        self.out: list[str] = []
+        self.cold: list[str] = []
+        self.allocas: dict[str, str] = {}
+        self.prelude: dict[str, str] = {}
+        """Values computed once, on entry: name -> lines."""
+        self.called: set[int] = set()
+        self.tables: set[int] = set()
+        """Static tables referred to."""
+        self.stack: list[str] = []
+        self.frames: list[Frame] = []
+        self.locals: tuple[ValType, ...] = ()
+        self.instrs: Iterator[Instr] = iter(())
+        self.bit_of = ""
+        self.bit = ""
+        """The i1 that the last comparison's i32 result, bit_of, was made of."""
+
+    def fresh(self) -> str:
+        self.next += 1
+        return f"%{self.next}"
+
+    def emit(self, instruction: str) -> str:
+        """Append an instruction that has a result; returns the result's name."""
+        self.next += 1
+        name = f"%{self.next}"
+        self.out.append(f"  {name} = {instruction}")
+        return name
+
+    def location(self, offset: int) -> str:
+        """The suffix that makes an instruction's address lead to its offset in the .wasm."""
+        return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
+
+    def trap_unless(self, condition: str, trap: str, offset: int) -> None:
+        self.next += 1
+        number = self.next
+        self.out.append(f"  br i1 {condition}, label %c{number}, label %t{number}{LIKELY}\nc{number}:")
+        self.cold.append(f"t{number}:\n{self.trap_text(trap, offset)}")
+
+    def trap_text(self, trap: str, offset: int) -> str:
+        code = TRAPS[trap].code
+        return f"  call void @llvm.ubsantrap(i8 {code}) {_TRAP_ATTRIBUTES}{self.location(offset)}\n  unreachable"
+
+    def address(self, offset: int) -> str:
+        """A pointer to the word at an offset from vmctx."""
+        return self.emit(f"getelementptr i8, ptr %vmctx, i64 {offset}")
+
+    def word(self, offset: int, llvm_type: str = "ptr") -> str:
+        """An immutable word of the instance area."""
+        return self.emit(f"load {llvm_type}, ptr {self.address(offset)}{INVARIANT}")
+
+    def entry_word(self, name: str, offset: int) -> str:
+        """The same, loaded once on entry."""
+        self.prelude[name] = (
+            f"  {name}.at = getelementptr i8, ptr %vmctx, i64 {offset}\n  {name} = load ptr, ptr {name}.at{INVARIANT}"
+        )
+        return name
+
+    def memory_base(self, memory: int) -> str:
+        offset = self.plan.memories[memory].offset
+        return self.entry_word(f"%memory{memory}", offset) if offset else "%vmctx"
+
+    def memory_size(self, memory: int) -> str:
+        """The memory's current size in bytes, an i64; its word stands just below the memory, whoever owns it."""
+        word = self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {VMCTX['MEMORY_SIZE']}")
+        return self.emit(f"load i64, ptr {word}")
+
+    def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
+        """A pointer for an access of `width` bytes at an i32 operand."""
+        base = "%vmctx" if not memory and not self.plan.memories[0].offset else self.memory_base(memory)
+        is_constant = operand[4] != "%"
+        if self.checked or static_offset + width > MEMORY_GUARD_SIZE:
+            index = self.extend(operand)
+            end = self.emit(f"add i64 {index[4:]}, {static_offset + width}")
+            fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
+            self.trap_unless(fits, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
+        elif is_constant:
+            return self.emit(f"getelementptr i8, ptr {base}, i64 {(int(operand[4:]) & 0xFFFFFFFF) + static_offset}")
+        else:
+            index = self.extend(operand)
+        # Two steps, so that the constant becomes the displacement of the access.
+        pointer = self.emit(f"getelementptr i8, ptr {base}, {index}")
+        return self.emit(f"getelementptr i8, ptr {pointer}, i64 {static_offset}") if static_offset else pointer
+
+    def extend(self, operand: str) -> str:
+        """An i32 operand as an i64, zero-extended: the upper half of the register that held it may be anything."""
+        if operand[4] != "%":
+            return f"i64 {int(operand[4:]) & 0xFFFFFFFF}"
+        return f"i64 {self.emit(f'zext {operand} to i64')}"
+
+    def pop_extended(self, count: int) -> list[str]:
+        """The i32 operands on top, zero-extended, in the order they were pushed."""
+        operands = self.stack[-count:]
+        del self.stack[-count:]
+        return [self.extend(operand) for operand in operands]
+
+    def condition(self) -> str:
+        """Pop an i32 and return it as an i1: the one it was made of, where possible."""
+        operand = self.stack.pop()
+        if operand != self.bit_of:
+            return self.emit(f"icmp ne {operand}, 0")
+        if self.out[-1].startswith(f"  {operand[4:]} = zext"):
+            self.out.pop()
+        return self.bit
+
+    def push_bit(self, bit: str) -> None:
+        """Push an i1 as the i32 that WebAssembly's comparisons give."""
+        self.bit = bit
+        self.bit_of = f"i32 {self.emit(f'zext i1 {bit} to i32')}"
+        self.stack.append(self.bit_of)
+
+    def builtin(self, name: str, arguments: Iterable[str], offset: int) -> str:
+        """Call a runtime function; returns the result's name, "" if it has none."""
+        builtin = BUILTINS[name]
+        table = self.word(VMCTX["BUILTINS"])
+        entry = self.emit(f"getelementptr i8, ptr {table}, i64 {builtin.index * SLOT_SIZE}")
+        code = self.emit(f"load ptr, ptr {entry}{INVARIANT}")
+        call = f"notail call {builtin.result} {code}({', '.join(['ptr %vmctx', *arguments])}){self.location(offset)}"
+        if builtin.result == "void":
+            self.out.append(f"  {call}")
+            return ""
+        return self.emit(call)
+
+    def alloca(self, name: str, llvm_type: str) -> str:
+        self.allocas[name] = f"  {name} = alloca {llvm_type}"
+        return name
+
+    def slot(self, frame: Frame, index: int, valtype: ValType) -> str:
+        """Where a branch to the frame leaves one of its values; frames of the same depth share them."""
+        llvm_type = LLVM_TYPES[valtype]
+        return self.alloca(f"%s{frame.depth}.{index}.{llvm_type}", llvm_type)
+
+    def definition(self, name: str, *, convention: str = "") -> str:
+        """The finished function."""
+        sig = signature(self.functype)
+        debug = f" !dbg {self.scope[9:-1]}" if self.scope else ""
+        head = f"define hidden {convention}{sig.returns} @{name}({sig.parameters()}) {BODY_ATTRIBUTES}{debug} {{"
+        return "\n".join([head, *self.allocas.values(), *self.prelude.values(), *self.out, *self.cold, "}\n"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionText:
+    """A translated function, and what it needs declared."""
+
+    definition: str
+    symbol: str
+    subprogram: str = ""
+    """Its debug metadata node, "" if it has none."""
+    called: frozenset[int] = frozenset()
+    tables: frozenset[int] = frozenset()
+
+
+def subprogram_text(number: int, name: str) -> str:
+    return (
+        f'!{number} = distinct !DISubprogram(name: "{name}", scope: !{_FILE}, file: !{_FILE}, line: 1, '
+        f"type: !{_SUBROUTINE}, spFlags: DISPFlagDefinition, unit: !{_UNIT})\n"
+    )
+
+
+def module_text(functions: Iterable[FunctionText], declarations: Iterable[str]) -> str:
+    """A whole LLVM module."""
+    functions = list(functions)
+    header = 'target triple = "x86_64-unknown-linux-gnu"\n'
+    footer = (
+        f"!llvm.dbg.cu = !{{!{_UNIT}}}\n!llvm.module.flags = !{{!{_DWARF}, !{_DEBUG}}}\n"
+        f"!{_UNIT} = distinct !DICompileUnit(language: DW_LANG_C11, file: !{_FILE}, emissionKind: LineTablesOnly)\n"
+        f'!{_FILE} = !DIFile(filename: "module.wasm", directory: "")\n'
+        f"!{_SUBROUTINE} = !DISubroutineType(types: !{{}})\n"
+        f'!{_LIKELY} = !{{!"branch_weights", i32 1048575, i32 1}}\n!{_INVARIANT} = !{{}}\n'
+        f'!{_DWARF} = !{{i32 7, !"Dwarf Version", i32 4}}\n!{_DEBUG} = !{{i32 2, !"Debug Info Version", i32 3}}\n'
+    )
+    return "\n".join(
+        [
+            header,
+            *(function.definition for function in functions),
+            "\n".join(declarations),
+            _ATTRIBUTES,
+            footer + "".join(function.subprogram for function in functions),
+        ]
+    )

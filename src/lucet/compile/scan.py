@@ -1,0 +1,166 @@
+"""What the plan must know about all function bodies before any of them is decoded.
+
+The parent process plans the module but leaves decoding and validating bodies to the workers. A few facts are needed first:
+which tables and segments instructions touch, which functions ref.func names, whether there are tail calls. One regular
+expression, built from the instruction table, steps over runs of all other instructions at the speed of the `re` module.
+
+A malformed body ends its own scan early; the worker that decodes it reports the error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from lucet.wasm.module import Module
+from lucet.wasm.opcodes import BY_NAME, OPS, Op
+
+_LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
+
+_IMMEDIATES: Final = {
+    "": b"",
+    "blocktype": _LEB,
+    "label": _LEB,
+    "func": _LEB,
+    "type_table": _LEB + _LEB,
+    "local": _LEB,
+    "global": _LEB,
+    "table": _LEB,
+    "memarg": _LEB + _LEB,
+    "memory": _LEB,
+    "memory_memory": _LEB + _LEB,
+    "i32": _LEB,
+    "i64": _LEB,
+    "f32": rb".{4}",
+    "f64": rb".{8}",
+    "reftype": _LEB,
+}
+"""Kind of immediate -> the bytes it takes. Kinds that are not here stop the run: they need a look."""
+
+_WANTED: Final = frozenset(
+    "return_call return_call_indirect ref.func table.get table.set table.grow table.size table.fill".split()
+)
+"""Of those that could be stepped over, the ones that must not be."""
+
+
+def _run_pattern() -> re.Pattern[bytes]:
+    by_tail: dict[bytes, list[bytes]] = defaultdict(list)
+    for op in OPS.values():
+        if op.immediates in _IMMEDIATES and op.name not in _WANTED:
+            by_tail[_IMMEDIATES[op.immediates]].append(_encode(op))
+    alternatives = []
+    for tail, opcodes in by_tail.items():
+        single = b"".join(re.escape(opcode) for opcode in opcodes if len(opcode) == 1)
+        alternatives += [b"[" + single + b"]" + tail] if single else []
+        alternatives += [re.escape(opcode) + tail for opcode in opcodes if len(opcode) > 1]
+    return re.compile(b"(?:" + b"|".join(alternatives) + b")*+", re.DOTALL)
+
+
+def _encode(op: Op) -> bytes:
+    """The shortest encoding; a longer one of a prefixed number just stops the run."""
+    return bytes([op.code]) if op.code < 0x100 else bytes([op.code >> 8, op.code & 0xFF])
+
+
+_RUN: Final = _run_pattern()
+_BR_TABLE: Final = BY_NAME["br_table"].code
+_SELECT_T: Final = BY_NAME["select_t"].code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What instructions in function bodies refer to, beyond what can be seen from the outside."""
+
+    tail_calls: bool
+    ref_funcs: frozenset[int] = frozenset()
+    dynamic_tables: frozenset[int] = frozenset()
+    """Tables that an instruction other than call_indirect and table.size touches."""
+    elems: frozenset[int] = frozenset()
+    datas: frozenset[int] = frozenset()
+
+
+@dataclass
+class _Seen:
+    tail_calls: bool = False
+    sets: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+
+_RECORD: Final[dict[str, tuple[str | None, ...]]] = {
+    "ref.func": ("funcs",),
+    "table.get": ("tables",),
+    "table.set": ("tables",),
+    "table.grow": ("tables",),
+    "table.fill": ("tables",),
+    "table.size": (None,),
+    "table.copy": ("tables", "tables"),
+    "table.init": ("elems", "tables"),
+    "elem.drop": ("elems",),
+    "memory.init": ("datas", None),
+    "data.drop": ("datas",),
+    "return_call": (None,),
+    "return_call_indirect": (None, None),
+}
+"""Instruction -> where each of its immediates is recorded."""
+
+
+def scan(module: Module) -> Facts:
+    seen = _Seen()
+    for body in module.bodies:
+        try:
+            _scan_body(body.body, seen)
+        except IndexError:
+            continue  # cut off inside an immediate
+    return Facts(
+        tail_calls=seen.tail_calls,
+        ref_funcs=frozenset(seen.sets["funcs"]),
+        dynamic_tables=frozenset(seen.sets["tables"]),
+        elems=frozenset(seen.sets["elems"]),
+        datas=frozenset(seen.sets["datas"]),
+    )
+
+
+def _scan_body(body: bytes, seen: _Seen) -> None:
+    groups, position = _read_leb(body, 0)
+    for _ in range(groups):
+        position = _read_leb(body, position)[1] + 1
+    match = _RUN.match(body, position)
+    while match is not None and match.end() < len(body):
+        position = _look(body, match.end(), seen)
+        if position == 0:
+            return
+        match = _RUN.match(body, position)
+
+
+def _look(body: bytes, position: int, seen: _Seen) -> int:
+    """Record the instruction at position; returns where the next one begins, 0 if nobody knows."""
+    code = body[position]
+    position += 1
+    if code not in OPS:
+        number, position = _read_leb(body, position)
+        code = code << 8 | number
+    if code in (_BR_TABLE, _SELECT_T):
+        count, position = _read_leb(body, position)
+        for _ in range(min(count, len(body)) + (code == _BR_TABLE)):
+            position = _read_leb(body, position)[1]
+        return position
+    op = OPS.get(code)
+    if op is None:
+        return 0
+    seen.tail_calls |= op.feature == "tail_call"
+    for name in _RECORD.get(op.name, (None,) * _IMMEDIATES.get(op.immediates, b"").count(_LEB)):
+        value, position = _read_leb(body, position)
+        if name:
+            seen.sets[name].add(value)
+    return position
+
+
+def _read_leb(body: bytes, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        byte = body[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
