@@ -155,12 +155,17 @@ def wasmtime_compile(job: dict[str, str]) -> float:
 
 def lucet_run(job: dict[str, str], arguments: list[str]) -> float:
     import lucet
-    from lucet.wasi import run_command
+    from lucet.wasi import WasiContext, run_command
 
     module = lucet.Module.load(job["artifact"])
-    return timed(
-        lambda: run_command(module, arguments=arguments, environment=[], directories=[(job["folder"], "/work")])
-    )
+
+    def run() -> None:
+        directories = [(job["folder"], "/work")]
+        with WasiContext(args=arguments, preopens=directories, stdin=0, stdout=1, stderr=2) as context:
+            if run_command(lucet.Region(slots=1).new_instance(module, context.imports())):
+                raise SystemExit("the program failed")
+
+    return timed(run)
 
 
 def wasmtime_run(job: dict[str, str], arguments: list[str]) -> float:

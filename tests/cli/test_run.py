@@ -174,7 +174,7 @@ with progress.Progress("big.wasm") as report:
 
 
 def test_a_bug_shows_its_traceback_only_when_asked(environment: dict[str, str]) -> None:
-    code = "import sys; from lucet.cli.common import run_command; sys.exit(run_command('lucet', lambda _: 1 // 0, []))"
+    code = "import sys; from lucet.cli.common import guarded; sys.exit(guarded('lucet', lambda _: 1 // 0, []))"
     command = [sys.executable, "-c", code]
     quiet = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
     assert quiet.returncode == 1

@@ -66,7 +66,8 @@ def test_compile_is_the_package_and_the_function() -> None:
     importlib.import_module("lucet.compile.options")
     empty = b"\0asm\x01\0\0\0"
     assert lucet.compile(empty, opt_level="none")[:4] == b"\x7fELF"
-    assert lucet.compile is sys.modules["lucet.compile"]
+    function: object = lucet.compile
+    assert function is sys.modules["lucet.compile"]
 
 
 @pytest.mark.parametrize("name", ["lucet", "lucetc", "lucet-wasi"])

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def run_command(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
+def guarded(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     """Call the command and turn whatever it raises into an exit status and one line on standard error."""
     if os.environ.get("LUCET_DEBUG") == "1":
         return command(sys.argv[1:] if arguments is None else arguments)

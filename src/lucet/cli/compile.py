@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lucet.cli.common import Failure, Parser, about, run_command, write_output
+from lucet.cli.common import Failure, Parser, about, guarded, write_output
 from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
 from lucet.cli.progress import Progress
 
@@ -16,7 +16,7 @@ SUFFIXES: Final = {"so": ".so", "obj": ".o", "asm": ".s", "ir": ".ll"}
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lucetc") -> int:
     """Run the command and return its exit status."""
-    return run_command(prog, lambda given: _compile(given, prog), arguments)
+    return guarded(prog, lambda given: _compile(given, prog), arguments)
 
 
 def _compile(arguments: Sequence[str], prog: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lucet.cli.common import Failure, Parser, about, default_signals, run_command
+from lucet.cli.common import Failure, Parser, about, default_signals, guarded
 from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
 from lucet.cli.progress import Progress
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lucet run") -> int:
     """Run the command and return the guest's exit status."""
-    return run_command(prog, lambda given: _run(given, prog), arguments)
+    return guarded(prog, lambda given: _run(given, prog), arguments)
 
 
 def _run(arguments: Sequence[str], prog: str) -> int:
@@ -74,11 +74,19 @@ def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True
     with about(given.program):
         module = _load(given.program, options, cache=cache)
     name = Path(given.program).name if given.argv0 is None else given.argv0
-    from lucet.wasi import run_command as run_wasi
-
     default_signals()
     with about(given.program):
-        return run_wasi(module, arguments=[name, *given.arguments], environment=given.env, directories=given.dir) & 0xFF
+        return _execute(module, [name, *given.arguments], given.env, given.dir) & 0xFF
+
+
+def _execute(
+    module: Module, arguments: list[str], variables: list[tuple[str, str]], directories: list[tuple[str, str]]
+) -> int:
+    from lucet.runtime import Region
+    from lucet.wasi import WasiContext, run_command
+
+    with WasiContext(args=arguments, env=variables, preopens=directories, stdin=0, stdout=1, stderr=2) as context:
+        return run_command(Region(slots=1).new_instance(module, context.imports()))
 
 
 def _load(path: str, options: Options, *, cache: bool) -> Module:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lucet.cli.common import run_command
+from lucet.cli.common import guarded
 from lucet.cli.run import guest_parser, run_guest
 from lucet.compile.options import Options
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lucet-wasi") -> int:
     """Run the command and return the guest's exit status."""
-    return run_command(prog, lambda given: _run(given, prog), arguments)
+    return guarded(prog, lambda given: _run(given, prog), arguments)
 
 
 def _run(arguments: Sequence[str], prog: str) -> int:
