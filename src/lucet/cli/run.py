@@ -90,9 +90,9 @@ def _execute(
 
 
 def _load(path: str, options: Options, *, cache: bool) -> Module:
+    kind = kind_of(path)
     from lucet.runtime import Module
 
-    kind = kind_of(path)
     if kind is Kind.ARTIFACT:
         return Module.load(path)
     wasm = read_wasm(path, kind)
