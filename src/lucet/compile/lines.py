@@ -60,6 +60,9 @@ def encode_lines(rows: Rows, start: int, end: int) -> bytes | None:
         delta = next_line - line
         if -0x40 <= delta < 0x40:
             append(delta & 0x7F)
+        elif -0x2000 <= delta < 0x2000:
+            append(delta & 0x7F | 0x80)
+            append(delta >> 7 & 0x7F)
         else:
             _append_sleb128(blob, delta)
         code, line = next_code, next_line
@@ -103,16 +106,8 @@ def _read_section(
 _ARGUMENT_COUNTS: Final = bytes([0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1])
 """Of the standard opcodes 1 to 12."""
 _FIRST_SPECIAL: Final = 13
-_COPY, _ADVANCE_PC, _ADVANCE_LINE, _SET_FILE, _SET_COLUMN, _CONST_ADD_PC, _FIXED_ADVANCE_PC, _SET_ISA = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    8,
-    9,
-    12,
-)
+_COPY, _ADVANCE_PC, _ADVANCE_LINE, _SET_FILE, _SET_COLUMN, _NEGATE_STATEMENT = 1, 2, 3, 4, 5, 6
+_CONST_ADD_PC, _FIXED_ADVANCE_PC, _SET_ISA = 8, 9, 12
 _END_SEQUENCE, _SET_ADDRESS = 1, 2
 
 
@@ -139,13 +134,18 @@ def _run(
             address += address_advance
             line += line_advance
         elif operation == _ADVANCE_LINE:
-            byte = data[position]
-            position += 1
+            byte, second = data[position], data[position + 1]
             if byte < 0x80:
                 line += byte - ((byte & 0x40) << 1)
+                position += 1
+            elif second < 0x80:
+                line += byte - 0x80 + (second << 7) - ((second & 0x40) << 8)
+                position += 2
             else:
-                value, position = _sleb128(data, position - 1)
+                value, position = _sleb128(data, position)
                 line += value
+            continue
+        elif operation == _NEGATE_STATEMENT:
             continue
         elif operation == _COPY:
             pass
