@@ -17,14 +17,14 @@ from lucet.wasm.module import Module
 from lucet.wasm.valid_code import validate_code
 
 CHUNK_SIZE: Final = 50_000
-"""Bytes of function bodies. Smaller chunks repeat declarations, larger ones need more memory and leave processes idle."""
+"""Bytes of function bodies. Smaller chunks repeat declarations; larger ones take memory and leave processes idle."""
 _FUNCTION_COST: Final = 64
 """Bytes that a function counts beside its body, also one of the runtime's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Defined functions start to stop, as positions in module.bodies; the first chunk also has the runtime's functions."""
+    """Defined functions start to stop, as positions in module.bodies; the first chunk also has the runtime's."""
 
     start: int
     stop: int
@@ -33,7 +33,7 @@ class Chunk:
 
 
 def make_chunks(module: Module, plan: Plan, *, chunk_size: int = CHUNK_SIZE) -> list[Chunk]:
-    chunks = []
+    chunks: list[Chunk] = []
     start = 0
     runtime_size = _FUNCTION_COST * (len(plan.function_imports) + len(plan.entry_types))
     size = runtime_size

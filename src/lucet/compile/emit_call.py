@@ -1,8 +1,8 @@
 """Calls.
 
-Functions of a module with tail calls have bodies in LLVM's tailcc (t<function>), which `tail call` makes a jump; never
-`musttail`, which LLVM 22 miscompiles when arguments are on the stack. All other calls are `notail`, so that LLVM does not
-turn recursion into a loop: a runaway guest must exhaust its stack, not hang.
+Functions of a module with tail calls have bodies in LLVM's tailcc (t<function>), which `tail call` makes a jump;
+never `musttail`, which LLVM 22 miscompiles when arguments are on the stack. All other calls are `notail`, so that
+LLVM does not turn recursion into a loop: a runaway guest must exhaust its stack, not hang.
 """
 
 from __future__ import annotations
@@ -39,15 +39,14 @@ def imported_function(f: FunctionWriter, function: int) -> tuple[str, str]:
     return f.word(offset), f.word(offset + SLOT_SIZE)
 
 
-def call(
-    f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: int, *, convention: str = ""
-) -> None:
+def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: int, *, convention: str = "") -> None:
     """Pop the arguments, call, push the results."""
     sig = signature(functype)
     results = ""
     if sig.by_pointer:
         results = f.alloca(f"%results{len(sig.results)}", f"[{len(sig.results)} x i64], align {SLOT_SIZE}")
-    text = f"notail call {convention}{sig.returns} {code}({_arguments(f, functype, vmctx, results)}){f.location(offset)}"
+    arguments = _arguments(f, functype, vmctx, results)
+    text = f"notail call {convention}{sig.returns} {code}({arguments}){f.location(offset)}"
     if not sig.results:
         f.out.append(f"  {text}")
     elif sig.by_pointer:

@@ -1,7 +1,7 @@
 """Control instructions. Branches leave their values in the target frame's slots, which SROA turns into phis.
 
-Code that cannot be reached is not translated: after a branch, `skip` runs ahead to the `else` or `end` from where code is
-reachable again.
+Code that cannot be reached is not translated: after a branch, `skip` runs ahead to the `else` or `end` from where
+code is reachable again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from lucet.compile.ir import (
     ZEROS,
     FunctionText,
     FunctionWriter,
-    signature,
     subprogram_text,
 )
 from lucet.compile.plan import Plan
@@ -59,5 +58,7 @@ def _declare_locals(f: FunctionWriter, code: Code) -> None:
     f.locals = (*params, *code.locals)
     for index, valtype in enumerate(f.locals):
         f.alloca(f"%v{index}", LLVM_TYPES[valtype])
-    f.out += [f"  store {llvm_type} %p{index}, ptr %v{index}" for index, llvm_type in enumerate(signature(f.functype).params)]
-    f.out += [f"  store {ZEROS[valtype]}, ptr %v{index}" for index, valtype in enumerate(code.locals, start=len(params))]
+    for index, valtype in enumerate(params):
+        f.out.append(f"  store {LLVM_TYPES[valtype]} %p{index}, ptr %v{index}")
+    for index, valtype in enumerate(code.locals, start=len(params)):
+        f.out.append(f"  store {ZEROS[valtype]}, ptr %v{index}")

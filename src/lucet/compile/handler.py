@@ -8,4 +8,4 @@ from typing import Any
 from lucet.compile.ir import FunctionWriter
 
 Handler = Callable[[FunctionWriter, int, Any], None]
-"""(writer, the instruction's file offset, immediate): pops its operands from the writer's stack and pushes its results."""
+"""(writer, the instruction's file offset, immediate): pops its operands off the writer's stack, pushes its results."""

@@ -18,7 +18,7 @@ _ZERO_PAGE: Final = bytes(HOST_PAGE_SIZE)
 
 
 def page_image(segments: Iterable[tuple[int, bytes]]) -> tuple[ImageRun, ...] | None:
-    """Lay out (address, bytes) segments in their order, later ones over earlier ones; None if that takes too much room."""
+    """Lay out (address, bytes) segments, later ones over earlier ones; None if that takes too much room."""
     pages: dict[int, bytearray] = {}
     total = 0
     for address, data in segments:

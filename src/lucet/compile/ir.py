@@ -1,7 +1,7 @@
 """A small writer of LLVM IR text: types and literals, one function body at a time, and whole modules.
 
-Operands on the writer's stack are typed strings, "i32 %5", so that most instructions are one f-string. Values and labels
-share one counter: LLVM accepts gaps in the numbers of values as long as they grow.
+Operands on the writer's stack are typed strings, "i32 %5", so that most instructions are one f-string. Values and
+labels share one counter: LLVM accepts gaps in the numbers of values as long as they grow.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ZEROS: Final[dict[ValType, str]] = {
 }
 
 MAX_DIRECT_RESULTS: Final = 2
-"""More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on its own,
-but at a number that depends on the types, and a call that it does this for is no tail call any more."""
+"""More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on
+its own, but at a number that depends on the types, and a call that it does this for is no tail call any more."""
 
 SLOT_SIZE: Final = 8
 

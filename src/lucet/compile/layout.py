@@ -31,9 +31,7 @@ def make_plan(module: Module, options: Options) -> Plan:
     globals_bits = _globals_bits(module)
     statics = {table: _static_entries(module, facts, table, globals_bits) for table in range(len(module.all_tables))}
     init_elems = tuple(
-        index
-        for index, elem in enumerate(module.elems)
-        if elem.mode == "active" and statics[elem.table] is None
+        index for index, elem in enumerate(module.elems) if elem.mode == "active" and statics[elem.table] is None
     )
     images, init_datas = _images_or_init(module, globals_bits)
     live_elems = {*init_elems, *(index for index in facts.elems if _is_passive(module.elems, index))}
@@ -156,9 +154,7 @@ def _static_entries(
     return tuple(entries)
 
 
-def _images_or_init(
-    module: Module, globals_bits: Mapping[int, int]
-) -> tuple[tuple[ImageRun, ...], tuple[int, ...]]:
+def _images_or_init(module: Module, globals_bits: Mapping[int, int]) -> tuple[tuple[ImageRun, ...], tuple[int, ...]]:
     """The image of memory 0, and the active data segments that init must copy instead: one of them is empty."""
     active = tuple(index for index, data in enumerate(module.datas) if data.mode == "active")
     if not module.all_memories or len(module.memories) < len(module.all_memories):

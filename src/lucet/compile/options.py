@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 OPT_LEVELS: Final = ("none", "fast", "default", "best")
-"""none: no passes, for debugging the compiler; fast: fast instruction selection; default; best: vectorisers and inlining."""
+"""none: no passes, for debugging the compiler; fast: fast instruction selection; best: vectorisers and inlining."""
 
 OPT_LEVEL_ALIASES: Final = {
     "0": "none",
@@ -29,7 +29,8 @@ CPU_FEATURES: Final = {"x86-64": _V1, "x86-64-v2": _V2, "x86-64-v3": _V3, "x86-6
 TARGET_CPUS: Final = (*CPU_FEATURES, "native")
 
 BOUNDS: Final = ("guard", "explicit")
-"""guard: 4 GiB of address space are reserved for each memory and the hardware checks; explicit: every access is compared."""
+"""guard: 4 GiB of address space are reserved for each memory and the hardware checks; explicit: every access is
+compared with the memory's size."""
 
 EMITS: Final = ("so", "obj", "asm", "ir")
 

@@ -1,8 +1,8 @@
 """The plan of a module: everything that code generation, the init function and the artifact must agree about.
 
-`make_plan(module, options)` looks at the whole module once and decides where each thing stands in the instance area below
-vmctx, which tables are static, whether memory 0 starts as an image or is filled by init, and which functions need a funcref
-record. All offsets are in bytes from vmctx, negative, and end up in the artifact as they are.
+`make_plan(module, options)` looks at the whole module once and decides where each thing stands in the instance area
+below vmctx, which tables are static, whether memory 0 starts as an image or is filled by init, and which functions
+need a funcref record. All offsets are in bytes from vmctx, negative, and end up in the artifact as they are.
 
 Symbols in the objects, all hidden (the linker step gives them people's names):
     f<function>      C convention: the body (or, in a module with tail calls, a wrapper around t<function>); for an
@@ -11,7 +11,7 @@ Symbols in the objects, all hidden (the linker step gives them people's names):
     j<function>      imported function as an entry of a static table: calls through the import's words
     e<type>          entry trampoline of a canonical type (`entry_types` only)
     init             if has_init
-    table<table>     static table, undefined in the objects: an array of struct static_entry that the linker step lays out
+    table<table>     static table, undefined in the objects: an array of struct static_entry made by the linker step
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class _Worker:
     def __init__(self, opt_level: str) -> None:
         self.opt_level = opt_level
         self._job: wire.Job | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         package_parent = str(Path(lucet.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
         try:

@@ -60,9 +60,7 @@ def _wrapper(module: Module, plan: Plan, function: int) -> FunctionText:
     f.stack = [f"{llvm_type} %p{index}" for index, llvm_type in enumerate(signature(f.functype).params)]
     call(f, f.functype, f"@t{function}", "%vmctx", 0, convention=TAILCC)
     f.out += return_text(f, f.functype, f.stack)
-    return FunctionText(
-        definition=f.definition(f"f{function}"), symbol=f"f{function}", called=frozenset({function})
-    )
+    return FunctionText(definition=f.definition(f"f{function}"), symbol=f"f{function}", called=frozenset({function}))
 
 
 def _trampoline(functype: FuncType, index: int) -> FunctionText:

@@ -1,8 +1,9 @@
 """What the plan must know about all function bodies before any of them is decoded.
 
-The parent process plans the module but leaves decoding and validating bodies to the workers. A few facts are needed first:
-which tables and segments instructions touch, which functions ref.func names, whether there are tail calls. One regular
-expression, built from the instruction table, steps over runs of all other instructions at the speed of the `re` module.
+The parent process plans the module but leaves decoding and validating bodies to the workers. A few facts are needed
+first: which tables and segments instructions touch, which functions ref.func names, whether there are tail calls. One
+regular expression, built from the instruction table, steps over runs of all other instructions at the speed of the
+`re` module.
 
 A malformed body ends its own scan early; the worker that decodes it reports the error.
 """

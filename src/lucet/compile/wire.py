@@ -1,7 +1,7 @@
 """What the parent process and its workers say to each other: frames of a length and a body, over two pipes.
 
-Requests are pickles. Replies are not: a worker has handled untrusted input, so the parent reads nothing from it but bytes
-and an error's fields.
+Requests are pickles. Replies are not: a worker has handled untrusted input, so the parent reads nothing from it but
+bytes and an error's fields.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Request = Job | Chunk
 
 
 class Writer(Protocol):
-    def write(self, data: bytes, /) -> int | None: ...
+    def write(self, data: memoryview, /) -> int: ...
 
 
 def send(stream: Writer, request: Request) -> None:
@@ -55,8 +55,8 @@ def receive(stream: IO[bytes]) -> Request | None:
 
 def reply(stream: Writer, result: bytes | errors.CompileError) -> None:
     if isinstance(result, errors.LocatedError):
-        fields = {"kind": type(result).__name__, "message": result.message}
-        fields |= {"offset": result.offset, "function": result.function}
+        place = {"offset": result.offset, "function": result.function}
+        fields = {"kind": type(result).__name__, "message": result.message, **place}
         _write_frame(stream, _ERROR + json.dumps(fields).encode())
     elif isinstance(result, errors.CompileError):
         _write_frame(stream, _ERROR + json.dumps({"message": str(result)}).encode())

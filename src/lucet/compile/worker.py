@@ -1,7 +1,7 @@
 """A compiler process: `python -m lucet.compile.worker OPT_LEVEL`, which the pool starts.
 
-LLVM ends the process when it is unhappy, and a module may be written to make it so; here that costs one process. A worker
-reads a Job, then chunks of it, and answers each chunk with an object or an error.
+LLVM ends the process when it is unhappy, and a module may be written to make it so; here that costs one process. A
+worker reads a Job, then chunks of it, and answers each chunk with an object or an error.
 """
 
 from __future__ import annotations
