@@ -87,13 +87,14 @@ class _ModuleParser:
         while cursor.kind is Kind.OPEN:
             if cursor.at_form("type"):
                 self.define_type()
+                cursor.expect_close()
             elif cursor.at_form("rec"):
                 cursor.index += 1
                 raise cursor.unexpected(UNSUPPORTED_FORMS)
             else:
                 cursor.index = cursor.tokens.closes[cursor.index]
-            if not cursor.take_close():
-                break
+                if not cursor.take_close():
+                    break
         cursor.index = start
 
     def define_fields(self) -> None:

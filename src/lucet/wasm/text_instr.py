@@ -308,9 +308,7 @@ class Expressions:
             if align.bit_count() != 1 or exponent >= _MEMORY_INDEX_FLAG:
                 raise cursor.malformed("alignment must be a power of two", index=index)
         if memory:
-            return (
-                unsigned_leb128(exponent | _MEMORY_INDEX_FLAG) + unsigned_leb128(memory) + unsigned_leb128(offset)
-            )
+            return unsigned_leb128(exponent | _MEMORY_INDEX_FLAG) + unsigned_leb128(memory) + unsigned_leb128(offset)
         return unsigned_leb128(exponent) + unsigned_leb128(offset)
 
     def data_and_memory(self) -> bytes:
