@@ -139,17 +139,17 @@ class _Validator:
     # Operands
 
     def _pop(self, expected: ValType) -> ValType:
-        actual = self._pop_any()
+        actual = self._pop_any(expected)
         if actual not in (expected, _BOTTOM):
             self._mismatch(f"expects {expected}", actual)
         return actual
 
-    def _pop_any(self) -> ValType:
+    def _pop_any(self, expected: str = "a value") -> ValType:
         actual = self.stack[-1]
         if actual == _BASE:
             if self.frames[-1].unreachable:
                 return _BOTTOM
-            self._mismatch("expects a value", actual)
+            self._mismatch(f"expects {expected}", actual)
         del self.stack[-1]
         return actual
 

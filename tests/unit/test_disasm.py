@@ -1,0 +1,70 @@
+"""The printed form of decoded code."""
+
+from __future__ import annotations
+
+import pytest
+
+from lucet.wasm.decode import decode_module
+from lucet.wasm.disasm import describe_module, format_instr
+from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.types import EXTERNREF, F32, I32, FuncType
+from tests.unit.wasm_bytes import EXPORT, MEMORY, MEMORY_1, name, one_function, section, vector
+from tests.unit.wasm_bytes import I32 as I32_CODE
+
+
+@pytest.mark.parametrize(
+    ("op", "immediate", "text"),
+    [
+        ("nop", None, "nop"),
+        ("block", FuncType(), "block"),
+        ("if", FuncType((F32,), (I32, I32)), "if (param f32) (result i32 i32)"),
+        ("br_table", ((1, 2), 0), "br_table 1 2 0"),
+        ("call_indirect", (3, 1), "call_indirect 1 (type 3)"),
+        ("i32.load", (2, 0, 0), "i32.load"),
+        ("i32.load", (2, 8, 0), "i32.load offset=8"),
+        ("i32.load", (0, 8, 0), "i32.load offset=8 align=1"),
+        ("i64.store8", (0, 0, 0), "i64.store8"),
+        ("f64.store", (0, 0, 0), "f64.store align=1"),
+        ("i32.const", -1, "i32.const -1"),
+        ("f32.const", 0x3FC00000, "f32.const 0x1.8000000000000p+0"),
+        ("f32.const", 0xFF800000, "f32.const -inf"),
+        ("f32.const", 0xFFC00000, "f32.const -nan:0x400000"),
+        ("f64.const", 0x7FF4000000000000, "f64.const nan:0x4000000000000"),
+        ("select_t", (I32,), "select (result i32)"),
+        ("ref.null", EXTERNREF, "ref.null extern"),
+        ("table.init", (5, 1), "table.init 1 5"),
+        ("memory.init", (5, 0), "memory.init 0 5"),
+        ("table.copy", (0, 1), "table.copy 0 1"),
+    ],
+)
+def test_instructions(op: str, immediate: object, text: str) -> None:
+    assert format_instr(BY_NAME[op].code, immediate) == text
+
+
+def test_module() -> None:
+    data = one_function(
+        b"\x02\x40\x03\x40\x0b\x0b\x20\0",
+        (1, I32_CODE),
+        params=[I32_CODE],
+        results=[I32_CODE],
+        between=section(MEMORY, MEMORY_1) + section(EXPORT, vector(name("go\n") + b"\0\0")),
+    )
+    start = decode_module(data).bodies[0].offset
+    assert list(describe_module(decode_module(data))) == [
+        "type 0: [i32] -> [i32]",
+        "memory 1",
+        f"{start - 10:#08x}: export 'go\\n': func 0",
+        f"{start:#08x}: func 0: [i32] -> [i32]",
+        "          locals i32",
+        f"{start + 3:#08x}:   block",
+        f"{start + 5:#08x}:     loop",
+        f"{start + 7:#08x}:     end",
+        f"{start + 8:#08x}:   end",
+        f"{start + 9:#08x}:   local.get 0",
+        f"{start + 11:#08x}: end",
+    ]
+
+
+def test_nesting_does_not_widen_lines_without_bound() -> None:
+    lines = list(describe_module(decode_module(one_function(b"\x02\x40" * 1000 + b"\x0b" * 1000))))
+    assert max(map(len, lines)) < 120
