@@ -6,9 +6,20 @@
 
 #include "internal.h"
 
-enum { MXCSR_DEFAULT = 0x1f80, MXCSR_FLAGS = 0x3f };
-
 #define BUILTIN_C LUCET_INTERNAL __attribute__((used))
+
+/* Called from switch_x86_64.S only. */
+BUILTIN_C _Noreturn void activation_interrupted(void);
+BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots);
+BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta);
+BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n);
+BUILTIN_C void builtin_memory_fill(u8 *vmctx, u32 memory, u64 d, u32 value, u64 n);
+BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u64 s, u64 n);
+BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value);
+BUILTIN_C void builtin_table_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n);
+BUILTIN_C void builtin_table_fill(u8 *vmctx, u32 table, u64 i, u64 value, u64 n);
+BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 s, u64 n);
+BUILTIN_C void builtin_out_of_fuel(u8 *vmctx);
 
 _Noreturn void builtin_trap(u32 trap) {
     struct lucet_activation *activation = lucet_current;

@@ -133,15 +133,20 @@ static void group_init(struct group *group, lucet_instance *only) {
     only->group = group;
 }
 
-/* The instances share something from now on. Both groups are idle or run on this thread. */
+/* The instances share something from now on. b is new; a's group may be idle or run on this thread: it is held while its
+ * members change hands. */
 static bool group_join(lucet_instance *a, lucet_instance *b, lucet_error *error) {
     if (a->group == b->group)
         return true;
+    if (!group_enter(a, error))
+        return false;
     struct group *into = a->group, *from = b->group;
     if (into == &a->own_group) {
         struct group *shared = malloc(sizeof *shared);
-        if (!shared)
+        if (!shared) {
+            group_leave(a);
             return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        }
         group_init(shared, a);
         atomic_store(&shared->owner, atomic_load(&a->own_group.owner));
         shared->top = a->own_group.top;
@@ -157,6 +162,7 @@ static bool group_join(lucet_instance *a, lucet_instance *b, lucet_error *error)
     into->live += from->live;
     if (from != &b->own_group)
         free(from);
+    group_leave(a);
     return true;
 }
 
@@ -585,6 +591,10 @@ uint32_t lucet_funcref_function(const lucet_funcref *ref) {
 lucet_functype lucet_funcref_type(const lucet_funcref *ref) {
     const lucet_module *module = lucet_funcref_instance(ref)->module;
     return module_functype(module, module->functions[lucet_funcref_function(ref)].type);
+}
+
+bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b) {
+    return a->group == b->group;
 }
 
 /* ---- memory ---- */

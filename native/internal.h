@@ -243,6 +243,8 @@ LUCET_INTERNAL lucet_instance *region_instance_at(const void *address);
 
 /* ---- running ---- */
 
+enum { MXCSR_DEFAULT = 0x1f80, MXCSR_FLAGS = 0x3f }; /* rounding to nearest, all exceptions masked; the sticky flags */
+
 extern LUCET_INTERNAL _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
 LUCET_INTERNAL bool signals_install(lucet_error *error);
 LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);

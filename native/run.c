@@ -5,8 +5,6 @@
 
 #include "internal.h"
 
-enum { MXCSR_DEFAULT = 0x1f80, MXCSR_FLAGS = 0x3f };
-
 _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
 
 static void lock(struct group *group) {

@@ -246,6 +246,9 @@ lucet_functype lucet_funcref_type(const lucet_funcref *ref);
 lucet_instance *lucet_funcref_instance(const lucet_funcref *ref);
 uint32_t lucet_funcref_function(const lucet_funcref *ref);
 
+/* Whether the two are in one group: only then may one hold a reference to a function of the other. */
+bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b);
+
 bool lucet_instance_has_memory(const lucet_instance *instance);
 uint8_t *lucet_memory_base(const lucet_instance *instance); /* memory 0 */
 uint64_t lucet_memory_size(const lucet_instance *instance); /* bytes */

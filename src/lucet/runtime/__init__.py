@@ -1,0 +1,36 @@
+"""The Python face of the runtime core: regions, modules, instances, host functions. Needs no compiler."""
+
+from __future__ import annotations
+
+from lucet.runtime import _core
+from lucet.runtime._core import Func, Global, Instance, Linkage, Memory, Region, Table, openat2
+from lucet.runtime.exports import Exports, Globals
+from lucet.runtime.hostfunc import HostFunction, externref, f32, f64, funcref, host_function, i32, i64
+from lucet.runtime.module import ExportType, ImportType, Module
+from lucet.wasm.types import FuncType, GlobalType
+
+__all__ = [
+    "ExportType",
+    "Exports",
+    "Func",
+    "Global",
+    "Globals",
+    "HostFunction",
+    "ImportType",
+    "Instance",
+    "Linkage",
+    "Memory",
+    "Module",
+    "Region",
+    "Table",
+    "externref",
+    "f32",
+    "f64",
+    "funcref",
+    "host_function",
+    "i32",
+    "i64",
+    "openat2",
+]
+
+_core._set_classes(HostFunction, Exports, Globals, FuncType, GlobalType)

@@ -1,0 +1,127 @@
+/* binding.h: what the files of the Python binding share. Only the public header of the core is used; limited API, 3.11+. */
+#ifndef LUCET_BINDING_H
+#define LUCET_BINDING_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030B0000
+#endif
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lucet.h"
+
+/* Parts of the limited API from 3.12 on that have been the same, and exported, since 3.9. */
+#if Py_LIMITED_API + 0 < 0x030C0000
+typedef PyObject *(*vectorcallfunc)(PyObject *callable, PyObject *const *args, size_t count, PyObject *names);
+PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names);
+PyAPI_FUNC(PyObject *) PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict);
+#define PY_VECTORCALL_ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
+#define Py_TPFLAGS_HAVE_VECTORCALL (1UL << 11)
+#endif
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+enum { VALTYPE_I32 = 0x7f, VALTYPE_I64 = 0x7e, VALTYPE_F32 = 0x7d, VALTYPE_F64 = 0x7c, VALTYPE_V128 = 0x7b };
+enum { VALTYPE_FUNCREF = 0x70, VALTYPE_EXTERNREF = 0x6f };
+
+typedef struct {
+    PyObject_HEAD
+    lucet_module *module;
+    PyObject *exports;      /* dict: name -> index << 2 | kind */
+    PyObject *bare_linkage; /* for a module without imports; made when first needed */
+    PyObject *weakrefs;
+} ModuleObject;
+
+/* What one imported host function calls. */
+typedef struct {
+    PyObject *callable;
+    lucet_functype type;
+    bool wants_caller;
+} HostBinding;
+
+typedef struct {
+    PyObject_HEAD
+    lucet_linkage *linkage;
+    ModuleObject *module;
+    PyObject *kept; /* list: the objects that were imported */
+    Py_ssize_t bindings_count;
+    HostBinding *bindings;
+} LinkageObject;
+
+typedef struct {
+    PyObject_HEAD
+    lucet_region *region;
+    PyObject *weakrefs;
+} RegionObject;
+
+typedef struct {
+    PyObject_HEAD
+    lucet_instance *instance; /* NULL once closed */
+    RegionObject *region;
+    LinkageObject *linkage;
+    PyObject *externrefs; /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
+    PyObject *exports;    /* dict: name -> object, made when first asked for */
+    Py_ssize_t calls;     /* runs under way: counted before the GIL is given up */
+    Py_ssize_t views;     /* buffers of its memory that are alive */
+    PyObject *weakrefs;
+} InstanceObject;
+
+/* Func, Memory, Table and Global: something of an instance. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    InstanceObject *instance;
+    const lucet_funcref *ref; /* Func that came as a reference; else by index */
+    uint32_t index;
+    uint8_t kind; /* lucet_kind */
+} ItemObject;
+
+typedef struct {
+    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view;
+    /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
+    PyObject *host_function, *exports, *globals, *functype, *globaltype;
+    PyObject *errors;        /* module lucet.errors */
+} BindingState;
+
+extern HIDDEN BindingState binding; /* one interpreter only: single-phase initialisation */
+
+/* errors.c: all return NULL with an exception set */
+HIDDEN PyObject *raise_named(const char *name, const char *format, ...);
+HIDDEN PyObject *raise_error(const lucet_error *error, PyObject *path);
+HIDDEN PyObject *raise_trap(const lucet_outcome *outcome);
+
+/* values.c */
+HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, PyObject *value, InstanceObject *instance);
+HIDDEN PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject *instance);
+HIDDEN const char *valtype_name(uint8_t valtype);
+HIDDEN PyObject *functype_object(const lucet_functype *type);
+HIDDEN bool keep_externref(InstanceObject *instance, PyObject *object);
+
+/* module.c */
+HIDDEN bool module_export(ModuleObject *module, PyObject *name, lucet_kind *kind, uint32_t *index);
+HIDDEN PyObject *string_object(lucet_string string);
+
+/* linkage.c */
+HIDDEN LinkageObject *link_module(ModuleObject *module, PyObject *imports);
+HIDDEN lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data);
+
+/* instance.c */
+HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits);
+HIDDEN PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32_t index);
+HIDDEN lucet_instance *instance_open(InstanceObject *instance); /* NULL and InstanceError if closed */
+HIDDEN PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const lucet_outcome *outcome,
+                             const lucet_error *error);
+extern HIDDEN _Thread_local PyThreadState *gil_state; /* of this thread, while guest code runs without the GIL */
+
+/* items.c */
+HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);
+HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, PyObject *const *args,
+                               Py_ssize_t count);
+
+/* the types, each in its file */
+extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
+    global_spec, view_spec;
+
+#endif

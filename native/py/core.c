@@ -1,0 +1,88 @@
+/* core.c: the extension module lucet.runtime._core. */
+
+#include "binding.h"
+
+#include <errno.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+BindingState binding;
+
+/* openat2(dirfd, path, flags, mode, resolve) -> fd: what the standard library lacks for confined path resolution. */
+static PyObject *openat2_(PyObject *self, PyObject *args) {
+    (void)self;
+    int directory;
+    PyObject *path;
+    struct open_how how;
+    memset(&how, 0, sizeof how);
+    unsigned long long flags, mode, resolve;
+    if (!PyArg_ParseTuple(args, "iO&KKK:openat2", &directory, PyUnicode_FSConverter, &path, &flags, &mode, &resolve))
+        return NULL;
+    how.flags = flags;
+    how.mode = mode;
+    how.resolve = resolve;
+    long descriptor;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        descriptor = syscall(SYS_openat2, directory, PyBytes_AsString(path), &how, sizeof how);
+        Py_END_ALLOW_THREADS
+    } while (descriptor < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
+    if (descriptor < 0 && !PyErr_Occurred())
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    Py_DECREF(path);
+    return descriptor < 0 ? NULL : PyLong_FromLong(descriptor);
+}
+
+static PyObject *set_classes(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *host_function, *exports, *globals, *functype, *globaltype;
+    if (!PyArg_ParseTuple(args, "OOOOO", &host_function, &exports, &globals, &functype, &globaltype))
+        return NULL;
+    /* Once, for the life of the process. */
+    binding.host_function = Py_NewRef(host_function);
+    binding.exports = Py_NewRef(exports);
+    binding.globals = Py_NewRef(globals);
+    binding.functype = Py_NewRef(functype);
+    binding.globaltype = Py_NewRef(globaltype);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"openat2", openat2_, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> int"},
+    {"_set_classes", set_classes, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "lucet.runtime._core",
+    .m_doc = "The binding of the runtime core. Use lucet.runtime.",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__core(void) {
+    static const struct {
+        PyType_Spec *spec;
+        PyTypeObject **type;
+    } types[] = {
+        {&module_spec, &binding.module}, {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
+        {&instance_spec, &binding.instance}, {&func_spec, &binding.func}, {&memory_spec, &binding.memory},
+        {&table_spec, &binding.table}, {&global_spec, &binding.global}, {&view_spec, &binding.view},
+    };
+    PyObject *module = PyModule_Create(&definition);
+    if (!module)
+        return NULL;
+    binding.errors = PyImport_ImportModule("lucet.errors");
+    bool ok = binding.errors != NULL;
+    for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
+        PyObject *type = PyType_FromSpec(types[i].spec);
+        *types[i].type = (PyTypeObject *)type;
+        ok = type && PyModule_AddType(module, (PyTypeObject *)type) == 0;
+    }
+    if (!ok)
+        Py_CLEAR(module);
+    return module;
+}

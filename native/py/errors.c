@@ -1,0 +1,82 @@
+/* errors.c: the core's errors and outcomes as the exceptions of lucet.errors. */
+
+#include "binding.h"
+
+#include <errno.h>
+#include <string.h>
+
+PyObject *raise_named(const char *name, const char *format, ...) {
+    PyObject *type = PyObject_GetAttrString(binding.errors, name);
+    if (!type)
+        return NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    PyObject *message = PyUnicode_FromFormatV(format, arguments);
+    va_end(arguments);
+    if (message)
+        PyErr_SetObject(type, message);
+    Py_XDECREF(message);
+    Py_DECREF(type);
+    return NULL;
+}
+
+PyObject *raise_error(const lucet_error *error, PyObject *path) {
+    static const char *const names[] = {
+        [LUCET_ERROR_ARTIFACT] = "ArtifactError",   [LUCET_ERROR_LINK] = "LinkError",
+        [LUCET_ERROR_LIMITS] = "LimitsExceeded",    [LUCET_ERROR_REGION_FULL] = "RegionFull",
+        [LUCET_ERROR_STATE] = "InstanceError",      [LUCET_ERROR_ARGUMENT] = "InstanceError",
+        [LUCET_ERROR_MEMORY] = NULL,                [LUCET_ERROR_SYSTEM] = NULL,
+    };
+    if (error->code == LUCET_ERROR_SYSTEM) {
+        if (!path) {
+            PyErr_Format(PyExc_OSError, "%s", error->message);
+            return NULL;
+        }
+        errno = error->system_errno;
+        return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    }
+    if (error->code == LUCET_ERROR_MEMORY) {
+        PyErr_SetString(PyExc_MemoryError, error->message);
+        return NULL;
+    }
+    if (path)
+        return raise_named(names[error->code], "%S: %s", path, error->message);
+    return raise_named(names[error->code], "%s", error->message);
+}
+
+/* Names come from the module and may be anything. */
+PyObject *string_object(lucet_string string) {
+    if (!string.bytes)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(string.bytes, (Py_ssize_t)string.size, "replace");
+}
+
+static PyObject *function_name(const lucet_outcome *outcome) {
+    if (!outcome->module)
+        Py_RETURN_NONE;
+    lucet_string name = lucet_module_function_name(outcome->module, outcome->function);
+    return name.bytes ? string_object(name) : PyUnicode_FromFormat("function %u", outcome->function);
+}
+
+PyObject *raise_trap(const lucet_outcome *outcome) {
+    PyObject *type = PyObject_GetAttrString(binding.errors, "Trap");
+    PyObject *function = function_name(outcome);
+    PyObject *offset = outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None)
+                                                               : PyLong_FromUnsignedLong(outcome->wasm_offset);
+    PyObject *arguments = Py_BuildValue("(s)", lucet_trap_text(outcome->trap));
+    PyObject *keywords = function && offset ? Py_BuildValue("{s:s,s:O,s:O}", "code", lucet_trap_name(outcome->trap),
+                                                            "function", function, "offset", offset)
+                                            : NULL;
+    if (type && arguments && keywords) {
+        PyObject *trap = PyObject_Call(type, arguments, keywords);
+        if (trap)
+            PyErr_SetObject(type, trap);
+        Py_XDECREF(trap);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(function);
+    Py_XDECREF(offset);
+    Py_XDECREF(arguments);
+    Py_XDECREF(keywords);
+    return NULL;
+}

@@ -1,0 +1,309 @@
+/* instance.c: the type Instance. */
+
+#include "binding.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+lucet_instance *instance_open(InstanceObject *instance) {
+    if (!instance->instance)
+        raise_named("InstanceError", "the instance is closed");
+    return instance->instance;
+}
+
+/* What a run ended with, with the GIL held again. NULL: an exception is set; else None. */
+PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const lucet_outcome *outcome,
+                      const lucet_error *error) {
+    (void)instance;
+    switch (kind) {
+    case LUCET_RETURNED:
+        Py_RETURN_NONE;
+    case LUCET_TRAPPED:
+        /* An interrupt may be Ctrl-C's. */
+        return PyErr_CheckSignals() < 0 ? NULL : raise_trap(outcome);
+    case LUCET_TERMINATED:
+        if (!PyErr_Occurred())
+            raise_named("InstanceError", "the run was ended by its host function");
+        return NULL;
+    case LUCET_SUSPENDED:
+        return raise_named("InstanceError", "the guest was suspended outside asyncio");
+    case LUCET_FAILED:
+        return raise_error(error, NULL);
+    }
+    return NULL;
+}
+
+/* ---- making and closing ---- */
+
+/* Objects that one of the instances holds live as long as either instance: each dict keeps the other. */
+static bool share_externrefs(InstanceObject *a, InstanceObject *b) {
+    if ((!a->externrefs && !(a->externrefs = PyDict_New())) || (!b->externrefs && !(b->externrefs = PyDict_New())))
+        return false;
+    PyObject *a_key = PyLong_FromVoidPtr(a->externrefs), *b_key = PyLong_FromVoidPtr(b->externrefs);
+    bool ok = a_key && b_key && PyDict_SetItem(a->externrefs, b_key, b->externrefs) == 0 &&
+              PyDict_SetItem(b->externrefs, a_key, a->externrefs) == 0;
+    Py_XDECREF(a_key);
+    Py_XDECREF(b_key);
+    return ok;
+}
+
+static bool start(InstanceObject *self) {
+    if (!lucet_instance_needs_start(self->instance))
+        return true;
+    lucet_outcome outcome;
+    lucet_error error;
+    self->calls++;
+    PyThreadState *outer = gil_state;
+    gil_state = PyEval_SaveThread();
+    lucet_outcome_kind kind = lucet_instance_start(self->instance, &outcome, &error);
+    PyEval_RestoreThread(gil_state);
+    gil_state = outer;
+    self->calls--;
+    PyObject *none = finish_call(self, kind, &outcome, &error);
+    Py_XDECREF(none);
+    return none != NULL;
+}
+
+PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits) {
+    lucet_error error;
+    lucet_instance *instance = lucet_instance_new(region->region, linkage->linkage, limits, &error);
+    if (!instance)
+        return raise_error(&error, NULL);
+    InstanceObject *self = PyObject_GC_New(InstanceObject, binding.instance);
+    if (!self) {
+        lucet_instance_free(instance);
+        return NULL;
+    }
+    self->instance = instance;
+    self->region = (RegionObject *)Py_NewRef((PyObject *)region);
+    self->linkage = (LinkageObject *)Py_NewRef((PyObject *)linkage);
+    self->externrefs = self->exports = self->weakrefs = NULL;
+    self->calls = self->views = 0;
+    lucet_instance_set_context(instance, self);
+    PyObject_GC_Track((PyObject *)self);
+    bool ok = true;
+    for (Py_ssize_t i = 0; ok && i < PyList_Size(linkage->kept); i++)
+        ok = share_externrefs((InstanceObject *)PyList_GetItem(linkage->kept, i), self);
+    if (!ok || !start(self))
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void close_now(InstanceObject *self) {
+    lucet_instance *instance = self->instance;
+    self->instance = NULL;
+    if (instance) {
+        lucet_instance_set_context(instance, NULL);
+        lucet_instance_free(instance);
+    }
+    Py_CLEAR(self->externrefs);
+}
+
+/* Views and runs must be over before the memory may change under them. */
+static bool is_idle(InstanceObject *self, const char *what) {
+    if (self->calls) {
+        raise_named("InstanceError", "the instance is running: it cannot be %s", what);
+        return false;
+    }
+    if (self->views) {
+        PyErr_Format(PyExc_BufferError, "%zd views of the instance's memory exist: it cannot be %s", self->views, what);
+        return false;
+    }
+    return true;
+}
+
+static PyObject *instance_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    if (self->instance && !is_idle(self, "closed"))
+        return NULL;
+    close_now(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *instance_reset(PyObject *object, PyObject *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    lucet_error error;
+    if (!instance_open(self) || !is_idle(self, "reset"))
+        return NULL;
+    if (!lucet_instance_reset(self->instance, &error))
+        return raise_error(&error, NULL);
+    Py_CLEAR(self->externrefs);
+    return start(self) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *instance_enter(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return Py_NewRef(self);
+}
+
+static PyObject *instance_exit(PyObject *self, PyObject *args) {
+    (void)args;
+    return instance_close(self, NULL);
+}
+
+/* ---- contents ---- */
+
+PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32_t index) {
+    return new_item(kind, instance, index, NULL);
+}
+
+static bool find_export(InstanceObject *self, PyObject *name, lucet_kind *kind, uint32_t *index) {
+    if (!PyUnicode_Check(name)) {
+        PyErr_SetString(PyExc_TypeError, "the name of an export is a str");
+        return false;
+    }
+    if (module_export(self->linkage->module, name, kind, index))
+        return true;
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_KeyError, "the module has no export named %R", name);
+    return false;
+}
+
+/* run(name, *args): the result, None, or a tuple */
+static PyObject *instance_run(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    InstanceObject *self = (InstanceObject *)object;
+    lucet_kind kind;
+    uint32_t index;
+    if (count < 1) {
+        PyErr_SetString(PyExc_TypeError, "run(name, *args)");
+        return NULL;
+    }
+    if (!find_export(self, args[0], &kind, &index))
+        return NULL;
+    if (kind != LUCET_FUNC)
+        return PyErr_Format(PyExc_TypeError, "the export %R is not a function", args[0]);
+    return call_function(self, index, NULL, args + 1, count - 1);
+}
+
+static PyObject *instance_export(PyObject *object, PyObject *name) {
+    InstanceObject *self = (InstanceObject *)object;
+    lucet_kind kind;
+    uint32_t index;
+    if (!instance_open(self) || !find_export(self, name, &kind, &index))
+        return NULL;
+    return instance_item(self, kind, index);
+}
+
+static PyObject *instance_export_names(PyObject *object, PyObject *unused) {
+    (void)unused;
+    return PySequence_List(((InstanceObject *)object)->linkage->module->exports);
+}
+
+static PyObject *instance_interrupt(PyObject *object, PyObject *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    if (!instance_open(self))
+        return NULL;
+    return PyBool_FromLong(lucet_instance_interrupt(self->instance));
+}
+
+static PyObject *get_memory(PyObject *object, void *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    if (!instance_open(self))
+        return NULL;
+    if (!lucet_instance_has_memory(self->instance))
+        return raise_named("InstanceError", "the module has no memory");
+    return instance_item(self, LUCET_MEMORY, 0);
+}
+
+/* lucet.runtime's Exports and Globals: mappings by name. */
+static PyObject *get_exports(PyObject *self, void *unused) {
+    (void)unused;
+    return PyObject_CallFunctionObjArgs(binding.exports, self, NULL);
+}
+
+static PyObject *get_globals(PyObject *self, void *unused) {
+    (void)unused;
+    return PyObject_CallFunctionObjArgs(binding.globals, self, NULL);
+}
+
+static PyObject *get_state(PyObject *object, void *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    return PyUnicode_FromString(self->instance ? lucet_state_text(lucet_instance_state(self->instance)) : "closed");
+}
+
+static PyObject *get_module(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef((PyObject *)((InstanceObject *)object)->linkage->module);
+}
+
+static PyObject *get_region(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef((PyObject *)((InstanceObject *)object)->region);
+}
+
+/* ---- the type ---- */
+
+static int traverse(PyObject *object, visitproc visit, void *arg) {
+    InstanceObject *self = (InstanceObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->linkage);
+    Py_VISIT(self->externrefs);
+    Py_VISIT(self->exports);
+    return 0;
+}
+
+static int clear(PyObject *object) {
+    InstanceObject *self = (InstanceObject *)object;
+    if (!self->calls && !self->views)
+        close_now(self);
+    Py_CLEAR(self->exports);
+    return 0;
+}
+
+static void dealloc(PyObject *object) {
+    InstanceObject *self = (InstanceObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs(object);
+    close_now(self);
+    Py_CLEAR(self->exports);
+    Py_CLEAR(self->linkage);
+    Py_CLEAR(self->region);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"run", (PyCFunction)(void (*)(void))instance_run, METH_FASTCALL,
+     "run(name, *args) -> result\n\nCall an exported function: None, one value or a tuple."},
+    {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global"},
+    {"_export_names", instance_export_names, METH_NOARGS, NULL},
+    {"reset", instance_reset, METH_NOARGS, "reset()\n\nBack to the state of a new instance, in the same slot."},
+    {"close", instance_close, METH_NOARGS, "close()\n\nGive the slot back; every later use raises InstanceError."},
+    {"interrupt", instance_interrupt, METH_NOARGS,
+     "interrupt() -> bool\n\nFrom any thread: end what runs in the instance with Trap INTERRUPTED."},
+    {"__enter__", instance_enter, METH_NOARGS, NULL},
+    {"__exit__", instance_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"memory", get_memory, NULL, "Memory 0.", NULL},
+    {"exports", get_exports, NULL, "Mapping: name -> Func, Memory, Table or Global.", NULL},
+    {"globals", get_globals, NULL, "Mapping: name -> exported Global.", NULL},
+    {"state", get_state, NULL, "\"ready\", \"running\", \"suspended\", \"faulted\", \"closed\" ...", NULL},
+    {"module", get_module, NULL, NULL, NULL},
+    {"region", get_region, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(InstanceObject, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear},
+    {Py_tp_methods, methods}, {Py_tp_getset, getset},     {Py_tp_members, members},
+    {Py_tp_doc, "A sandbox: an instance of a module in a region's slot."}, {0, NULL},
+};
+
+PyType_Spec instance_spec = {"lucet.runtime._core.Instance", sizeof(InstanceObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};

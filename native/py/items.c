@@ -1,0 +1,665 @@
+/* items.c: the types Func, Memory, Table and Global, and View, a piece of memory as a buffer. */
+
+#include "binding.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref) {
+    PyTypeObject *const types[] = {
+        [LUCET_FUNC] = binding.func,
+        [LUCET_TABLE] = binding.table,
+        [LUCET_MEMORY] = binding.memory,
+        [LUCET_GLOBAL] = binding.global,
+    };
+    ItemObject *self = PyObject_GC_New(ItemObject, types[kind]);
+    if (!self)
+        return NULL;
+    self->vectorcall = NULL;
+    self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
+    self->ref = ref;
+    self->index = index;
+    self->kind = (uint8_t)kind;
+    if (kind == LUCET_FUNC) {
+        extern HIDDEN PyObject *func_vectorcall(PyObject *, PyObject *const *, size_t, PyObject *);
+        self->vectorcall = func_vectorcall;
+    }
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
+}
+
+static int traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((ItemObject *)object)->instance);
+    return 0;
+}
+
+/* The instance is kept until the end: other references break any cycle, and a cleared item would have to be checked for. */
+static void dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    Py_CLEAR(((ItemObject *)object)->instance);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+static PyObject *get_instance(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef((PyObject *)((ItemObject *)object)->instance);
+}
+
+/* ---- Func ---- */
+
+static bool function_type(const ItemObject *self, lucet_functype *functype) {
+    lucet_externtype type;
+    if (self->ref) {
+        if (!instance_open(self->instance))
+            return false;
+        *functype = lucet_funcref_type(self->ref);
+        return true;
+    }
+    if (!lucet_module_type(self->instance->linkage->module->module, LUCET_FUNC, self->index, &type)) {
+        PyErr_SetString(PyExc_SystemError, "no such function");
+        return false;
+    }
+    *functype = type.functype;
+    return true;
+}
+
+/* The slots hold the arguments. False: an exception is set. */
+static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots) {
+    lucet_outcome outcome;
+    lucet_error error;
+    Py_INCREF((PyObject *)instance);
+    instance->calls++;
+    PyThreadState *outer = gil_state;
+    gil_state = PyEval_SaveThread();
+    lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, &outcome, &error)
+                                  : lucet_call(instance->instance, function, slots, &outcome, &error);
+    PyEval_RestoreThread(gil_state);
+    gil_state = outer;
+    instance->calls--;
+    bool ok = kind == LUCET_RETURNED;
+    if (!ok) {
+        PyObject *none = finish_call(instance, kind, &outcome, &error);
+        Py_XDECREF(none);
+    }
+    Py_DECREF((PyObject *)instance);
+    return ok;
+}
+
+enum { USUAL_SLOTS = 16 };
+
+static PyObject *results_object(const lucet_functype *type, const uint64_t *slots, InstanceObject *instance) {
+    const uint8_t *valtypes = type->valtypes + type->params_count;
+    if (type->results_count == 0)
+        Py_RETURN_NONE;
+    if (type->results_count == 1)
+        return object_from_slot(&slots[0], valtypes[0], instance);
+    PyObject *tuple = PyTuple_New((Py_ssize_t)type->results_count);
+    for (uint32_t i = 0; tuple && i < type->results_count; i++) {
+        PyObject *value = object_from_slot(&slots[i], valtypes[i], instance);
+        if (!value || PyTuple_SetItem(tuple, (Py_ssize_t)i, value) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, PyObject *const *args,
+                        Py_ssize_t count) {
+    const ItemObject self = {.instance = instance, .ref = ref, .index = function};
+    lucet_functype type;
+    if (!instance_open(instance) || !function_type(&self, &type))
+        return NULL;
+    if (count != (Py_ssize_t)type.params_count)
+        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type.params_count, count);
+    uint64_t usual[USUAL_SLOTS], *slots = usual;
+    if (type.slots_count > USUAL_SLOTS && !(slots = PyMem_Malloc(type.slots_count * sizeof *slots)))
+        return PyErr_NoMemory();
+    PyObject *result = NULL;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < type.params_count; i++)
+        ok = slot_from_object(&slots[i], type.valtypes[i], args[i], instance);
+    /* Converting may have run Python code, which may have closed the instance. */
+    if (ok && instance_open(instance) && run(instance, function, ref, slots))
+        result = results_object(&type, slots, instance);
+    if (slots != usual)
+        PyMem_Free(slots);
+    return result;
+}
+
+HIDDEN PyObject *func_vectorcall(PyObject *object, PyObject *const *args, size_t count, PyObject *names) {
+    const ItemObject *self = (const ItemObject *)object;
+    if (names && PyTuple_Size(names) > 0) {
+        PyErr_SetString(PyExc_TypeError, "a WebAssembly function takes no keyword arguments");
+        return NULL;
+    }
+    return call_function(self->instance, self->index, self->ref, args,
+                         (Py_ssize_t)(count & ~PY_VECTORCALL_ARGUMENTS_OFFSET));
+}
+
+/* For exact bit patterns (NaN payloads): one unsigned int per 8-byte slot. */
+static PyObject *func_call_raw(PyObject *object, PyObject *list) {
+    const ItemObject *self = (const ItemObject *)object;
+    lucet_functype type;
+    if (!instance_open(self->instance) || !function_type(self, &type))
+        return NULL;
+    for (uint32_t i = 0; i < type.params_count; i++)
+        if (type.valtypes[i] == VALTYPE_FUNCREF || type.valtypes[i] == VALTYPE_EXTERNREF) {
+            PyErr_SetString(PyExc_TypeError, "references cannot be passed as raw slots");
+            return NULL;
+        }
+    Py_ssize_t count = PyList_Check(list) ? PyList_Size(list) : -1;
+    if (count != (Py_ssize_t)type.params_count)
+        return PyErr_Format(PyExc_TypeError, "a list of %u ints is expected", type.params_count);
+    uint64_t *slots = PyMem_Malloc((type.slots_count + 1) * sizeof *slots);
+    if (!slots)
+        return PyErr_NoMemory();
+    bool ok = true;
+    for (Py_ssize_t i = 0; ok && i < count; i++) {
+        slots[i] = PyLong_AsUnsignedLongLongMask(PyList_GetItem(list, i));
+        ok = !PyErr_Occurred();
+    }
+    PyObject *result = NULL;
+    if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots)) {
+        result = PyList_New((Py_ssize_t)type.results_count);
+        for (uint32_t i = 0; result && i < type.results_count; i++) {
+            uint8_t valtype = type.valtypes[type.params_count + i];
+            bool narrow = valtype == VALTYPE_I32 || valtype == VALTYPE_F32;
+            PyObject *value = PyLong_FromUnsignedLongLong(narrow ? (uint32_t)slots[i] : slots[i]);
+            if (!value || PyList_SetItem(result, (Py_ssize_t)i, value) < 0)
+                Py_CLEAR(result);
+        }
+    }
+    PyMem_Free(slots);
+    return result;
+}
+
+static PyObject *func_get_type(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_functype type;
+    PyObject *both = function_type((ItemObject *)object, &type) ? functype_object(&type) : NULL;
+    PyObject *result = both ? PyObject_CallObject(binding.functype, both) : NULL;
+    Py_XDECREF(both);
+    return result;
+}
+
+static const lucet_funcref *reference_of(const ItemObject *self) {
+    if (self->ref || !self->instance->instance)
+        return self->ref;
+    return lucet_instance_funcref(self->instance->instance, self->index);
+}
+
+static PyObject *func_get_name(PyObject *object, void *unused) {
+    (void)unused;
+    const ItemObject *self = (const ItemObject *)object;
+    if (self->ref && !instance_open(self->instance))
+        return NULL;
+    const lucet_module *module = self->ref ? lucet_instance_module(lucet_funcref_instance(self->ref))
+                                           : self->instance->linkage->module->module;
+    return string_object(
+        lucet_module_function_name(module, self->ref ? lucet_funcref_function(self->ref) : self->index));
+}
+
+static PyObject *func_compare(PyObject *a, PyObject *b, int operation) {
+    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(b) != binding.func)
+        Py_RETURN_NOTIMPLEMENTED;
+    const lucet_funcref *x = reference_of((ItemObject *)a), *y = reference_of((ItemObject *)b);
+    bool equal = a == b || (x && x == y);
+    return PyBool_FromLong(equal == (operation == Py_EQ));
+}
+
+static Py_hash_t func_hash(PyObject *object) {
+    const ItemObject *self = (const ItemObject *)object;
+    const lucet_funcref *ref = reference_of(self);
+    Py_hash_t hash = (Py_hash_t)((uintptr_t)(ref ? (const void *)ref : (const void *)self) >> 4);
+    return hash == -1 ? -2 : hash;
+}
+
+static PyMethodDef func_methods[] = {
+    {"call_raw", func_call_raw, METH_O,
+     "call_raw(slots) -> slots\n\nCall with bit patterns: one unsigned int per argument and result."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef func_getset[] = {
+    {"type", func_get_type, NULL, "Its FuncType.", NULL},
+    {"name", func_get_name, NULL, "The function's name in the module, or None.", NULL},
+    {"instance", get_instance, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef func_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(ItemObject, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot func_slots[] = {
+    {Py_tp_dealloc, dealloc},     {Py_tp_traverse, traverse},         {Py_tp_methods, func_methods},
+    {Py_tp_getset, func_getset},  {Py_tp_members, func_members},      {Py_tp_call, (void *)PyVectorcall_Call},
+    {Py_tp_hash, func_hash},      {Py_tp_richcompare, func_compare},
+    {Py_tp_doc, "A function of an instance."}, {0, NULL},
+};
+
+enum { ITEM_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
+
+PyType_Spec func_spec = {"lucet.runtime._core.Func", sizeof(ItemObject), 0, ITEM_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL, func_slots};
+
+/* ---- View and Memory ---- */
+
+typedef struct {
+    PyObject_HEAD
+    InstanceObject *instance;
+    uint8_t *bytes;
+    Py_ssize_t size;
+    bool readonly;
+} ViewObject;
+
+static int pinned_buffer(PyObject *exporter, InstanceObject *instance, uint8_t *bytes, Py_ssize_t size, bool readonly,
+                         Py_buffer *view, int flags) {
+    if (PyBuffer_FillInfo(view, exporter, bytes, size, readonly, flags) < 0)
+        return -1;
+    instance->views++;
+    return 0;
+}
+
+static int view_getbuffer(PyObject *object, Py_buffer *view, int flags) {
+    ViewObject *self = (ViewObject *)object;
+    return pinned_buffer(object, self->instance, self->bytes, self->size, self->readonly, view, flags);
+}
+
+static void view_releasebuffer(PyObject *object, Py_buffer *view) {
+    (void)view;
+    ((ViewObject *)object)->instance->views--;
+}
+
+static void view_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    Py_CLEAR(((ViewObject *)object)->instance);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyType_Slot view_slots[] = {
+    {Py_tp_dealloc, view_dealloc},
+    {Py_bf_getbuffer, view_getbuffer},
+    {Py_bf_releasebuffer, view_releasebuffer},
+    {0, NULL},
+};
+
+PyType_Spec view_spec = {"lucet.runtime._core.View", sizeof(ViewObject), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots};
+
+static lucet_instance *memory_open(const ItemObject *self) {
+    return instance_open(self->instance);
+}
+
+static bool check_range(lucet_instance *instance, uint64_t offset, uint64_t size) {
+    uint64_t whole = lucet_memory_size(instance);
+    if (offset <= whole && size <= whole - offset)
+        return true;
+    raise_named("MemoryAccessError", "%llu bytes at %llu are outside the memory of %llu bytes", (unsigned long long)size,
+                (unsigned long long)offset, (unsigned long long)whole);
+    return false;
+}
+
+/* Any int; what does not fit into 64 bits is outside every memory, too. */
+static bool offset_from(PyObject *object, uint64_t *offset) {
+    *offset = PyLong_AsUnsignedLongLong(object);
+    if (*offset != (uint64_t)-1 || !PyErr_Occurred())
+        return true;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        raise_named("MemoryAccessError", "%S is outside the memory", object);
+    }
+    return false;
+}
+
+static bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage) {
+    if (count == wanted)
+        return true;
+    PyErr_SetString(PyExc_TypeError, usage);
+    return false;
+}
+
+static PyObject *memory_read(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    lucet_instance *instance;
+    uint64_t offset, size;
+    if (!arguments_are(count, 2, "read(offset, length)") || !offset_from(args[0], &offset) ||
+        !offset_from(args[1], &size) || !(instance = memory_open((ItemObject *)object)) ||
+        !check_range(instance, offset, size))
+        return NULL;
+    return PyBytes_FromStringAndSize((const char *)lucet_memory_base(instance) + offset, (Py_ssize_t)size);
+}
+
+static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    lucet_instance *instance;
+    uint64_t offset;
+    Py_buffer view;
+    if (!arguments_are(count, 2, "write(offset, data)") || !offset_from(args[0], &offset) ||
+        PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    instance = memory_open((ItemObject *)object);
+    bool ok = instance && check_range(instance, offset, (uint64_t)view.len);
+    if (ok)
+        memmove(lucet_memory_base(instance) + offset, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return ok ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *read_number(PyObject *object, PyObject *at, size_t size) {
+    lucet_instance *instance;
+    uint64_t offset, value = 0;
+    if (!offset_from(at, &offset) || !(instance = memory_open((ItemObject *)object)) ||
+        !check_range(instance, offset, size))
+        return NULL;
+    memcpy(&value, lucet_memory_base(instance) + offset, size);
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static PyObject *write_number(PyObject *object, PyObject *const *args, Py_ssize_t count, size_t size) {
+    lucet_instance *instance;
+    uint64_t offset;
+    if (!arguments_are(count, 2, "write_u32(offset, value)") || !offset_from(args[0], &offset))
+        return NULL;
+    uint64_t value = PyLong_AsUnsignedLongLongMask(args[1]);
+    if (PyErr_Occurred() || !(instance = memory_open((ItemObject *)object)) || !check_range(instance, offset, size))
+        return NULL;
+    memcpy(lucet_memory_base(instance) + offset, &value, size);
+    return Py_NewRef(Py_None);
+}
+
+#define NUMBER_METHODS(bits)                                                                                           \
+    static PyObject *memory_read_u##bits(PyObject *object, PyObject *at) {                                            \
+        return read_number(object, at, (bits) / 8);                                                                    \
+    }                                                                                                                  \
+    static PyObject *memory_write_u##bits(PyObject *object, PyObject *const *args, Py_ssize_t count) {                \
+        return write_number(object, args, count, (bits) / 8);                                                          \
+    }
+NUMBER_METHODS(8)
+NUMBER_METHODS(16)
+NUMBER_METHODS(32)
+NUMBER_METHODS(64)
+
+static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"offset", "length", "writable", NULL};
+    ItemObject *self = (ItemObject *)object;
+    PyObject *at, *length;
+    int writable = 0;
+    uint64_t offset, size;
+    lucet_instance *instance;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO|p:view", names, &at, &length, &writable) ||
+        !offset_from(at, &offset) || !offset_from(length, &size) || !(instance = memory_open(self)) ||
+        !check_range(instance, offset, size))
+        return NULL;
+    if (writable && !lucet_memory_will_write(instance, offset, size))
+        return PyErr_NoMemory();
+    ViewObject *view = (ViewObject *)((allocfunc)PyType_GetSlot(binding.view, Py_tp_alloc))(binding.view, 0);
+    if (!view)
+        return NULL;
+    view->instance = (InstanceObject *)Py_NewRef((PyObject *)self->instance);
+    view->bytes = lucet_memory_base(instance) + offset;
+    view->size = (Py_ssize_t)size;
+    view->readonly = !writable;
+    PyObject *result = PyMemoryView_FromObject((PyObject *)view);
+    Py_DECREF((PyObject *)view);
+    return result;
+}
+
+static PyObject *memory_grow(PyObject *object, PyObject *delta) {
+    uint64_t pages = PyLong_AsUnsignedLongLong(delta);
+    lucet_instance *instance;
+    if (PyErr_Occurred() || !(instance = memory_open((ItemObject *)object)))
+        return NULL;
+    uint64_t before = lucet_memory_grow(instance, pages);
+    if (before == UINT64_MAX)
+        return raise_named("LimitsExceeded", "the memory cannot grow by %llu pages", (unsigned long long)pages);
+    return PyLong_FromUnsignedLongLong(before);
+}
+
+static PyObject *memory_get_size(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = memory_open((ItemObject *)object);
+    return instance ? PyLong_FromUnsignedLongLong(lucet_memory_size(instance)) : NULL;
+}
+
+static PyObject *memory_get_pages(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = memory_open((ItemObject *)object);
+    return instance ? PyLong_FromUnsignedLongLong(lucet_memory_size(instance) >> 16) : NULL;
+}
+
+static Py_ssize_t memory_length(PyObject *object) {
+    lucet_instance *instance = memory_open((ItemObject *)object);
+    return instance ? (Py_ssize_t)lucet_memory_size(instance) : -1;
+}
+
+/* The whole memory, as large as it is now. Whoever holds it may write at any time, so all of it counts as written. */
+static int memory_getbuffer(PyObject *object, Py_buffer *view, int flags) {
+    ItemObject *self = (ItemObject *)object;
+    lucet_instance *instance = memory_open(self);
+    if (!instance)
+        return -1;
+    uint64_t size = lucet_memory_size(instance);
+    if (!lucet_memory_will_write(instance, 0, size)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return pinned_buffer(object, self->instance, lucet_memory_base(instance), (Py_ssize_t)size, false, view, flags);
+}
+
+static void memory_releasebuffer(PyObject *object, Py_buffer *view) {
+    (void)view;
+    ((ItemObject *)object)->instance->views--;
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+static PyMethodDef memory_methods[] = {
+    {"read", FAST(memory_read), "read(offset, length) -> bytes"},
+    {"write", FAST(memory_write), "write(offset, data)"},
+    {"read_u8", memory_read_u8, METH_O, "read_u8(offset) -> int"},
+    {"read_u16", memory_read_u16, METH_O, "read_u16(offset) -> int, little endian"},
+    {"read_u32", memory_read_u32, METH_O, "read_u32(offset) -> int, little endian"},
+    {"read_u64", memory_read_u64, METH_O, "read_u64(offset) -> int, little endian"},
+    {"write_u8", FAST(memory_write_u8), "write_u8(offset, value)\n\nThe value's low bits are written."},
+    {"write_u16", FAST(memory_write_u16), "write_u16(offset, value)"},
+    {"write_u32", FAST(memory_write_u32), "write_u32(offset, value)"},
+    {"write_u64", FAST(memory_write_u64), "write_u64(offset, value)"},
+    {"view", (PyCFunction)(void (*)(void))memory_view, METH_VARARGS | METH_KEYWORDS,
+     "view(offset, length, writable=False) -> memoryview\n\nThe bytes themselves, not a copy. While the view lives, the "
+     "instance cannot be reset or closed."},
+    {"grow", memory_grow, METH_O, "grow(delta) -> int\n\nGrow by delta pages of 64 KiB; the number of pages before."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef memory_getset[] = {
+    {"size", memory_get_size, NULL, "Bytes.", NULL},
+    {"pages", memory_get_pages, NULL, "Pages of 64 KiB.", NULL},
+    {"instance", get_instance, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot memory_slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_methods, memory_methods},
+    {Py_tp_getset, memory_getset},
+    {Py_sq_length, memory_length},
+    {Py_bf_getbuffer, memory_getbuffer},
+    {Py_bf_releasebuffer, memory_releasebuffer},
+    {Py_tp_doc, "The linear memory of an instance. memoryview(memory) shows it without a copy."},
+    {0, NULL},
+};
+
+PyType_Spec memory_spec = {"lucet.runtime._core.Memory", sizeof(ItemObject), 0, ITEM_FLAGS, memory_slots};
+
+/* ---- Global ---- */
+
+static uint64_t *global_cell(const ItemObject *self, lucet_externtype *type) {
+    lucet_instance *instance = instance_open(self->instance);
+    if (!instance)
+        return NULL;
+    lucet_module_type(lucet_instance_module(instance), LUCET_GLOBAL, self->index, type);
+    return lucet_global_cell(instance, self->index);
+}
+
+static PyObject *global_get_value(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_externtype type;
+    const uint64_t *cell = global_cell((ItemObject *)object, &type);
+    return cell ? object_from_slot(cell, type.valtype, ((ItemObject *)object)->instance) : NULL;
+}
+
+static int global_set_value(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    ItemObject *self = (ItemObject *)object;
+    lucet_externtype type;
+    uint64_t bits;
+    if (!value) {
+        PyErr_SetString(PyExc_AttributeError, "a global's value cannot be deleted");
+        return -1;
+    }
+    if (!global_cell(self, &type))
+        return -1;
+    if (!type.is_mutable) {
+        PyErr_SetString(PyExc_AttributeError, "the global is immutable");
+        return -1;
+    }
+    if (!slot_from_object(&bits, type.valtype, value, self->instance))
+        return -1;
+    uint64_t *cell = global_cell(self, &type); /* again: the conversion may have closed the instance */
+    if (!cell)
+        return -1;
+    *cell = bits;
+    return 0;
+}
+
+static PyObject *global_get_raw(PyObject *object, PyObject *unused) {
+    (void)unused;
+    lucet_externtype type;
+    const uint64_t *cell = global_cell((ItemObject *)object, &type);
+    if (!cell)
+        return NULL;
+    bool narrow = type.valtype == VALTYPE_I32 || type.valtype == VALTYPE_F32;
+    return PyLong_FromUnsignedLongLong(narrow ? (uint32_t)*cell : *cell);
+}
+
+static PyObject *global_get_type(PyObject *object, void *unused) {
+    (void)unused;
+    const ItemObject *self = (ItemObject *)object;
+    lucet_externtype type;
+    lucet_module_type(self->instance->linkage->module->module, LUCET_GLOBAL, self->index, &type);
+    PyObject *none = PyTuple_New(0);
+    PyObject *keywords =
+        Py_BuildValue("{s:s,s:O}", "valtype", valtype_name(type.valtype), "mutable", type.is_mutable ? Py_True : Py_False);
+    PyObject *result = none && keywords ? PyObject_Call(binding.globaltype, none, keywords) : NULL;
+    Py_XDECREF(none);
+    Py_XDECREF(keywords);
+    return result;
+}
+
+static PyMethodDef global_methods[] = {
+    {"get_raw", global_get_raw, METH_NOARGS, "get_raw() -> int\n\nThe value's bit pattern."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef global_getset[] = {
+    {"value", global_get_value, global_set_value, "The value; may be set if the global is mutable.", NULL},
+    {"type", global_get_type, NULL, "Its GlobalType.", NULL},
+    {"instance", get_instance, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot global_slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_methods, global_methods},
+    {Py_tp_getset, global_getset},
+    {Py_tp_doc, "A global of an instance."},
+    {0, NULL},
+};
+
+PyType_Spec global_spec = {"lucet.runtime._core.Global", sizeof(ItemObject), 0, ITEM_FLAGS, global_slots};
+
+/* ---- Table ---- */
+
+static uint8_t table_reftype(const ItemObject *self) {
+    lucet_externtype type;
+    lucet_module_type(self->instance->linkage->module->module, LUCET_TABLE, self->index, &type);
+    return type.valtype;
+}
+
+static PyObject *table_get(PyObject *object, PyObject *at) {
+    ItemObject *self = (ItemObject *)object;
+    uint64_t i;
+    void *reference;
+    lucet_instance *instance;
+    if (!offset_from(at, &i) || !(instance = instance_open(self->instance)))
+        return NULL;
+    if (!lucet_instance_table_get(instance, self->index, i, &reference)) {
+        PyErr_Format(PyExc_IndexError, "the table has no element %llu", (unsigned long long)i);
+        return NULL;
+    }
+    uint64_t slot = (uint64_t)(uintptr_t)reference;
+    return object_from_slot(&slot, table_reftype(self), self->instance);
+}
+
+static PyObject *table_set(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    ItemObject *self = (ItemObject *)object;
+    uint64_t i, slot;
+    lucet_instance *instance;
+    if (!arguments_are(count, 2, "set(index, value)") || !offset_from(args[0], &i) || !instance_open(self->instance) ||
+        !slot_from_object(&slot, table_reftype(self), args[1], self->instance) ||
+        !(instance = instance_open(self->instance)))
+        return NULL;
+    if (!lucet_instance_table_set(instance, self->index, i, (void *)(uintptr_t)slot)) {
+        PyErr_Format(PyExc_IndexError, "the table has no element %llu that can be set", (unsigned long long)i);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *table_grow(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    ItemObject *self = (ItemObject *)object;
+    uint64_t delta, slot;
+    lucet_instance *instance;
+    if (!arguments_are(count, 2, "grow(delta, value)") || !offset_from(args[0], &delta) ||
+        !instance_open(self->instance) || !slot_from_object(&slot, table_reftype(self), args[1], self->instance) ||
+        !(instance = instance_open(self->instance)))
+        return NULL;
+    uint64_t before = lucet_instance_table_grow(instance, self->index, delta, (void *)(uintptr_t)slot);
+    if (before == UINT64_MAX)
+        return raise_named("LimitsExceeded", "the table cannot grow by %llu elements", (unsigned long long)delta);
+    return PyLong_FromUnsignedLongLong(before);
+}
+
+static Py_ssize_t table_length(PyObject *object) {
+    const ItemObject *self = (ItemObject *)object;
+    lucet_instance *instance = instance_open(self->instance);
+    return instance ? (Py_ssize_t)lucet_instance_table_size(instance, self->index) : -1;
+}
+
+static PyMethodDef table_methods[] = {
+    {"get", table_get, METH_O, "get(index) -> object | Func | None"},
+    {"set", FAST(table_set), "set(index, value)"},
+    {"grow", FAST(table_grow), "grow(delta, value) -> int\n\nThe number of elements before."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef table_getset[] = {
+    {"instance", get_instance, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot table_slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_methods, table_methods},
+    {Py_tp_getset, table_getset},
+    {Py_sq_length, table_length},
+    {Py_tp_doc, "A table of an instance."},
+    {0, NULL},
+};
+
+PyType_Spec table_spec = {"lucet.runtime._core.Table", sizeof(ItemObject), 0, ITEM_FLAGS, table_slots};

@@ -1,0 +1,270 @@
+/* linkage.c: the type Linkage, a module with its imports bound, and calling host functions written in Python. */
+
+#include "binding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- calling Python ---- */
+
+_Thread_local PyThreadState *gil_state;
+
+static bool set_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance) {
+    uint32_t count = host->type.results_count;
+    const uint8_t *valtypes = host->type.valtypes + host->type.params_count;
+    if (count == 0) {
+        if (result == Py_None)
+            return true;
+        PyErr_SetString(PyExc_TypeError, "the host function returned a value, but its type has no results");
+        return false;
+    }
+    if (count == 1)
+        return slot_from_object(&slots[0], valtypes[0], result, instance);
+    if (!PyTuple_Check(result) || PyTuple_Size(result) != (Py_ssize_t)count) {
+        PyErr_Format(PyExc_TypeError, "the host function must return a tuple of %u values", count);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (!slot_from_object(&slots[i], valtypes[i], PyTuple_GetItem(result, (Py_ssize_t)i), instance))
+            return false;
+    return true;
+}
+
+static bool call_binding(const HostBinding *host, InstanceObject *instance, uint64_t *slots) {
+    enum { USUAL = 12 };
+    PyObject *usual[USUAL + 2], **arguments = usual;
+    uint32_t count = host->type.params_count, first = 1; /* arguments[0] is for the callee: PY_VECTORCALL_ARGUMENTS_OFFSET */
+    if (count > USUAL && !(arguments = PyMem_Malloc((count + 2) * sizeof *arguments)))
+        return PyErr_NoMemory(), false;
+    uint32_t end = first;
+    if (host->wants_caller)
+        arguments[end++] = Py_NewRef((PyObject *)instance);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < count; i++) {
+        PyObject *argument = object_from_slot(&slots[i], host->type.valtypes[i], instance);
+        ok = argument != NULL;
+        if (ok)
+            arguments[end++] = argument;
+    }
+    PyObject *result = NULL;
+    if (ok)
+        result = PyObject_Vectorcall(host->callable, arguments + first,
+                                     (end - first) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    for (uint32_t i = first; i < end; i++)
+        Py_DECREF(arguments[i]);
+    if (arguments != usual)
+        PyMem_Free(arguments);
+    ok = result && set_results(host, result, slots, instance);
+    Py_XDECREF(result);
+    return ok;
+}
+
+lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data) {
+    const HostBinding *host = data;
+    InstanceObject *object = lucet_instance_context(instance);
+    PyEval_RestoreThread(gil_state);
+    bool ok = false;
+    if (object) {
+        Py_INCREF((PyObject *)object);
+        ok = call_binding(host, object, slots);
+        Py_DECREF((PyObject *)object);
+    } else {
+        raise_named("InstanceError", "a closed instance called a host function");
+    }
+    /* An exception stays set in this thread's state; the run that is ended by it raises it. */
+    gil_state = PyEval_SaveThread();
+    return ok ? LUCET_HOST_OK : LUCET_HOST_TERMINATE;
+}
+
+/* ---- binding imports ---- */
+
+static bool link_error(const lucet_import_info *info, const char *why) {
+    PyObject *module = string_object(info->module), *field = string_object(info->field);
+    if (module && field)
+        raise_named("LinkError", "%s: %R %R", why, module, field);
+    Py_XDECREF(module);
+    Py_XDECREF(field);
+    return false;
+}
+
+static PyObject *find_import(PyObject *imports, const lucet_import_info *info) {
+    PyObject *module = string_object(info->module), *field = string_object(info->field);
+    PyObject *fields = NULL, *found = NULL;
+    if (module && field && imports != Py_None) {
+        fields = PyObject_GetItem(imports, module);
+        if (fields)
+            found = PyObject_GetItem(fields, field);
+    }
+    Py_XDECREF(fields);
+    Py_XDECREF(module);
+    Py_XDECREF(field);
+    if (!found && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_KeyError))) {
+        PyErr_Clear();
+        link_error(info, "unknown import");
+    }
+    return found;
+}
+
+/* "int" and "float" stand for whichever width is imported. */
+static bool types_match(PyObject *declared, const uint8_t *valtypes, uint32_t count) {
+    if (!PyTuple_Check(declared) || PyTuple_Size(declared) != (Py_ssize_t)count)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GetItem(declared, (Py_ssize_t)i);
+        uint8_t valtype = valtypes[i];
+        bool loose = (PyUnicode_CompareWithASCIIString(name, "int") == 0 &&
+                      (valtype == VALTYPE_I32 || valtype == VALTYPE_I64)) ||
+                     (PyUnicode_CompareWithASCIIString(name, "float") == 0 &&
+                      (valtype == VALTYPE_F32 || valtype == VALTYPE_F64));
+        if (!loose && PyUnicode_CompareWithASCIIString(name, valtype_name(valtype)) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool bind_host_function(LinkageObject *self, const lucet_import_info *info, PyObject *value,
+                               const lucet_functype *type, lucet_import *import) {
+    PyObject *params = PyObject_GetAttrString(value, "params"), *results = PyObject_GetAttrString(value, "results");
+    PyObject *callable = PyObject_GetAttrString(value, "callable");
+    PyObject *caller = PyObject_GetAttrString(value, "wants_caller");
+    bool ok = params && results && callable && caller;
+    if (ok && !(types_match(params, type->valtypes, type->params_count) &&
+                types_match(results, type->valtypes + type->params_count, type->results_count))) {
+        PyObject *wanted = functype_object(type);
+        PyObject *why = wanted ? PyUnicode_FromFormat("incompatible import type: the module wants %R, the host function "
+                                                      "has (%R, %R)",
+                                                      wanted, params, results)
+                               : NULL;
+        const char *text = why ? PyUnicode_AsUTF8AndSize(why, NULL) : NULL;
+        ok = text ? link_error(info, text) : false;
+        Py_XDECREF(why);
+        Py_XDECREF(wanted);
+    }
+    if (ok) {
+        HostBinding *host = &self->bindings[self->bindings_count++];
+        *host = (HostBinding){Py_NewRef(callable), *type, PyObject_IsTrue(caller) == 1};
+        import->from = LUCET_IMPORT_HOST_FUNCTION;
+        import->function = call_python;
+        import->data = host;
+    }
+    Py_XDECREF(params);
+    Py_XDECREF(results);
+    Py_XDECREF(callable);
+    Py_XDECREF(caller);
+    return ok;
+}
+
+static bool bind_item(LinkageObject *self, const lucet_import_info *info, PyObject *value, lucet_import *import) {
+    ItemObject *item = (ItemObject *)value;
+    lucet_instance *from = instance_open(item->instance);
+    if (!from)
+        return false;
+    if (item->kind != info->kind)
+        return link_error(info, "incompatible import type");
+    import->from = LUCET_IMPORT_ITEM;
+    import->instance = from;
+    import->index = item->index;
+    if (item->ref) { /* a function that came as a reference: name it by its own instance and index */
+        import->instance = lucet_funcref_instance(item->ref);
+        import->index = lucet_funcref_function(item->ref);
+    }
+    return PyList_Append(self->kept, (PyObject *)item->instance) == 0;
+}
+
+static bool bind(LinkageObject *self, uint32_t i, PyObject *value, lucet_import *import) {
+    lucet_import_info info = lucet_module_import(self->module->module, i);
+    lucet_externtype type;
+    lucet_module_type(self->module->module, info.kind, info.index, &type);
+    if (PyObject_TypeCheck(value, binding.func) || PyObject_TypeCheck(value, binding.memory) ||
+        PyObject_TypeCheck(value, binding.table) || PyObject_TypeCheck(value, binding.global))
+        return bind_item(self, &info, value, import);
+    int is_host = PyObject_IsInstance(value, binding.host_function);
+    if (is_host < 0)
+        return false;
+    if (is_host && info.kind == LUCET_FUNC)
+        return bind_host_function(self, &info, value, &type.functype, import);
+    if (!is_host && info.kind == LUCET_GLOBAL && !type.is_mutable && (PyLong_Check(value) || PyFloat_Check(value))) {
+        import->from = LUCET_IMPORT_VALUE;
+        return slot_from_object(import->value, type.valtype, value, NULL);
+    }
+    if (info.kind == LUCET_FUNC && PyCallable_Check(value))
+        return link_error(&info, "a plain callable has no WebAssembly type: decorate it with @lucet.host_function");
+    return link_error(&info, "incompatible import type");
+}
+
+LinkageObject *link_module(ModuleObject *module, PyObject *imports) {
+    uint32_t count = lucet_module_imports_count(module->module);
+    LinkageObject *self = PyObject_GC_New(LinkageObject, binding.linkage);
+    if (!self)
+        return NULL;
+    self->linkage = NULL;
+    self->module = (ModuleObject *)Py_NewRef((PyObject *)module);
+    self->bindings_count = 0;
+    self->bindings = calloc(count + 1, sizeof *self->bindings);
+    self->kept = PyList_New(0);
+    PyObject_GC_Track((PyObject *)self);
+    lucet_import *values = calloc(count + 1, sizeof *values);
+    bool ok = values && self->bindings && self->kept;
+    if (!ok)
+        PyErr_NoMemory();
+    for (uint32_t i = 0; ok && i < count; i++) {
+        lucet_import_info info = lucet_module_import(module->module, i);
+        PyObject *value = find_import(imports, &info);
+        ok = value && bind(self, i, value, &values[i]);
+        Py_XDECREF(value);
+    }
+    lucet_error error;
+    if (ok && !(self->linkage = lucet_link(module->module, values, count, &error))) {
+        raise_error(&error, NULL);
+        ok = false;
+    }
+    free(values);
+    if (!ok)
+        Py_CLEAR(self);
+    return self;
+}
+
+/* ---- the type ---- */
+
+static int traverse(PyObject *object, visitproc visit, void *arg) {
+    LinkageObject *self = (LinkageObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->module);
+    Py_VISIT(self->kept);
+    for (Py_ssize_t i = 0; i < self->bindings_count; i++)
+        Py_VISIT(self->bindings[i].callable);
+    return 0;
+}
+
+static int clear(PyObject *object) {
+    LinkageObject *self = (LinkageObject *)object;
+    Py_CLEAR(self->kept);
+    /* The bindings stay: an instance that is still there may call them. dealloc drops them. */
+    return 0;
+}
+
+static void dealloc(PyObject *object) {
+    LinkageObject *self = (LinkageObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    for (Py_ssize_t i = 0; i < self->bindings_count; i++)
+        Py_CLEAR(self->bindings[i].callable);
+    free(self->bindings);
+    Py_CLEAR(self->kept);
+    if (self->linkage)
+        lucet_linkage_release(self->linkage);
+    Py_CLEAR(self->module);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_doc, "A module with its imports bound: Region.link() makes it, Region.new_instance() takes it."},
+    {0, NULL},
+};
+
+PyType_Spec linkage_spec = {"lucet.runtime._core.Linkage", sizeof(LinkageObject), 0,
+                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};

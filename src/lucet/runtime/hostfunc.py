@@ -1,0 +1,90 @@
+"""Host functions: Python callables with a WebAssembly type, which comes from their annotations."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from lucet.runtime._core import Func, Instance
+
+i32 = Annotated[int, "i32"]
+i64 = Annotated[int, "i64"]
+f32 = Annotated[float, "f32"]
+f64 = Annotated[float, "f64"]
+externref = Annotated[Any, "externref"]
+funcref = Annotated[Func | None, "funcref"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class HostFunction:
+    """A callable with a WebAssembly type, for the imports of Region.new_instance.
+
+    params, results: names of value types: "i32", "i64", "f32", "f64", "externref", "funcref"; "int" and "float" stand
+    for the width that the module imports. With wants_caller the calling Instance is the first argument.
+    """
+
+    callable: Callable[..., Any]
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+    wants_caller: bool = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function itself, as before it was decorated."""
+        return self.callable(*args, **kwargs)
+
+
+def host_function(function: Callable[..., Any]) -> HostFunction:
+    """Give a function the WebAssembly type that its annotations say.
+
+        @lucet.host_function
+        def add(a: lucet.i32, b: lucet.i32) -> lucet.i32: ...
+
+    int is an i32 or i64, float an f32 or f64, as the module imports it. Without a return annotation, or with None,
+    there is no result; a tuple annotation gives several. A first parameter annotated lucet.Instance gets the instance
+    that calls. TypeError says which annotation is missing or has no WebAssembly type.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{name}: the annotations cannot be resolved: {error}") from None
+    parameters = list(inspect.signature(function).parameters.values())
+    wants_caller = bool(parameters) and hints.get(parameters[0].name) is Instance
+    params = []
+    for parameter in parameters[wants_caller:]:
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise TypeError(f"{name}: parameter {parameter.name!r} is not positional")
+        if parameter.name not in hints:
+            raise TypeError(f"{name}: parameter {parameter.name!r} has no annotation")
+        params.append(_valtype(hints[parameter.name], partial(_no_type, name, f"parameter {parameter.name!r}")))
+    return HostFunction(function, tuple(params), _results(name, hints.get("return")), wants_caller)
+
+
+def _results(name: str, hint: Any) -> tuple[str, ...]:
+    if hint is None or hint is type(None):
+        return ()
+    refuse = partial(_no_type, name, "the result")
+    if typing.get_origin(hint) is tuple:
+        return tuple(_valtype(one, refuse) for one in typing.get_args(hint))
+    return (_valtype(hint, refuse),)
+
+
+def _valtype(hint: Any, refuse: Callable[[Any], TypeError]) -> str:
+    if typing.get_origin(hint) is Annotated:
+        valtype = typing.get_args(hint)[1]
+        if valtype in ("i32", "i64", "f32", "f64", "externref", "funcref"):
+            return str(valtype)
+    if hint is int or hint is float:
+        return str(hint.__name__)
+    raise refuse(hint)
+
+
+def _no_type(name: str, what: str, hint: Any) -> TypeError:
+    return TypeError(f"{name}: {what} is annotated {hint!r}, which is no WebAssembly type")

@@ -1,0 +1,58 @@
+"""Module: a loaded artifact, with what it imports and exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lucet.runtime import _core
+from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+
+ExternType = FuncType | TableType | MemoryType | GlobalType
+
+
+@dataclass(frozen=True)
+class ImportType:
+    """One import: its two names and its type."""
+
+    module: str
+    name: str
+    type: ExternType
+
+
+@dataclass(frozen=True)
+class ExportType:
+    """One export: its name and its type."""
+
+    name: str
+    type: ExternType
+
+
+class Module(_core.Module):
+    """A loaded artifact: Module.load(path) or Module.from_bytes(data)."""
+
+    @property
+    def imports(self) -> tuple[ImportType, ...]:
+        """What Region.new_instance must be given, in the module's order."""
+        return tuple(ImportType(module, name, _externtype(*raw)) for module, name, raw in self._raw_imports())
+
+    @property
+    def exports(self) -> tuple[ExportType, ...]:
+        """What its instances offer, in the module's order."""
+        return tuple(ExportType(name, _externtype(*raw)) for name, raw in self._raw_exports())
+
+
+def _externtype(kind: str, details: Any) -> ExternType:
+    match kind:
+        case "func":
+            return FuncType(*details)
+        case "table":
+            return TableType(reftype=ValType(details[0]), limits=_limits(details[1]))
+        case "memory":
+            return MemoryType(limits=_limits(details))
+        case _:
+            return GlobalType(valtype=ValType(details[0]), mutable=details[1])
+
+
+def _limits(pair: tuple[int, int | None]) -> Limits:
+    return Limits(minimum=pair[0], maximum=pair[1])
