@@ -56,7 +56,7 @@ test-apps *args: build
 
 # hypothesis on the decoder and validator, for SECONDS
 fuzz seconds="300": build
-    python -m fuzz.decode --seconds {{seconds}}
+    python fuzz/fuzz_decode.py --seconds {{seconds}}
 
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build

@@ -48,7 +48,7 @@ def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:
     wasm = programs.traps()
     (tmp_path / "traps.wasm").write_bytes(wasm)
     outcome = lucet("run", "traps.wasm")
-    offset = wasm.rindex(programs.UNREACHABLE + programs.END)
+    offset = wasm.index(programs.UNREACHABLE + programs.END)
     assert outcome.returncode == 134
     assert outcome.stderr.decode() == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}\n"
 
@@ -124,22 +124,22 @@ def start(tmp_path: Path, environment: dict[str, str], wasm: bytes, stdout: int 
 def test_interrupt_ends_a_guest_that_runs_forever(lucet: Lucet, tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "guest.wasm").write_bytes(programs.runs_forever())
     assert lucet("compile", "guest.wasm").returncode == 0
-    process = start(tmp_path, environment, programs.runs_forever())
-    assert process.stderr is not None
-    time.sleep(2)  # until the guest runs; an earlier signal must give the same result
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == -signal.SIGINT  # a shell shows 130
-    assert process.stderr.read() == b""
+    with start(tmp_path, environment, programs.runs_forever()) as process:
+        time.sleep(2)  # until the guest runs; an earlier signal must give the same result
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == -signal.SIGINT  # a shell shows 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_a_lost_reader_ends_the_guest(tmp_path: Path, environment: dict[str, str]) -> None:
-    process = start(tmp_path, environment, programs.prints_forever(), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdout.readline() == b"y\n"
-    process.stdout.close()
-    assert process.wait(timeout=10) == -signal.SIGPIPE
-    assert process.stderr.read() == b""
+    with start(tmp_path, environment, programs.prints_forever(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(timeout=10) == -signal.SIGPIPE
+        assert process.stderr.read() == b""
 
 
 def test_standard_output_that_is_closed_from_the_start(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -52,7 +52,7 @@ def modules_after(code: str) -> set[str]:
     [
         ("import lucet", {"llvmlite", "lucet.compile", "lucet.runtime", "lucet.wasi"}),
         ("import lucet; lucet.Trap", {"llvmlite", "lucet.compile", "lucet.runtime"}),
-        ("import lucet; lucet.Module", {"llvmlite", "lucet.compile", "lucet.wasm"}),
+        ("import lucet; lucet.Module", {"llvmlite", "lucet.compile", "lucet.wasm.decode"}),
         ("import lucet; lucet.compile", {"llvmlite", "lucet.runtime"}),
         ("import lucet.cli.run", {"llvmlite", "lucet.compile", "lucet.runtime", "lucet.wasi"}),
     ],

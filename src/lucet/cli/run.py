@@ -73,6 +73,8 @@ def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True
             raise Failure(f"--dir {host}: no such directory")
     with about(given.program):
         module = _load(given.program, options, cache=cache)
+    if not {"_start", "_initialize"} & {export.name for export in module.exports}:
+        raise Failure(f"{given.program}: exports no _start, so it is not a WASI command")
     name = Path(given.program).name if given.argv0 is None else given.argv0
     default_signals()
     with about(given.program):
