@@ -1,8 +1,8 @@
-"""WASI preview 1 for guests: what a program may see of the world is one WasiContext.
+"""WASI preview 1 for guests. What a program may see of the world is one WasiContext:
 
-    with WasiContext(args=["prog"], preopens=[("data", "/data")], stdout=1) as context:
-        instance = region.new_instance(module, context.imports())
-        status = run_command(instance)
+context = WasiContext(args=["prog"], preopens=[("data", "/data")], stdout=1)
+instance = region.new_instance(module, context.imports())
+status = run_command(instance, context)
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Runnable(Protocol):
 def run_command(instance: Runnable, context: WasiContext | None = None) -> int:
     """Run a program to its end and return its exit status: what it gave to proc_exit, or 0. A trap is raised.
 
-    The context, if given, is closed then. A module without `_start` is a reactor: only its `_initialize` is run, if it has
-    one, and its context is left open for the calls to come.
+    The context, if given, is closed then. A module without `_start` is a reactor: only its `_initialize` is run, if it
+    has one, and its context is left open for the calls to come.
     """
     if "_start" not in instance.exports:
         return initialize(instance)

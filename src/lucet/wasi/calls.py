@@ -34,8 +34,8 @@ HostCall = Callable[..., int]
 class Calls(ProcessCalls, FdCalls, PathCalls, PollCalls, SockCalls):
     """All calls of one version of the interface, on one context.
 
-    A method takes the caller's memory and then the parameters of its row in the table, unsigned, and returns an errno, or
-    raises WasiError or OSError. Whatever memory the row says it touches is within bounds when it is called.
+    A method takes the caller's memory and then the parameters of its row in the table, unsigned, and returns an errno,
+    or raises WasiError or OSError. Whatever memory the row says it touches is within bounds when it is called.
     """
 
     def __init__(self, context: WasiContext, abi: Abi) -> None:

@@ -39,9 +39,7 @@ class SockCalls:
         memory.write(ro_flags, flags.to_bytes(2, "little"))
         return 0
 
-    def sock_send(
-        self, memory: Memory, fd: int, si_data: int, si_data_len: int, si_flags: int, so_datalen: int
-    ) -> int:
+    def sock_send(self, memory: Memory, fd: int, si_data: int, si_data_len: int, si_flags: int, so_datalen: int) -> int:
         connection = self._socket(fd, Right.FD_WRITE)
         if si_flags:
             raise WasiError(Errno.INVAL)

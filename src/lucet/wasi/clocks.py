@@ -18,7 +18,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The host's clocks. Those whose zero means nothing start at the context's creation: they tell nothing about the host."""
+    """The host's clocks. Those whose zero means nothing start with the context, and so tell nothing about the host."""
 
     def __init__(self) -> None:
         self._monotonic = time.monotonic_ns()

@@ -41,8 +41,8 @@ class WasiContext:
     sockets: listening or connected sockets, which get the descriptors after the preopens.
     clock, random: where time and random bytes come from, for runs that must repeat.
 
-    Descriptors and sockets are duplicated: they stay the caller's. A context serves one instance at a time; close it, or use
-    it as a context manager, when the program has ended.
+    Descriptors and sockets are duplicated: they stay the caller's. A context serves one instance at a time; close it,
+    or use it as a context manager, when the program has ended.
     """
 
     def __init__(
@@ -115,6 +115,9 @@ def _output(sink: Output) -> Descriptor:
 def _stream(stream: int | HasFileno | Descriptor, otherwise: Descriptor, *, output: bool) -> Descriptor:
     if isinstance(stream, Descriptor):
         return stream
+    flush = getattr(stream, "flush", None)
+    if flush is not None:
+        flush()  # what the host has written so far comes before what the guest writes
     try:
         return host_stream(stream if isinstance(stream, int) else stream.fileno(), output=output)
     except OSError as error:

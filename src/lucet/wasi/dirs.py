@@ -15,7 +15,8 @@ from lucet.wasi.paths import ENTRY_FLAGS, entry_of, open_beneath, parent_of
 from lucet.wasi.tables import DIRECTORY_RIGHTS, WRITING_RIGHTS, Errno, FileType, OpenFlag, Right
 
 if TYPE_CHECKING:
-    from os import ScandirIterator
+    from os import _ScandirIterator as ScandirIterator
+
 
 NEW_FILE_MODE: Final = 0o666
 NEW_DIRECTORY_MODE: Final = 0o777
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
 class Listing:
     """A directory's entries by cookie: the number of an entry in the host's order.
 
-    Reads ahead only as far as it is asked and keeps the last LISTING_WINDOW entries, so that a large directory needs neither
+    Reads only as far as it is asked and keeps the last LISTING_WINDOW entries, so that a large directory needs neither
     memory nor a second pass. Names that are not UTF-8 are left out, since the guest could not use them.
     """
 
@@ -79,7 +80,7 @@ class Listing:
     def _read(self, scan: ScandirIterator[str]) -> Iterator[Entry]:
         ino = os.fstat(self._directory).st_ino
         yield Entry(1, ino, FileType.DIRECTORY, b".")
-        yield Entry(2, ino, FileType.DIRECTORY, b"..")  # which directory that is on the host is not the guest's business
+        yield Entry(2, ino, FileType.DIRECTORY, b"..")  # which one that is on the host is not the guest's business
         cookie = 2
         for entry in scan:
             name = os.fsencode(entry.name)
@@ -122,9 +123,7 @@ class Directory(HostFile):
     def entries(self, cookie: int) -> Iterator[Entry]:
         return self._listing.entries(cookie)
 
-    def open(
-        self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int, inheriting: int
-    ) -> HostFile:
+    def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int, inheriting: int) -> HostFile:
         """Open a file or directory with those of the rights that its kind can have."""
         readable, writable = _access(rights)
         flags = OPEN_FLAGS | host_flags(fdflags) | (os.O_RDWR if readable else os.O_WRONLY) * writable

@@ -1,7 +1,7 @@
 """What a guest's file descriptor stands for: `Descriptor`, and the host's files.
 
-A Descriptor knows its rights but does not check them: the calls do. Its methods raise WasiError or OSError; buffers are views
-of guest memory that must not be kept.
+A Descriptor knows its rights but does not check them: the calls do. Its methods raise WasiError or OSError; buffers are
+views of guest memory that must not be kept.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def host_offset(offset: int) -> int:
 
 
 class NewTimes(NamedTuple):
-    """What a set_times call asks for: nanoseconds, or None to leave a time as it is; is_now: both are the present time."""
+    """What a set_times call asks for: nanoseconds, or None to leave a time as it is. is_now: both are the present."""
 
     atim: int | None
     mtim: int | None

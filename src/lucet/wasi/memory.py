@@ -1,4 +1,4 @@
-"""The guest's memory as the calls use it. The adapter in calls.py has checked the ranges that the table of calls states."""
+"""The guest's memory as the calls use it, once calls.py has checked the ranges that the table of calls states."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NoMemory:
     def write_u64(self, offset: int, _value: int, /) -> None:
         self.read(offset, 8)
 
-    def view(self, offset: int, length: int, /, writable: bool = False) -> memoryview:  # noqa: ARG002  Memory's
+    def view(self, offset: int, length: int, /, writable: bool = False) -> memoryview:
         return memoryview(self.read(offset, length))
 
 
@@ -81,4 +81,3 @@ def is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-

@@ -1,8 +1,8 @@
 """Confined path resolution: the kernel resolves every path of a guest, beneath a directory that the guest was given.
 
-No path is taken apart here but for its last component: calls that act on a directory entry (unlink, rename, ...) open the
-parent with `openat2` and name the entry relative to it. An entry's name is a single component, never "..", and is never
-followed if it is a symbolic link, so that swapping directories for links while we look gains nothing.
+No path is taken apart here but for its last component: calls that act on a directory entry (unlink, rename, ...) open
+the parent with `openat2` and name the entry relative to it. An entry's name is a single component, never "..", and is
+never followed if it is a symbolic link, so that swapping directories for links while we look gains nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ ENTRY_FLAGS: Final = os.O_PATH | os.O_CLOEXEC
 PARENT_FLAGS: Final = ENTRY_FLAGS | os.O_DIRECTORY
 MAX_SYMLINKS: Final = 40  # Linux's MAXSYMLINKS
 MAX_RETRIES: Final = 100
+
+_NO_OPENAT2: Final = {
+    host.ENOSYS: "needs Linux 5.6 or later",
+    # Old container runtimes answer so for every system call that their filter does not know.
+    host.EPERM: "a system call filter forbids here",
+}
 
 Openat2 = Callable[[int, bytes, int, int, int], int]
 
@@ -65,11 +71,11 @@ def require_confinement(directory: int) -> None:
     try:
         os.close(open_beneath(directory, b".", PARENT_FLAGS))
     except OSError as error:
-        # Old container runtimes answer EPERM for every system call that their filter does not know.
-        if error.errno in {host.ENOSYS, host.EPERM}:
-            reason = "is refused by a system call filter" if error.errno == host.EPERM else "needs Linux 5.6 or later"
-            raise ConfinementUnavailable(f"a guest can be given directories only with openat2, which {reason}") from error
-        raise
+        reason = _NO_OPENAT2.get(error.errno or 0)
+        if reason is None:
+            raise
+        message = f"a guest can be given directories only with the system call openat2, which {reason}"
+        raise ConfinementUnavailable(message) from error
 
 
 @contextmanager

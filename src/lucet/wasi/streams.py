@@ -10,7 +10,7 @@ from typing import Final
 
 from lucet.wasi.errors import WasiError
 from lucet.wasi.files import Buffers, Descriptor, HostFile, guest_flags, open_file, poll_one
-from lucet.wasi.tables import FILE_RIGHTS, WRITING_RIGHTS, Errno, FdFlag, FileType, Right
+from lucet.wasi.tables import FILE_RIGHTS, MAX_TRANSFER, WRITING_RIGHTS, Errno, FdFlag, FileType, Right
 
 STREAM_RIGHTS: Final = FILE_RIGHTS & ~(WRITING_RIGHTS | Right.FD_READ | Right.FD_FILESTAT_SET_TIMES)
 INPUT_RIGHTS: Final = STREAM_RIGHTS | Right.FD_READ
@@ -19,6 +19,7 @@ OUTPUT_RIGHTS: Final = STREAM_RIGHTS | Right.FD_WRITE
 MEMORY_RIGHTS: Final = Right.FD_FILESTAT_GET | Right.FD_FDSTAT_SET_FLAGS | Right.POLL_FD_READWRITE
 MEMORY_SYNC_RIGHTS: Final = Right.FD_SYNC | Right.FD_DATASYNC
 DEFAULT_CAPTURE: Final = 16 << 20
+TERMINAL_PIECE: Final = 1 << 16
 
 
 class HostStream(HostFile):
@@ -73,7 +74,7 @@ class TerminalOutput(HostStream):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, buffers: Buffers) -> int:
-        data = b"".join(buffers)
+        data = _first(buffers, TERMINAL_PIECE)
         self._require_ready(select.POLLOUT)
         self._send(self._decoder.decode(data))
         return len(data)
@@ -95,6 +96,15 @@ class TerminalOutput(HostStream):
                 rest = rest[os.write(self.fd, rest) :]
             except BlockingIOError:
                 poll_one(self.fd, select.POLLOUT, None)
+
+
+def _first(buffers: Buffers, limit: int) -> bytearray:
+    """At most `limit` bytes: the pieces may overlap, and be far more together than the guest's memory."""
+    data = bytearray()
+    for view in buffers:
+        with view[: limit - len(data)] as piece:
+            data += piece
+    return data
 
 
 VISIBLE: Final = {
@@ -144,15 +154,11 @@ class Capture(Descriptor):
         return bytes(self._data)
 
     def write(self, buffers: Buffers) -> int:
-        count = 0
-        for view in buffers:
-            piece = view[: self.limit - len(self._data)]
-            self._data += piece
-            count += piece.nbytes
-            piece.release()
-        if not count and any(view.nbytes for view in buffers):
+        data = _first(buffers, min(self.limit - len(self._data), MAX_TRANSFER))
+        if buffers and not data:
             raise WasiError(Errno.NOSPC)
-        return count
+        self._data += data
+        return len(data)
 
 
 class Discard(Descriptor):
@@ -164,7 +170,7 @@ class Discard(Descriptor):
         super().__init__(filetype=FileType.UNKNOWN, rights=MEMORY_RIGHTS | MEMORY_SYNC_RIGHTS | Right.FD_WRITE)
 
     def write(self, buffers: Buffers) -> int:
-        return sum(view.nbytes for view in buffers)
+        return min(sum(view.nbytes for view in buffers), MAX_TRANSFER)
 
 
 def host_stream(fd: int, *, output: bool) -> Descriptor:

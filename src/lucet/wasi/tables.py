@@ -1,7 +1,7 @@
 """WASI preview 1 as data: error codes, rights, flags, structures, and the table of calls with their types.
 
-Names and order are those of the witx documents; an enumeration there is a class of numbers here. `wasi_unstable` (preview 0)
-shares all of it except what PREVIEW0 states.
+Names and order are those of the witx documents; an enumeration there is a class of numbers here. `wasi_unstable`
+(preview 0) shares all of it except what PREVIEW0 states.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MAX_IOVECS: Final = 1024  # Linux's UIO_MAXIOV: more would fail in readv and wri
 MAX_PATH: Final = 4095  # Linux's PATH_MAX without the terminator
 MAX_SUBSCRIPTIONS: Final = 4096
 MAX_OFFSET: Final = (1 << 63) - 1  # the host's off_t
+MAX_TRANSFER: Final = 0x7FFFF000  # Linux's MAX_RW_COUNT: iovecs may overlap and add up to more than the guest has
 
 
 class Errno(IntEnum):
@@ -208,9 +209,7 @@ READ_ONLY_RIGHTS: Final = (
     | Right.POLL_FD_READWRITE
 )
 """What a read-only preopen leaves. Not PATH_LINK_SOURCE: a second name elsewhere would make the file writable there."""
-LISTENER_RIGHTS: Final = (
-    Right.SOCK_ACCEPT | Right.FD_FDSTAT_SET_FLAGS | Right.FD_FILESTAT_GET | Right.POLL_FD_READWRITE
-)
+LISTENER_RIGHTS: Final = Right.SOCK_ACCEPT | Right.FD_FDSTAT_SET_FLAGS | Right.FD_FILESTAT_GET | Right.POLL_FD_READWRITE
 CONNECTION_RIGHTS: Final = (
     Right.FD_READ
     | Right.FD_WRITE
@@ -323,7 +322,7 @@ EVENT: Final = Struct("<QHB5xQH6x")  # userdata, error, type, nbytes, flags
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Param:
-    """One parameter. A pointer says what it points to: `elements` of `size` bytes, or as many as another parameter says."""
+    """One parameter. A pointer says what it points to: an element of `size` bytes, or several."""
 
     name: str
     type: str
@@ -422,7 +421,8 @@ def _calls(text: str, sizes: Mapping[str, int]) -> Mapping[str, Call]:
         if row:
             name, *params = row.split()
             results = () if params[-1:] == ["noreturn"] else ("i32",)
-            calls[name] = Call(name=name, params=_params([p for p in params if p != "noreturn"], sizes), results=results)
+            params = [param for param in params if param != "noreturn"]
+            calls[name] = Call(name=name, params=_params(params, sizes), results=results)
     return calls
 
 
