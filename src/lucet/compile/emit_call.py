@@ -64,7 +64,7 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
 
 def _arguments(f: FunctionWriter, functype: FuncType, vmctx: str, results: str) -> str:
     count = len(functype.params)
-    arguments = f.stack[len(f.stack) - count :]
+    arguments = [f.opaque(argument) for argument in f.stack[len(f.stack) - count :]]
     del f.stack[len(f.stack) - count :]
     return ", ".join([f"ptr {vmctx}", *([f"ptr {results}"] if results else []), *arguments])
 

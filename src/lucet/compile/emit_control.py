@@ -31,7 +31,8 @@ def _block(f: FunctionWriter, _: int, functype: FuncType) -> None:
 def _loop(f: FunctionWriter, _: int, functype: FuncType) -> None:
     frame = _push_frame(f, "loop", "l", functype)
     _store_slots(f, frame, frame.params)
-    f.out.append(f"  br label %{frame.label}\n{frame.label}:")
+    f.out.append(f"  br label %{frame.label}")
+    f.label(frame.label)
     _load_slots(f, frame, frame.params)
 
 
@@ -53,7 +54,7 @@ def _begin_else(f: FunctionWriter, frame: Frame) -> None:
     assert frame.alternative is not None
     label, params = frame.alternative
     frame.alternative = None
-    f.out.append(f"{label}:")
+    f.label(label)
     f.stack[frame.height :] = params
 
 
@@ -86,7 +87,7 @@ def _end_unreachable(f: FunctionWriter) -> bool:
 
 
 def _begin_continuation(f: FunctionWriter, frame: Frame) -> None:
-    f.out.append(f"{frame.label}:")
+    f.label(frame.label)
     del f.stack[frame.height :]
     _load_slots(f, frame, frame.results)
 
@@ -160,6 +161,7 @@ def _return_values(f: FunctionWriter) -> None:
 def return_text(f: FunctionWriter, functype: FuncType, values: list[str]) -> list[str]:
     """Instructions that return the values, in the form that the function type's signature has."""
     sig = signature(functype)
+    values = [f.opaque(value) for value in values]
     if not values:
         return ["  ret void"]
     if sig.by_pointer:
@@ -196,7 +198,7 @@ def _jump(f: FunctionWriter, frame: Frame) -> None:
 def _store_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:
     if types:
         for index, value in enumerate(f.stack[-len(types) :]):
-            f.out.append(f"  store {value}, ptr {f.slot(frame, index, types[index])}")
+            f.out.append(f"  store {f.opaque(value)}, ptr {f.slot(frame, index, types[index])}")
 
 
 def _load_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from lucet.compile.emit_numeric import fence
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LIKELY, LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
 from lucet.wasm.opcodes import OPS, Op
-from lucet.wasm.types import F32
+from lucet.wasm.types import F32, F64
 
 _CASTS: Final = {
     "i32.wrap_i64": "trunc",
@@ -38,6 +37,13 @@ def _convert(op: Op) -> Handler:
 
 def _cast(instruction: str, op: Op) -> Handler:
     llvm_type = LLVM_TYPES[op.pushes[0]]
+    if op.pushes[0] in (F32, F64):
+
+        def to_float(f: FunctionWriter, _: int, __: None) -> None:
+            # Fenced, because the operand may turn out to be a constant: see FunctionWriter.opaque.
+            f.stack.append(f.fence(f"{llvm_type} {f.emit(f'{instruction} {f.stack.pop()} to {llvm_type}')}"))
+
+        return to_float
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         f.next += 1
@@ -50,7 +56,7 @@ def _cast(instruction: str, op: Op) -> Handler:
 def _promote(f: FunctionWriter, _: int, __: None) -> None:
     # Fenced, because LLVM takes a demotion of the promotion for the value itself; but it has quieted a NaN.
     wide = f.emit(f"fpext {f.stack.pop()} to double")
-    f.stack.append(fence(f, "double", f"double {wide}"))
+    f.stack.append(f.fence(f"double {wide}"))
 
 
 def _trunc_sat(op: Op) -> Handler:

@@ -31,13 +31,7 @@ def _load(op: Op) -> Handler:
         operand = f.stack.pop()
         if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
             # The usual case of heap_address, written out for the sake of compile time.
-            f.next = number = f.next + 3
-            f.out.append(
-                f"  %{number - 2} = zext {operand} to i64\n"
-                f"  %{number - 1} = getelementptr i8, ptr %vmctx, i64 %{number - 2}\n"
-                f"  %{number} = getelementptr i8, ptr %{number - 1}, i64 {static_offset}"
-            )
-            pointer = f"%{number}"
+            pointer = _pointer(f, operand, static_offset)
         else:
             pointer = f.heap_address(memory, operand, static_offset, width, offset)
         f.next += 1
@@ -47,6 +41,21 @@ def _load(op: Op) -> Handler:
         f.stack.append(f"{llvm_type} %{f.next}")
 
     return emit
+
+
+def _pointer(f: FunctionWriter, operand: str, static_offset: int) -> str:
+    pointer = f.pointers.get(operand)
+    if pointer is None:
+        f.next = number = f.next + 2
+        f.out.append(
+            f"  %{number - 1} = zext {operand} to i64\n  %{number} = getelementptr i8, ptr %vmctx, i64 %{number - 1}"
+        )
+        f.pointers[operand] = pointer = f"%{number}"
+    if static_offset:
+        f.next += 1
+        f.out.append(f"  %{f.next} = getelementptr i8, ptr {pointer}, i64 {static_offset}")
+        return f"%{f.next}"
+    return pointer
 
 
 def _store(op: Op) -> Handler:
@@ -61,13 +70,7 @@ def _store(op: Op) -> Handler:
         value = f.stack.pop()
         operand = f.stack.pop()
         if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
-            f.next = number = f.next + 3
-            f.out.append(
-                f"  %{number - 2} = zext {operand} to i64\n"
-                f"  %{number - 1} = getelementptr i8, ptr %vmctx, i64 %{number - 2}\n"
-                f"  %{number} = getelementptr i8, ptr %{number - 1}, i64 {static_offset}"
-            )
-            pointer = f"%{number}"
+            pointer = _pointer(f, operand, static_offset)
         else:
             pointer = f.heap_address(memory, operand, static_offset, width, offset)
         if narrow != llvm_type:

@@ -1,8 +1,8 @@
 """Constants, tests, comparisons, unary and binary operators.
 
 Where LLVM differs: its division is undefined where WebAssembly's traps, its shifts are poison beyond the width, its
-floating-point folds assume that nobody looks at signalling NaNs (so 0, -0, 1 and -1, the operands that folds are about,
-are hidden behind arithmetic.fence), and its minimum and maximum return a signalling NaN as it is.
+floating-point folds assume that nobody looks at signalling NaNs (see FunctionWriter.opaque), and its minimum and
+maximum return a signalling NaN as it is.
 """
 
 from __future__ import annotations
@@ -10,39 +10,25 @@ from __future__ import annotations
 from typing import Final
 
 from lucet.compile.handler import Handler
-from lucet.compile.ir import LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
+from lucet.compile.ir import LLVM_TYPES, FunctionWriter
 from lucet.wasm.opcodes import OPS, Op
-from lucet.wasm.types import ValType
-
-_FENCED: Final = {
-    "f32.const": frozenset({0, 0x80000000, 0x3F800000, 0xBF800000}),
-    "f64.const": frozenset({0, 1 << 63, 0x3FF << 52, 0xBFF << 52}),
-}
+from lucet.wasm.types import F32, F64, ValType
 
 
 def _const(op: Op) -> Handler:
-    if op.name in _FENCED:
-        fenced = _FENCED[op.name]
-        literal = f32_literal if op.name == "f32.const" else f64_literal
-        llvm_type = LLVM_TYPES[op.pushes[0]]
+    valtype = op.pushes[0]
+    if valtype in (F32, F64):
 
         def float_const(f: FunctionWriter, _: int, bits: int) -> None:
-            operand = literal(bits)
-            f.stack.append(fence(f, llvm_type, operand) if bits in fenced else operand)
+            f.stack.append(f.constant(valtype, bits))
 
         return float_const
-    prefix = f"{op.pushes[0]} "
+    prefix = f"{valtype} "
 
     def int_const(f: FunctionWriter, _: int, value: int) -> None:
         f.stack.append(prefix + str(value))
 
     return int_const
-
-
-def fence(f: FunctionWriter, llvm_type: str, operand: str) -> str:
-    """The same value, of which LLVM's folds know nothing. No instruction comes of it."""
-    suffix = "f32" if llvm_type == "float" else "f64"
-    return f"{llvm_type} {f.emit(f'call {llvm_type} @llvm.arithmetic.fence.{suffix}({operand})')}"
 
 
 def _test(_op: Op) -> Handler:
@@ -116,9 +102,8 @@ def _unary(op: Op) -> Handler:
     before, after = _UNARY[name].format(t=llvm_type, s=valtype, v="\0").split("\0")
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        f.next += 1
-        f.out.append(f"  %{f.next} = {before}{f.stack.pop()}{after}")
-        f.stack.append(f"{llvm_type} %{f.next}")
+        operand = f.opaque(f.stack.pop())
+        f.stack.append(f"{llvm_type} {f.emit(f'{before}{operand}{after}')}")
 
     return emit
 
@@ -131,10 +116,8 @@ def _sign_extension(llvm_type: str, narrow: str) -> Handler:
     return emit
 
 
-_SIMPLE_BINARY: Final = {
-    "i": {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"},
-    "f": {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"},
-}
+_INT_BINARY: Final = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
+_FLOAT_BINARY: Final = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _SHIFTS: Final = {"shl": "shl", "shr_s": "ashr", "shr_u": "lshr"}
 _ROTATES: Final = {"rotl": "fshl", "rotr": "fshr"}
 _DIVISIONS: Final = {"div_s": "sdiv", "div_u": "udiv", "rem_s": "srem", "rem_u": "urem"}
@@ -143,8 +126,10 @@ _DIVISIONS: Final = {"div_s": "sdiv", "div_u": "udiv", "rem_s": "srem", "rem_u":
 def _binary(op: Op) -> Handler:
     valtype, name = op.name.split(".")
     llvm_type = LLVM_TYPES[op.pushes[0]]
-    if name in _SIMPLE_BINARY[valtype[0]]:
-        return _simple_binary(_SIMPLE_BINARY[valtype[0]][name], llvm_type)
+    if name in _INT_BINARY and valtype[0] == "i":
+        return _int_binary(_INT_BINARY[name], llvm_type)
+    if name in _FLOAT_BINARY and valtype[0] == "f":
+        return _float_binary(_FLOAT_BINARY[name], llvm_type)
     if name in _SHIFTS:
         return _shift(_SHIFTS[name], llvm_type)
     if name in _ROTATES:
@@ -156,17 +141,32 @@ def _binary(op: Op) -> Handler:
     return _min_max(name, llvm_type)
 
 
-def _simple_binary(instruction: str, llvm_type: str) -> Handler:
-    at = len(llvm_type) + 1
-
+def _int_binary(instruction: str, llvm_type: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         stack = f.stack
         right = stack.pop()
         f.next = number = f.next + 1
-        f.out.append(f"  %{number} = {instruction} {stack.pop()}, {right[at:]}")
+        f.out.append(f"  %{number} = {instruction} {stack.pop()}, {right[4:]}")
         stack.append(f"{llvm_type} %{number}")
 
     return emit
+
+
+def _float_binary(instruction: str, llvm_type: str) -> Handler:
+    at = len(llvm_type) + 1
+
+    def emit(f: FunctionWriter, _: int, __: None) -> None:
+        left, right = _two_operands(f, at)
+        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {left}, {right[at:]}')}")
+
+    return emit
+
+
+def _two_operands(f: FunctionWriter, at: int) -> tuple[str, str]:
+    """Pop two floating-point operands, of which one at most is a literal."""
+    right = f.stack.pop()
+    left = f.stack.pop()
+    return (f.opaque(left) if right[at] != "%" else left), right
 
 
 def _shift(instruction: str, llvm_type: str) -> Handler:
@@ -218,8 +218,8 @@ def _division(instruction: str, llvm_type: str) -> Handler:
 
 def _copysign(suffix: str, llvm_type: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        right = f.stack.pop()
-        call = f"call {llvm_type} @llvm.copysign.{suffix}({f.stack.pop()}, {right})"
+        left, right = _two_operands(f, len(llvm_type) + 1)
+        call = f"call {llvm_type} @llvm.copysign.{suffix}({left}, {right})"
         f.stack.append(f"{llvm_type} {f.emit(call)}")
 
     return emit
@@ -231,8 +231,7 @@ def _min_max(name: str, llvm_type: str) -> Handler:
     predicate, combine = {"min": ("olt", "or"), "max": ("ogt", "and")}[name]
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        right = f.stack.pop()
-        left = f.stack.pop()
+        left, right = _two_operands(f, at)
         ordered = f.emit(f"fcmp {predicate} {left}, {right[at:]}")
         one = f.emit(f"select i1 {ordered}, {left}, {right}")
         # Equal operands differ in the sign of zero at most: its bits decide.

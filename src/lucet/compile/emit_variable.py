@@ -5,30 +5,36 @@ from __future__ import annotations
 from typing import Final
 
 from lucet.compile.handler import Handler
-from lucet.compile.ir import INVARIANT, LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
+from lucet.compile.ir import INVARIANT, LLVM_TYPES, FunctionWriter
 from lucet.compile.plan import GlobalPlan
-from lucet.wasm.types import F32, F64, I32, I64, ValType
+from lucet.wasm.types import ValType
 
 
 def _local_get(f: FunctionWriter, _: int, index: int) -> None:
-    f.next += 1
-    llvm_type = LLVM_TYPES[f.locals[index]]
-    f.out.append(f"  %{f.next} = load {llvm_type}, ptr %v{index}")
-    f.stack.append(f"{llvm_type} %{f.next}")
+    value = f.values.get(index)
+    if value is None:
+        llvm_type = f.local_types[index]
+        f.values[index] = value = f"{llvm_type} {f.emit(f'load {llvm_type}, ptr %v{index}')}"
+    f.stack.append(value)
 
 
 def _local_set(f: FunctionWriter, _: int, index: int) -> None:
-    f.out.append(f"  store {f.stack.pop()}, ptr %v{index}")
+    value = f.stack.pop()
+    if value[0] in "fd":
+        value = f.opaque(value)
+    f.out.append(f"  store {value}, ptr %v{index}")
+    f.values[index] = value
 
 
-def _local_tee(f: FunctionWriter, _: int, index: int) -> None:
-    f.out.append(f"  store {f.stack[-1]}, ptr %v{index}")
+def _local_tee(f: FunctionWriter, offset: int, index: int) -> None:
+    _local_set(f, offset, index)
+    f.stack.append(f.values[index])
 
 
 def _global_get(f: FunctionWriter, _: int, index: int) -> None:
     one = f.plan.globals[index]
     if one.constant is not None and not one.mutable:
-        f.stack.append(constant_text(one.valtype, one.constant))
+        f.stack.append(f.constant(one.valtype, one.constant))
         return
     llvm_type = LLVM_TYPES[one.valtype]
     # Init may yet compute those that are our own.
@@ -40,23 +46,12 @@ def _global_set(f: FunctionWriter, _: int, index: int) -> None:
     one = f.plan.globals[index]
     # Volatile: a trap that follows must not find an older value.
     volatile = "volatile " if one.observable else ""
-    value = f.stack.pop()
+    value = f.opaque(f.stack.pop())
     f.out.append(f"  store {volatile}{value}, ptr {_cell(f, one)}")
 
 
 def _cell(f: FunctionWriter, one: GlobalPlan) -> str:
     return f.word(one.offset) if one.indirect else f.address(one.offset)
-
-
-def constant_text(valtype: ValType, bits: int) -> str:
-    """A typed operand with these bits; references have no constants but null."""
-    if valtype in (I32, I64):
-        # Signed, as i32.const has it: whoever looks for a constant -1 must find it.
-        sign = 1 << (int(valtype[1:]) - 1)
-        return f"{valtype} {(bits ^ sign) - sign}"
-    if valtype in (F32, F64):
-        return f32_literal(bits) if valtype == F32 else f64_literal(bits)
-    return "ptr null"
 
 
 def _drop(f: FunctionWriter, _: int, __: None) -> None:
@@ -65,8 +60,8 @@ def _drop(f: FunctionWriter, _: int, __: None) -> None:
 
 def _select(f: FunctionWriter, _: int, __: object) -> None:
     condition = f.condition()
-    right = f.stack.pop()
-    left = f.stack.pop()
+    right = f.opaque(f.stack.pop())
+    left = f.opaque(f.stack.pop())
     f.stack.append(f"{left[: left.index(' ')]} {f.emit(f'select i1 {condition}, {left}, {right}')}")
 
 

@@ -9,7 +9,6 @@ from lucet.compile.handler import Handler
 from lucet.compile.ir import (
     FIRST_SUBPROGRAM,
     LLVM_TYPES,
-    ZEROS,
     FunctionText,
     FunctionWriter,
     subprogram_text,
@@ -54,11 +53,13 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
 
 
 def _declare_locals(f: FunctionWriter, code: Code) -> None:
+    """Every local has a stack slot, which LLVM turns into values again, and starts as its parameter or zero."""
     params = f.functype.params
-    f.locals = (*params, *code.locals)
-    for index, valtype in enumerate(f.locals):
-        f.alloca(f"%v{index}", LLVM_TYPES[valtype])
-    for index, valtype in enumerate(params):
-        f.out.append(f"  store {LLVM_TYPES[valtype]} %p{index}, ptr %v{index}")
+    f.local_types = [LLVM_TYPES[valtype] for valtype in (*params, *code.locals)]
+    for index, llvm_type in enumerate(f.local_types):
+        f.alloca(f"%v{index}", llvm_type)
+        f.values[index] = f"{llvm_type} %p{index}"
+    zeros = {valtype: f.constant(valtype, 0) for valtype in dict.fromkeys(code.locals)}
     for index, valtype in enumerate(code.locals, start=len(params)):
-        f.out.append(f"  store {ZEROS[valtype]}, ptr %v{index}")
+        f.values[index] = zeros[valtype]
+    f.out += [f"  store {value}, ptr %v{index}" for index, value in f.values.items()]

@@ -27,15 +27,6 @@ LLVM_TYPES: Final[dict[ValType, str]] = {
     EXTERNREF: "ptr",
 }
 
-ZEROS: Final[dict[ValType, str]] = {
-    I32: "i32 0",
-    I64: "i64 0",
-    F32: "float 0.0",
-    F64: "double 0.0",
-    FUNCREF: "ptr null",
-    EXTERNREF: "ptr null",
-}
-
 MAX_DIRECT_RESULTS: Final = 2
 """More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on
 its own, but at a number that depends on the types, and a call that it does this for is no tail call any more."""
@@ -104,6 +95,14 @@ def f64_literal(bits: int) -> str:
     return f"double 0x{bits:016X}"
 
 
+_LITERALS: Final = {F32: f32_literal, F64: f64_literal}
+_FENCED_BITS: Final = {
+    F32: frozenset({0, 0x80000000, 0x3F800000, 0xBF800000}),
+    F64: frozenset({0, 1 << 63, 0x3FF << 52, 0xBFF << 52}),
+}
+"""0, -0, 1, -1: see FunctionWriter.opaque."""
+
+
 class Frame:
     """A control frame: a block, loop, if, or the function itself."""
 
@@ -137,16 +136,17 @@ class FunctionWriter:
         "functype",
         "instrs",
         "line_base",
-        "locals",
+        "local_types",
         "module",
         "next",
         "out",
-        "plain_memory",
         "plan",
+        "pointers",
         "prelude",
         "scope",
         "stack",
         "tables",
+        "values",
     )
 
     def __init__(self, module: Module, plan: Plan, functype: FuncType, *, wasm_offset: int = 0, scope: int = 0) -> None:
@@ -156,8 +156,6 @@ class FunctionWriter:
         self.line_base = wasm_offset - 1
         self.scope = f", scope: !{scope})" if scope else ""
         self.checked = bool(plan.memories) and plan.memories[0].checked
-        self.plain_memory = len(plan.memories) == 1 and not self.checked and not plan.memories[0].imported
-        """There is one memory, it starts at vmctx and the hardware checks its bounds."""
         self.next = 0
         self.out: list[str] = []
         self.cold: list[str] = []
@@ -169,7 +167,11 @@ class FunctionWriter:
         """Static tables referred to."""
         self.stack: list[str] = []
         self.frames: list[Frame] = []
-        self.locals: tuple[ValType, ...] = ()
+        self.local_types: list[str] = []
+        self.values: dict[int, str] = {}
+        """Local -> its value, where that has been computed since the last label that several branches lead to."""
+        self.pointers: dict[tuple[int, str], str] = {}
+        """(memory, address operand) -> pointer to that byte, likewise."""
         self.instrs: Iterator[Instr] = iter(())
         self.bit_of = ""
         self.bit = ""
@@ -178,6 +180,17 @@ class FunctionWriter:
     def fresh(self) -> str:
         self.next += 1
         return f"%{self.next}"
+
+    def constant(self, valtype: ValType, bits: int) -> str:
+        """A typed operand with these bits; references have no constants but null."""
+        if valtype in _LITERALS:
+            literal = _LITERALS[valtype](bits)
+            return self.fence(literal) if bits in _FENCED_BITS[valtype] else literal
+        if valtype in (I32, I64):
+            # Signed, as i32.const has it: whoever looks for a constant -1 must find it.
+            sign = 1 << (int(valtype[1:]) - 1)
+            return f"{valtype} {(bits ^ sign) - sign}"
+        return "ptr null"
 
     def emit(self, instruction: str) -> str:
         """Append an instruction that has a result; returns the result's name."""
@@ -226,23 +239,27 @@ class FunctionWriter:
 
     def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
         """A pointer for an access of `width` bytes at an i32 operand."""
-        base = "%vmctx" if not memory and not self.plan.memories[0].offset else self.memory_base(memory)
-        is_constant = operand[4] != "%"
         if self.checked or static_offset + width > MEMORY_GUARD_SIZE:
-            index = self.extend(operand)
-            end = self.emit(f"add i64 {index[4:]}, {static_offset + width}")
-            fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
-            self.trap_unless(fits, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
-        elif is_constant:
-            return self.emit(f"getelementptr i8, ptr {base}, i64 {(int(operand[4:]) & 0xFFFFFFFF) + static_offset}")
-        else:
-            index = self.extend(operand)
-        # Two steps, so that the constant becomes the displacement of the access.
-        pointer = self.emit(f"getelementptr i8, ptr {base}, {index}")
+            self._check_bounds(memory, operand, static_offset + width, offset)
+        if operand[4] != "%":
+            address = (int(operand[4:]) & 0xFFFFFFFF) + static_offset
+            return self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {address}")
+        pointer = self.pointers.get((memory, operand))
+        if pointer is None:
+            # The upper half of the register that held the i32 may be anything.
+            index = self.emit(f"zext {operand} to i64")
+            pointer = self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {index}")
+            self.pointers[memory, operand] = pointer
+        # A step of its own, so that it becomes the displacement of the access.
         return self.emit(f"getelementptr i8, ptr {pointer}, i64 {static_offset}") if static_offset else pointer
 
+    def _check_bounds(self, memory: int, operand: str, size: int, offset: int) -> None:
+        end = self.emit(f"add {self.extend(operand)}, {size}")
+        fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
+        self.trap_unless(fits, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
+
     def extend(self, operand: str) -> str:
-        """An i32 operand as an i64, zero-extended: the upper half of the register that held it may be anything."""
+        """An i32 operand as an i64, zero-extended."""
         if operand[4] != "%":
             return f"i64 {int(operand[4:]) & 0xFFFFFFFF}"
         return f"i64 {self.emit(f'zext {operand} to i64')}"
@@ -279,6 +296,27 @@ class FunctionWriter:
             self.out.append(f"  {call}")
             return ""
         return self.emit(call)
+
+    def label(self, name: str) -> None:
+        """Begin a block that several branches may lead to: what was computed before may not have been."""
+        self.out.append(f"{name}:")
+        self.values.clear()
+        self.pointers.clear()
+
+    def opaque(self, operand: str) -> str:
+        """The operand, but fenced if it is a floating-point literal.
+
+        LLVM folds x * 1, x / 1, x - 0 and so on to x, which is wrong for a signalling NaN. So that no such constant
+        comes about, 0, -0, 1 and -1 are fenced where they occur, and other literals (0.5 + 0.5) unless they meet a
+        value that is none in the next instruction.
+        """
+        return self.fence(operand) if operand[0] in "fd" and "%" not in operand else operand
+
+    def fence(self, operand: str) -> str:
+        """The same value, of which LLVM's folds know nothing. No instruction comes of it."""
+        llvm_type = operand[: operand.index(" ")]
+        suffix = "f32" if llvm_type == "float" else "f64"
+        return f"{llvm_type} {self.emit(f'call {llvm_type} @llvm.arithmetic.fence.{suffix}({operand})')}"
 
     def alloca(self, name: str, llvm_type: str) -> str:
         self.allocas[name] = f"  {name} = alloca {llvm_type}"
