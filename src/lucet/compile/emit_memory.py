@@ -10,7 +10,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
-from lucet.limits import MEMORY_GUARD_SIZE, WASM_PAGE_SIZE
+from lucet.limits import WASM_PAGE_SIZE
 from lucet.wasm.opcodes import OPS, Op
 
 _PAGE_BITS: Final = WASM_PAGE_SIZE.bit_length() - 1
@@ -24,16 +24,11 @@ def _load(op: Op) -> Handler:
     llvm_type = LLVM_TYPES[op.pushes[0]]
     narrow = f"i{width * 8}" if op.name.endswith(("_s", "_u")) else llvm_type
     extension = "" if narrow == llvm_type else "sext" if op.name.endswith("_s") else "zext"
-    inside_guard = MEMORY_GUARD_SIZE - width
 
     def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
         _, static_offset, memory = memarg
         operand = f.stack.pop()
-        if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
-            # The usual case of heap_address, written out for the sake of compile time.
-            pointer = _pointer(f, operand, static_offset)
-        else:
-            pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        pointer = f.heap_address(memory, operand, static_offset, width, offset)
         f.next += 1
         f.out.append(f"  %{f.next} = load volatile {narrow}, ptr {pointer}, align 1{f.location(offset)}")
         if extension:
@@ -43,36 +38,17 @@ def _load(op: Op) -> Handler:
     return emit
 
 
-def _pointer(f: FunctionWriter, operand: str, static_offset: int) -> str:
-    pointer = f.pointers.get(operand)
-    if pointer is None:
-        f.next = number = f.next + 2
-        f.out.append(
-            f"  %{number - 1} = zext {operand} to i64\n  %{number} = getelementptr i8, ptr %vmctx, i64 %{number - 1}"
-        )
-        f.pointers[operand] = pointer = f"%{number}"
-    if static_offset:
-        f.next += 1
-        f.out.append(f"  %{f.next} = getelementptr i8, ptr {pointer}, i64 {static_offset}")
-        return f"%{f.next}"
-    return pointer
-
-
 def _store(op: Op) -> Handler:
     assert op.align is not None
     width = 1 << op.align
     llvm_type = LLVM_TYPES[op.pops[1]]
     narrow = f"i{width * 8}" if op.name[-1].isdigit() else llvm_type
-    inside_guard = MEMORY_GUARD_SIZE - width
 
     def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
         _, static_offset, memory = memarg
         value = f.stack.pop()
         operand = f.stack.pop()
-        if operand[4] == "%" and f.plain_memory and static_offset <= inside_guard:
-            pointer = _pointer(f, operand, static_offset)
-        else:
-            pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        pointer = f.heap_address(memory, operand, static_offset, width, offset)
         if narrow != llvm_type:
             value = f"{narrow} {f.emit(f'trunc {value} to {narrow}')}"
         f.out.append(f"  store volatile {value}, ptr {pointer}, align 1{f.location(offset)}")
