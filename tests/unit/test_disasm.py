@@ -10,6 +10,7 @@ from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import EXTERNREF, F32, I32, FuncType
 from tests.unit.wasm_bytes import EXPORT, MEMORY, MEMORY_1, name, one_function, section, vector
 from tests.unit.wasm_bytes import I32 as I32_CODE
+from tests.unit.wasm_bytes import I64 as I64_CODE
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,8 @@ def test_module() -> None:
     data = one_function(
         b"\x02\x40\x03\x40\x0b\x0b\x20\0",
         (1, I32_CODE),
+        (1, I32_CODE),
+        (1, I64_CODE),
         params=[I32_CODE],
         results=[I32_CODE],
         between=section(MEMORY, MEMORY_1) + section(EXPORT, vector(name("go\n") + b"\0\0")),
@@ -55,13 +58,13 @@ def test_module() -> None:
         "memory 1",
         f"{start - 10:#08x}: export 'go\\n': func 0",
         f"{start:#08x}: func 0: [i32] -> [i32]",
-        "          locals i32",
-        f"{start + 3:#08x}:   block",
-        f"{start + 5:#08x}:     loop",
-        f"{start + 7:#08x}:     end",
-        f"{start + 8:#08x}:   end",
-        f"{start + 9:#08x}:   local.get 0",
-        f"{start + 11:#08x}: end",
+        "          locals i32 x 2, i64 x 1",
+        f"{start + 7:#08x}:   block",
+        f"{start + 9:#08x}:     loop",
+        f"{start + 11:#08x}:     end",
+        f"{start + 12:#08x}:   end",
+        f"{start + 13:#08x}:   local.get 0",
+        f"{start + 15:#08x}: end",
     ]
 
 

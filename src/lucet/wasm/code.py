@@ -6,6 +6,7 @@ decode_instrs is the hot loop of the front end: one-byte immediates are read in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, Final
 
 from lucet.errors import Invalid, LimitExceeded
@@ -160,9 +161,13 @@ def _decode_locals(reader: Reader, param_count: int) -> tuple[ValType, ...]:
     if total > MAX_LOCALS:
         message = f"too many locals: {total} with the parameters, the limit is {MAX_LOCALS}"
         raise LimitExceeded(message, offset=reader.base + start, function=reader.function)
+    # Few copies: seven bytes can ask for all the locals of the limit, in every function of a module.
+    if len(runs) == 1:
+        count, valtype = runs[0]
+        return (valtype,) * count
     expanded: list[ValType] = []
     for count, valtype in runs:
-        expanded += [valtype] * count
+        expanded.extend(repeat(valtype, count))
     return tuple(expanded)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from lucet.wasm.code import decode_code
@@ -53,7 +54,9 @@ def describe_function(module: Module, func_index: int) -> Iterator[str]:
     name = f" {module.func_names[func_index]!r}" if func_index in module.func_names else ""
     yield f"{body.offset:#08x}: func {func_index}{name}: {module.func_type(func_index)}"
     if code.locals:
-        yield f"          locals {' '.join(code.locals)}"
+        # In runs, as in the file: fifty thousand locals can take seven bytes there.
+        runs = ((valtype, sum(1 for _ in run)) for valtype, run in groupby(code.locals))
+        yield f"          locals {', '.join(f'{valtype} x {count}' for valtype, count in runs)}"
     yield from disassemble(code.instrs)
 
 

@@ -66,7 +66,7 @@ class _Validator:
         self.module = module
         self.func_index = func_index
         self.func_type = module.func_type(func_index)
-        self.locals = (*self.func_type.params, *code.locals)
+        self.locals = self.func_type.params + code.locals
         self.instrs = code.instrs
         self.stack: list[ValType] = [_BASE]
         # The body is a block with the function's results. The parameters are locals, not operands.
