@@ -235,7 +235,7 @@ class TestModule:
             ("passive", b"!", True),
         ]
         assert decoded.declared_refs == {0, 1}
-        assert pickle.loads(pickle.dumps(decoded)) is not None
+        assert pickle.loads(pickle.dumps(decoded)) == decoded
 
     def test_more_than_one_memory(self) -> None:
         imported = section(IMPORT, vector(name("m") + name("m") + b"\2\0\1"))

@@ -83,20 +83,18 @@ Expr = tuple[Instr, ...]
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, kw_only=True)
 class FuncItems(Sequence[Expr]):
     """The items of an element segment that lists function indices, each seen as `ref.func x; end`.
 
     There can be ten million in one segment: eight bytes each here, some three hundred as tuples.
     """
 
-    __slots__ = ("_indices", "_offsets")
-
-    def __init__(self, indices: array[int], offsets: array[int]) -> None:
-        self._indices = indices
-        self._offsets = offsets
+    funcs: array[int]
+    offsets: array[int]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.funcs)
 
     @overload
     def __getitem__(self, key: int) -> Expr: ...
@@ -104,15 +102,12 @@ class FuncItems(Sequence[Expr]):
     def __getitem__(self, key: slice) -> FuncItems: ...
     def __getitem__(self, key: int | slice) -> Expr | FuncItems:
         if isinstance(key, slice):
-            return FuncItems(self._indices[key], self._offsets[key])
-        offset = self._offsets[key]
-        return (_REF_FUNC_CODE, offset, self._indices[key]), (_END_CODE, offset, None)
+            return FuncItems(funcs=self.funcs[key], offsets=self.offsets[key])
+        offset = self.offsets[key]
+        return (_REF_FUNC_CODE, offset, self.funcs[key]), (_END_CODE, offset, None)
 
     def __iter__(self) -> Iterator[Expr]:
         return map(self.__getitem__, range(len(self)))
-
-    def indices(self) -> Sequence[int]:
-        return self._indices
 
 
 @dataclass(kw_only=True)
@@ -264,7 +259,7 @@ def _declared_refs(parts: _Parts) -> frozenset[FuncIdx]:
     exprs += [table.init for table in parts.tables if table.init is not None]
     for elem in parts.elems:
         if isinstance(elem.items, FuncItems):
-            declared.update(map(FuncIdx, elem.items.indices()))
+            declared.update(map(FuncIdx, elem.items.funcs))
         else:
             exprs += elem.items
     declared.update(FuncIdx(index) for expr in exprs for code, _, index in expr if code == _REF_FUNC_CODE)
@@ -461,11 +456,11 @@ def _elem_exprs(reader: Reader, parts: _Parts) -> tuple[Expr, ...]:
 
 
 def _elem_funcs(reader: Reader) -> FuncItems:
-    indices, offsets = array("I"), array("I")
+    funcs, offsets = array("I"), array("I")
     for _ in range(reader.count(MAX_TABLE_SIZE, "elements")):
         offsets.append(reader.offset)
-        indices.append(reader.u32())
-    return FuncItems(indices, offsets)
+        funcs.append(reader.u32())
+    return FuncItems(funcs=funcs, offsets=offsets)
 
 
 def _data_count_section(reader: Reader, parts: _Parts) -> None:

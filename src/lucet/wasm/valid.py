@@ -100,7 +100,7 @@ def _check_elem(module: Module, elem: Elem) -> None:
             raise Invalid(f"type mismatch: a segment of {elem.reftype} for a table of {reftype}", offset=elem.offset)
         _check_constant(module, elem.offset_expr, I32, module.all_globals)
     if isinstance(elem.items, FuncItems):
-        for index in elem.items.indices():
+        for index in elem.items.funcs:
             _check_index("function", index, module.all_funcs, elem.offset)
     else:
         for item in elem.items:
