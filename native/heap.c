@@ -14,11 +14,11 @@
 #include "internal.h"
 
 enum {
-    SINGLE_FAULTS = 64,             /* as many pages are made writable one by one */
-    BLOCK_PAGES_MAX = 256,          /* then blocks of 2, 4, 8 ... pages, up to 1 MiB */
-    COPIED_IMAGE_MAX = 64 << 10,    /* a larger image is mapped copy-on-write */
-    MAPPED_RUNS_MAX = 16,           /* an image in more runs than this is copied: each mapping costs the kernel a VMA */
-    RESTORED_PAGES_MAX = 4 << 8,    /* 4 MiB: beyond, pages of an extent are given back instead of restored */
+    SINGLE_FAULTS = 64,          /* as many pages are made writable one by one */
+    BLOCK_PAGES_MAX = 256,       /* then blocks of 2, 4, 8 ... pages, up to 1 MiB */
+    COPIED_IMAGE_MAX = 64 << 10, /* a larger image is mapped copy-on-write */
+    MAPPED_RUNS_MAX = 16,        /* an image in more runs than this is copied: each mapping costs the kernel a VMA */
+    RESTORED_PAGES_MAX = 4 << 8, /* 4 MiB: beyond, pages of an extent are given back instead of restored */
 };
 
 static bool protect(struct heap *heap, u64 from, u64 to, int protection) {
@@ -79,9 +79,8 @@ static void forget_writes(struct heap *heap) {
 
 /* Fresh zero pages, nothing accessible. */
 static bool make_fresh(struct heap *heap) {
-    if (heap->accessible &&
-        mmap(heap->base, heap->accessible, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) ==
-            MAP_FAILED)
+    if (heap->accessible && mmap(heap->base, heap->accessible, PROT_NONE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
         return false;
     heap->accessible = heap->size = heap->module_serial = 0;
     heap->module = NULL;
@@ -106,8 +105,7 @@ bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (!make_fresh(heap) || !protect(heap, 0, size, PROT_READ | PROT_WRITE))
         return false;
     heap->accessible = size; /* before anything can fail: make_fresh must know what to undo */
-    heap->mapped_image =
-        module->image_size > COPIED_IMAGE_MAX && module->header->images_count <= MAPPED_RUNS_MAX;
+    heap->mapped_image = module->image_size > COPIED_IMAGE_MAX && module->header->images_count <= MAPPED_RUNS_MAX;
     if (heap->mapped_image) {
         if (!map_image(heap, module, PROT_READ | PROT_WRITE))
             return false;

@@ -302,8 +302,7 @@ static void fill_funcref(lucet_instance *instance, struct abi_funcref *ref, u32 
     const lucet_module *module = instance->module;
     const struct abi_function *f = &module->functions[function];
     ref->type_id = module->types[f->type].id;
-    if (function < module->imported_functions &&
-        import_of_function(instance, function)->from == LUCET_IMPORT_ITEM) {
+    if (function < module->imported_functions && import_of_function(instance, function)->from == LUCET_IMPORT_ITEM) {
         const lucet_import *import = import_of_function(instance, function);
         const struct abi_funcref *original = instance_funcref(import->instance, import->index);
         if (original) {
@@ -384,7 +383,8 @@ static bool region_fits(const lucet_region *region, const lucet_module *module, 
     if (limits && (limits->memory > config->memory_limit || limits->table > config->table_limit))
         return fail(error, LUCET_ERROR_LIMITS, "the instance's limits exceed the region's");
     if (module->header->instance_size > config->instance_area)
-        return fail(error, LUCET_ERROR_LIMITS, "the module needs an instance area of %u bytes, the region's slots have %u",
+        return fail(error, LUCET_ERROR_LIMITS,
+                    "the module needs an instance area of %u bytes, the region's slots have %u",
                     module->header->instance_size, config->instance_area);
     if (!memory || (memory->flags & LUCET_FLAG_IMPORTED))
         return true;
@@ -407,7 +407,7 @@ static bool owns_memory(const lucet_module *module) {
 
 static int initial_state(const lucet_module *module) {
     return module->header->init_rva || module->header->start_function != LUCET_NONE ? LUCET_STATE_NOT_STARTED
-                                                                                     : LUCET_STATE_READY;
+                                                                                    : LUCET_STATE_READY;
 }
 
 /* Everything but the slot's pages, which are those of a new instance already. */
@@ -620,7 +620,8 @@ u64 instance_memory_grow(lucet_instance *instance, u64 delta) {
     if (!owner)
         return UINT64_MAX;
     u64 old = owner->heap.size;
-    u64 most = owner->module->memory_maximum < owner->memory_limit ? owner->module->memory_maximum : owner->memory_limit;
+    u64 most =
+        owner->module->memory_maximum < owner->memory_limit ? owner->module->memory_maximum : owner->memory_limit;
     if (delta > 65536 || delta * WASM_PAGE > most - (old < most ? old : most))
         return UINT64_MAX;
     if (delta && !heap_grow(&owner->heap, old + delta * WASM_PAGE))

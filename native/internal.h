@@ -146,11 +146,11 @@ LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
 struct lucet_activation;
 
 struct group {
-    atomic_flag lock;                /* guards top against lucet_instance_interrupt */
-    atomic_uintptr_t owner;          /* the thread that runs in the group, 0 if none */
-    struct lucet_activation *top;    /* innermost, running or suspended */
-    lucet_instance *members;         /* linked by group_next */
-    u32 live;                        /* members not yet freed by their owner */
+    atomic_flag lock;             /* guards top against lucet_instance_interrupt */
+    atomic_uintptr_t owner;       /* the thread that runs in the group, 0 if none */
+    struct lucet_activation *top; /* innermost, running or suspended */
+    lucet_instance *members;      /* linked by group_next */
+    u32 live;                     /* members not yet freed by their owner */
 };
 
 /* ---- instances ---- */
@@ -171,8 +171,8 @@ struct lucet_instance {
     struct lucet_table **tables;  /* by index, NULL for static ones; the own ones are owned */
     struct lucet_table *own_tables;
     struct abi_funcref **host_refs; /* made for the host, by function index */
-    lucet_linkage *area_linkage;    /* whose pointers stand in the instance area; the slot keeps it, and so its module */
-    u64 birth;                      /* never reused: tells this instance from others in the same slot */
+    lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
+    u64 birth;                   /* never reused: tells this instance from others in the same slot */
     u64 memory_limit, table_limit;
     struct group own_group;
     struct heap heap;
@@ -256,8 +256,8 @@ LUCET_INTERNAL void group_leave(lucet_instance *instance);
 LUCET_INTERNAL void drop_activations(struct group *group, struct lucet_activation *down_to);
 
 /* switch_x86_64.S */
-LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void *stack_top, const void *entry, void *vmctx,
-                                      const void *code, u64 *slots);
+LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void *stack_top, const void *entry,
+                                      void *vmctx, const void *code, u64 *slots);
 LUCET_INTERNAL int lucet_switch_resume(struct lucet_activation *activation);
 LUCET_INTERNAL _Noreturn void lucet_switch_leave(struct lucet_activation *activation, int how);
 extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];

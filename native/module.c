@@ -206,8 +206,9 @@ static bool cpu_has(u64 features, char *missing, size_t size) {
         {LUCET_CPU_MOVBE, "movbe", __builtin_cpu_supports("movbe")},
         {LUCET_CPU_F16C, "f16c", __builtin_cpu_supports("f16c")},
         {LUCET_CPU_AVX512, "avx512",
-         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl")},
     };
     features &= ~(u64)LUCET_CPU_NATIVE;
     size_t used = 0;
@@ -228,7 +229,8 @@ static bool check_header(const struct file *file, const struct abi_artifact_head
     if (header->magic != LUCET_MAGIC)
         return not_ours(error, "wrong magic number");
     if (header->abi_version != LUCET_ABI_VERSION)
-        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact has format version %u, this runtime reads version %u: compile it again",
+        return fail(error, LUCET_ERROR_ARTIFACT,
+                    "the artifact has format version %u, this runtime reads version %u: compile it again",
                     header->abi_version, LUCET_ABI_VERSION);
     if (header->header_size != sizeof *header || header->self_rva != rva || rva % 8)
         return not_ours(error, "bad header");
@@ -336,8 +338,8 @@ static bool check_tables_and_globals(const struct check *c) {
         return false;
     for (u32 i = 0; i < h->tables_count; i++) {
         if (tables[i].flags & LUCET_FLAG_STATIC) {
-            const struct abi_static_entry *entries = check_array(
-                c, tables[i].static_rva, tables[i].minimum, sizeof(struct abi_static_entry), "table entries");
+            const struct abi_static_entry *entries = check_array(c, tables[i].static_rva, tables[i].minimum,
+                                                                 sizeof(struct abi_static_entry), "table entries");
             if (!entries)
                 return false;
             for (u64 j = 0; j < tables[i].minimum; j++)
@@ -388,7 +390,8 @@ static bool check_segments_of_module(const struct check *c) {
 
 static bool check_memory(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
-    const struct abi_memory *memories = check_array(c, h->memories_rva, h->memories_count, sizeof *memories, "memories");
+    const struct abi_memory *memories =
+        check_array(c, h->memories_rva, h->memories_count, sizeof *memories, "memories");
     if (!memories)
         return false;
     if (h->memories_count > 1)
@@ -411,7 +414,8 @@ static bool check_memory(const struct check *c) {
     for (u32 i = 0; i < h->images_count; i++) {
         const struct abi_image *run = &images[i];
         if (run->heap_offset % HOST_PAGE || run->rva % HOST_PAGE || run->size % HOST_PAGE || run->heap_offset < end ||
-            run->heap_offset > minimum || run->size > minimum - run->heap_offset || !file_at(c->file, run->rva, run->size))
+            run->heap_offset > minimum || run->size > minimum - run->heap_offset ||
+            !file_at(c->file, run->rva, run->size))
             return damaged(c, "image");
         end = run->heap_offset + run->size;
     }
@@ -457,8 +461,8 @@ static bool check_descriptors(const struct check *c) {
     for (u32 i = 0; i < c->file->segments_count; i++)
         if (c->file->segments[i].p_type == PT_LOAD && (c->file->segments[i].p_flags & PF_X))
             code = &c->file->segments[i];
-    if (h->text_size && (!code || h->text_rva < code->p_vaddr ||
-                         (u64)h->text_rva + h->text_size > code->p_vaddr + code->p_filesz))
+    if (h->text_size &&
+        (!code || h->text_rva < code->p_vaddr || (u64)h->text_rva + h->text_size > code->p_vaddr + code->p_filesz))
         return damaged(c, "text");
     return check_string(c, h->producer) && check_functions(c) && check_tables_and_globals(c) &&
            check_segments_of_module(c) && check_memory(c) && check_imports_and_exports(c);
@@ -491,7 +495,8 @@ static bool check_file(const struct file *file_in, lucet_error *error) {
 
 static int compare_names(const void *a, const void *b, void *context) {
     const lucet_module *module = context;
-    lucet_string x = lucet_module_export(module, *(const u32 *)a).name, y = lucet_module_export(module, *(const u32 *)b).name;
+    lucet_string x = lucet_module_export(module, *(const u32 *)a).name,
+                 y = lucet_module_export(module, *(const u32 *)b).name;
     int order = memcmp(x.bytes, y.bytes, x.size < y.size ? x.size : y.size);
     return order ? order : (x.size > y.size) - (x.size < y.size);
 }
@@ -560,6 +565,34 @@ static void set_image_file_delta(lucet_module *module, const struct file *file) 
             module->image_file_delta = segments[i].p_offset - segments[i].p_vaddr;
 }
 
+/* The path under a name that dlopen has not seen: it takes a name that it knows for the file that had it then, without
+ * looking, even if another file has it by now. The serial's bits become "/" and "/." between the root and the path. */
+static char *unseen_name(const char *path, u64 serial) {
+    char *name = malloc(2 * 64 + strlen(path) + 1), *at = name;
+    if (!name)
+        return NULL;
+    for (; serial; serial >>= 1) {
+        *at++ = '/';
+        if (serial & 1)
+            *at++ = '.';
+    }
+    strcpy(at, path);
+    return name;
+}
+
+static void *open_library(const char *path, u64 serial, lucet_error *error) {
+    char *name = unseen_name(path, serial);
+    if (!name)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory"), NULL;
+    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        const char *why = dlerror();
+        fail(error, LUCET_ERROR_ARTIFACT, "the artifact cannot be mapped: %s", why ? why : "unknown reason");
+    }
+    free(name);
+    return handle;
+}
+
 static lucet_module *load(int fd, const char *path, lucet_error *error) {
     static atomic_ullong serials;
     struct stat status;
@@ -587,11 +620,8 @@ static lucet_module *load(int fd, const char *path, lucet_error *error) {
         atomic_init(&module->refs, 1);
         module->serial = atomic_fetch_add(&serials, 1) + 1;
         module->fd = -1;
-        module->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (!module->handle) {
-            const char *why = dlerror();
-            fail(error, LUCET_ERROR_ARTIFACT, "the artifact cannot be mapped: %s", why ? why : "unknown reason");
-        } else if (set_up(module, error)) {
+        module->handle = open_library(path, module->serial, error);
+        if (module->handle && set_up(module, error)) {
             set_image_file_delta(module, &file);
             module->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
             if (module->fd < 0)

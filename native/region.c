@@ -1,10 +1,10 @@
 /* region.c: address space in slots of one size, free slots, guest stacks. */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <errno.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
@@ -120,10 +120,11 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
     /* One area more than slots: the guard of the last memory is there even with memory_guard 0. */
     if (__builtin_mul_overflow(region->stride, (u64)config->slots, &region->size) ||
         !(region->base = reserve(region->size))) {
-        fail(error, LUCET_ERROR_LIMITS,
-             "%u slots of %llu MiB do not fit into the address space (47 bits): use fewer, or modules compiled with explicit "
-             "bounds checks and a smaller memory_reserved",
-             config->slots, (unsigned long long)(region->stride >> 20));
+        fail(
+            error, LUCET_ERROR_LIMITS,
+            "%u slots of %llu MiB do not fit into the address space (47 bits): use fewer, or modules compiled with explicit "
+            "bounds checks and a smaller memory_reserved",
+            config->slots, (unsigned long long)(region->stride >> 20));
         lucet_region_release(region);
         return NULL;
     }

@@ -61,10 +61,11 @@ typedef struct {
     lucet_instance *instance; /* NULL once closed */
     RegionObject *region;
     LinkageObject *linkage;
-    PyObject *externrefs; /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
-    PyObject *exports;    /* dict: name -> object, made when first asked for */
-    Py_ssize_t calls;     /* runs under way: counted before the GIL is given up */
-    Py_ssize_t views;     /* buffers of its memory that are alive */
+    PyObject
+        *externrefs;   /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
+    PyObject *exports; /* dict: name -> object, made when first asked for */
+    Py_ssize_t calls;  /* runs under way: counted before the GIL is given up */
+    Py_ssize_t views;  /* buffers of its memory that are alive */
     PyObject *weakrefs;
 } InstanceObject;
 
@@ -82,7 +83,7 @@ typedef struct {
     PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *exports, *globals, *functype, *globaltype;
-    PyObject *errors;        /* module lucet.errors */
+    PyObject *errors; /* module lucet.errors */
 } BindingState;
 
 extern HIDDEN BindingState binding; /* one interpreter only: single-phase initialisation */
@@ -117,8 +118,8 @@ extern HIDDEN _Thread_local PyThreadState *gil_state; /* of this thread, while g
 
 /* items.c */
 HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);
-HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, PyObject *const *args,
-                               Py_ssize_t count);
+HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref,
+                               PyObject *const *args, Py_ssize_t count);
 
 /* the types, each in its file */
 extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,

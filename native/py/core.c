@@ -68,9 +68,9 @@ PyMODINIT_FUNC PyInit__core(void) {
         PyType_Spec *spec;
         PyTypeObject **type;
     } types[] = {
-        {&module_spec, &binding.module}, {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
-        {&instance_spec, &binding.instance}, {&func_spec, &binding.func}, {&memory_spec, &binding.memory},
-        {&table_spec, &binding.table}, {&global_spec, &binding.global}, {&view_spec, &binding.view},
+        {&module_spec, &binding.module},     {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
+        {&instance_spec, &binding.instance}, {&func_spec, &binding.func},       {&memory_spec, &binding.memory},
+        {&table_spec, &binding.table},       {&global_spec, &binding.global},   {&view_spec, &binding.view},
     };
     PyObject *module = PyModule_Create(&definition);
     if (!module)

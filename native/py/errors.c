@@ -22,10 +22,14 @@ PyObject *raise_named(const char *name, const char *format, ...) {
 
 PyObject *raise_error(const lucet_error *error, PyObject *path) {
     static const char *const names[] = {
-        [LUCET_ERROR_ARTIFACT] = "ArtifactError",   [LUCET_ERROR_LINK] = "LinkError",
-        [LUCET_ERROR_LIMITS] = "LimitsExceeded",    [LUCET_ERROR_REGION_FULL] = "RegionFull",
-        [LUCET_ERROR_STATE] = "InstanceError",      [LUCET_ERROR_ARGUMENT] = "InstanceError",
-        [LUCET_ERROR_MEMORY] = NULL,                [LUCET_ERROR_SYSTEM] = NULL,
+        [LUCET_ERROR_ARTIFACT] = "ArtifactError",
+        [LUCET_ERROR_LINK] = "LinkError",
+        [LUCET_ERROR_LIMITS] = "LimitsExceeded",
+        [LUCET_ERROR_REGION_FULL] = "RegionFull",
+        [LUCET_ERROR_STATE] = "InstanceError",
+        [LUCET_ERROR_ARGUMENT] = "InstanceError",
+        [LUCET_ERROR_MEMORY] = NULL,
+        [LUCET_ERROR_SYSTEM] = NULL,
     };
     if (error->code == LUCET_ERROR_SYSTEM) {
         if (!path) {
@@ -61,8 +65,8 @@ static PyObject *function_name(const lucet_outcome *outcome) {
 PyObject *raise_trap(const lucet_outcome *outcome) {
     PyObject *type = PyObject_GetAttrString(binding.errors, "Trap");
     PyObject *function = function_name(outcome);
-    PyObject *offset = outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None)
-                                                               : PyLong_FromUnsignedLong(outcome->wasm_offset);
+    PyObject *offset =
+        outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);
     PyObject *arguments = Py_BuildValue("(s)", lucet_trap_text(outcome->trap));
     PyObject *keywords = function && offset ? Py_BuildValue("{s:s,s:O,s:O}", "code", lucet_trap_name(outcome->trap),
                                                             "function", function, "offset", offset)

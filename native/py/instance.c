@@ -300,9 +300,14 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear},
-    {Py_tp_methods, methods}, {Py_tp_getset, getset},     {Py_tp_members, members},
-    {Py_tp_doc, "A sandbox: an instance of a module in a region's slot."}, {0, NULL},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_members, members},
+    {Py_tp_doc, "A sandbox: an instance of a module in a region's slot."},
+    {0, NULL},
 };
 
 PyType_Spec instance_spec = {"lucet.runtime._core.Instance", sizeof(InstanceObject), 0,

@@ -113,7 +113,8 @@ PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet
     if (!instance_open(instance) || !function_type(&self, &type))
         return NULL;
     if (count != (Py_ssize_t)type.params_count)
-        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type.params_count, count);
+        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type.params_count,
+                            count);
     uint64_t usual[USUAL_SLOTS], *slots = usual;
     if (type.slots_count > USUAL_SLOTS && !(slots = PyMem_Malloc(type.slots_count * sizeof *slots)))
         return PyErr_NoMemory();
@@ -196,8 +197,8 @@ static PyObject *func_get_name(PyObject *object, void *unused) {
     const ItemObject *self = (const ItemObject *)object;
     if (self->ref && !instance_open(self->instance))
         return NULL;
-    const lucet_module *module = self->ref ? lucet_instance_module(lucet_funcref_instance(self->ref))
-                                           : self->instance->linkage->module->module;
+    const lucet_module *module =
+        self->ref ? lucet_instance_module(lucet_funcref_instance(self->ref)) : self->instance->linkage->module->module;
     return string_object(
         lucet_module_function_name(module, self->ref ? lucet_funcref_function(self->ref) : self->index));
 }
@@ -236,15 +237,22 @@ static PyMemberDef func_members[] = {
 };
 
 static PyType_Slot func_slots[] = {
-    {Py_tp_dealloc, dealloc},     {Py_tp_traverse, traverse},         {Py_tp_methods, func_methods},
-    {Py_tp_getset, func_getset},  {Py_tp_members, func_members},      {Py_tp_call, (void *)PyVectorcall_Call},
-    {Py_tp_hash, func_hash},      {Py_tp_richcompare, func_compare},
-    {Py_tp_doc, "A function of an instance."}, {0, NULL},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_methods, func_methods},
+    {Py_tp_getset, func_getset},
+    {Py_tp_members, func_members},
+    {Py_tp_call, (void *)PyVectorcall_Call},
+    {Py_tp_hash, func_hash},
+    {Py_tp_richcompare, func_compare},
+    {Py_tp_doc, "A function of an instance."},
+    {0, NULL},
 };
 
 enum { ITEM_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
 
-PyType_Spec func_spec = {"lucet.runtime._core.Func", sizeof(ItemObject), 0, ITEM_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL, func_slots};
+PyType_Spec func_spec = {"lucet.runtime._core.Func", sizeof(ItemObject), 0, ITEM_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
+                         func_slots};
 
 /* ---- View and Memory ---- */
 
@@ -299,8 +307,8 @@ static bool check_range(lucet_instance *instance, uint64_t offset, uint64_t size
     uint64_t whole = lucet_memory_size(instance);
     if (offset <= whole && size <= whole - offset)
         return true;
-    raise_named("MemoryAccessError", "%llu bytes at %llu are outside the memory of %llu bytes", (unsigned long long)size,
-                (unsigned long long)offset, (unsigned long long)whole);
+    raise_named("MemoryAccessError", "%llu bytes at %llu are outside the memory of %llu bytes",
+                (unsigned long long)size, (unsigned long long)offset, (unsigned long long)whole);
     return false;
 }
 
@@ -371,10 +379,10 @@ static PyObject *write_number(PyObject *object, PyObject *const *args, Py_ssize_
 }
 
 #define NUMBER_METHODS(bits)                                                                                           \
-    static PyObject *memory_read_u##bits(PyObject *object, PyObject *at) {                                            \
+    static PyObject *memory_read_u##bits(PyObject *object, PyObject *at) {                                             \
         return read_number(object, at, (bits) / 8);                                                                    \
     }                                                                                                                  \
-    static PyObject *memory_write_u##bits(PyObject *object, PyObject *const *args, Py_ssize_t count) {                \
+    static PyObject *memory_write_u##bits(PyObject *object, PyObject *const *args, Py_ssize_t count) {                 \
         return write_number(object, args, count, (bits) / 8);                                                          \
     }
 NUMBER_METHODS(8)
@@ -551,8 +559,8 @@ static PyObject *global_get_type(PyObject *object, void *unused) {
     lucet_externtype type;
     lucet_module_type(self->instance->linkage->module->module, LUCET_GLOBAL, self->index, &type);
     PyObject *none = PyTuple_New(0);
-    PyObject *keywords =
-        Py_BuildValue("{s:s,s:O}", "valtype", valtype_name(type.valtype), "mutable", type.is_mutable ? Py_True : Py_False);
+    PyObject *keywords = Py_BuildValue("{s:s,s:O}", "valtype", valtype_name(type.valtype), "mutable",
+                                       type.is_mutable ? Py_True : Py_False);
     PyObject *result = none && keywords ? PyObject_Call(binding.globaltype, none, keywords) : NULL;
     Py_XDECREF(none);
     Py_XDECREF(keywords);

@@ -33,7 +33,8 @@ static bool set_results(const HostBinding *host, PyObject *result, uint64_t *slo
 static bool call_binding(const HostBinding *host, InstanceObject *instance, uint64_t *slots) {
     enum { USUAL = 12 };
     PyObject *usual[USUAL + 2], **arguments = usual;
-    uint32_t count = host->type.params_count, first = 1; /* arguments[0] is for the callee: PY_VECTORCALL_ARGUMENTS_OFFSET */
+    uint32_t count = host->type.params_count,
+             first = 1; /* arguments[0] is for the callee: PY_VECTORCALL_ARGUMENTS_OFFSET */
     if (count > USUAL && !(arguments = PyMem_Malloc((count + 2) * sizeof *arguments)))
         return PyErr_NoMemory(), false;
     uint32_t end = first;
@@ -48,8 +49,8 @@ static bool call_binding(const HostBinding *host, InstanceObject *instance, uint
     }
     PyObject *result = NULL;
     if (ok)
-        result = PyObject_Vectorcall(host->callable, arguments + first,
-                                     (end - first) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        result = PyObject_Vectorcall(host->callable, arguments + first, (end - first) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                     NULL);
     for (uint32_t i = first; i < end; i++)
         Py_DECREF(arguments[i]);
     if (arguments != usual)
@@ -131,10 +132,11 @@ static bool bind_host_function(LinkageObject *self, const lucet_import_info *inf
     if (ok && !(types_match(params, type->valtypes, type->params_count) &&
                 types_match(results, type->valtypes + type->params_count, type->results_count))) {
         PyObject *wanted = functype_object(type);
-        PyObject *why = wanted ? PyUnicode_FromFormat("incompatible import type: the module wants %R, the host function "
-                                                      "has (%R, %R)",
-                                                      wanted, params, results)
-                               : NULL;
+        PyObject *why = wanted
+                            ? PyUnicode_FromFormat("incompatible import type: the module wants %R, the host function "
+                                                   "has (%R, %R)",
+                                                   wanted, params, results)
+                            : NULL;
         const char *text = why ? PyUnicode_AsUTF8AndSize(why, NULL) : NULL;
         ok = text ? link_error(info, text) : false;
         Py_XDECREF(why);

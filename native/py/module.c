@@ -76,8 +76,7 @@ bool module_export(ModuleObject *module, PyObject *name, lucet_kind *kind, uint3
 }
 
 static PyObject *limits_object(lucet_limits limits) {
-    PyObject *maximum =
-        limits.maximum == UINT64_MAX ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(limits.maximum);
+    PyObject *maximum = limits.maximum == UINT64_MAX ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(limits.maximum);
     return Py_BuildValue("(KN)", (unsigned long long)limits.minimum, maximum);
 }
 
@@ -167,7 +166,8 @@ static int clear(PyObject *object) {
 }
 
 static PyMethodDef methods[] = {
-    {"load", load, METH_O | METH_CLASS, "load(path) -> Module\n\nLoad an artifact, which must stay unchanged while it is in use."},
+    {"load", load, METH_O | METH_CLASS,
+     "load(path) -> Module\n\nLoad an artifact, which must stay unchanged while it is in use."},
     {"from_bytes", from_bytes, METH_O | METH_CLASS, "from_bytes(data) -> Module\n\nLoad an artifact from memory."},
     {"_raw_imports", raw_imports, METH_NOARGS, NULL},
     {"_raw_exports", raw_exports, METH_NOARGS, NULL},
@@ -186,8 +186,14 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear},     {Py_tp_methods, methods},
-    {Py_tp_getset, getset},   {Py_tp_members, members},   {Py_tp_doc, "A loaded artifact."}, {0, NULL},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_members, members},
+    {Py_tp_doc, "A loaded artifact."},
+    {0, NULL},
 };
 
 PyType_Spec module_spec = {

@@ -6,15 +6,15 @@
 #include <structmember.h>
 
 static PyObject *region_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"slots",  "memory_limit", "memory_reserved", "memory_guard", "stack_size",
-                            "stacks", "table_limit",  "instance_area",   "random_slots", "track_writes",
-                            NULL};
+    static char *names[] = {"slots",       "memory_limit",  "memory_reserved", "memory_guard", "stack_size", "stacks",
+                            "table_limit", "instance_area", "random_slots",    "track_writes", NULL};
     lucet_region_config config = lucet_region_defaults();
     unsigned long long memory_limit = config.memory_limit, reserved = config.memory_reserved,
                        guard = config.memory_guard, stack = config.stack_size, tables = config.table_limit;
     int random = config.random_slots, track = config.track_writes;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|I$KKKKIKIpp:Region", names, &config.slots, &memory_limit, &reserved,
-                                     &guard, &stack, &config.stacks, &tables, &config.instance_area, &random, &track))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|I$KKKKIKIpp:Region", names, &config.slots, &memory_limit,
+                                     &reserved, &guard, &stack, &config.stacks, &tables, &config.instance_area, &random,
+                                     &track))
         return NULL;
     config.memory_limit = memory_limit;
     config.memory_reserved = reserved;
@@ -83,7 +83,7 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
         PyObject *name = PyTuple_GetItem(names, i), *value = args[count + i];
         uint64_t *limit = PyUnicode_CompareWithASCIIString(name, "memory_limit") == 0  ? &limits.memory
                           : PyUnicode_CompareWithASCIIString(name, "table_limit") == 0 ? &limits.table
-                                                                                        : NULL;
+                                                                                       : NULL;
         if (limit) {
             *limit = PyLong_AsUnsignedLongLong(value);
             if (PyErr_Occurred())
@@ -144,8 +144,11 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, region_new},  {Py_tp_dealloc, dealloc}, {Py_tp_methods, methods},
-    {Py_tp_getset, getset},   {Py_tp_members, members},
+    {Py_tp_new, region_new},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_members, members},
     {Py_tp_doc, "Region(slots=100, *, memory_limit, memory_reserved, memory_guard, stack_size, stacks, table_limit,\n"
                 "       instance_area, random_slots, track_writes)\n\n"
                 "Address space, reserved once, in slots for instances. Sizes are in bytes."},
