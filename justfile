@@ -17,7 +17,7 @@ setup:
 
 # build and install into .venv, from the build directory build/ (so only what changed is compiled)
 build:
-    pip install -q --no-deps --no-build-isolation -Cbuild-dir=build .
+    pip install -q --no-deps --no-build-isolation --config-settings=build-dir=build .
 
 lint:
     ruff check
