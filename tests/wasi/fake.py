@@ -192,9 +192,13 @@ class Guest:
         assert errno == Errno.SUCCESS, f"path_open: {errno.name}"
         return self.u32()
 
-    def open_directory(self, path: str | bytes, *, fd: int = 3, rights: int = ALL_RIGHTS, inheriting: int = ALL_RIGHTS) -> int:
+    def open_directory(
+        self, path: str | bytes, *, fd: int = 3, rights: int = ALL_RIGHTS, inheriting: int = ALL_RIGHTS
+    ) -> int:
         # To ask for reading and writing is to ask for a file.
-        return self.open(path, fd=fd, oflags=OpenFlag.DIRECTORY, rights=rights & DIRECTORY_RIGHTS, inheriting=inheriting)
+        return self.open(
+            path, fd=fd, oflags=OpenFlag.DIRECTORY, rights=rights & DIRECTORY_RIGHTS, inheriting=inheriting
+        )
 
     def write(self, fd: int, *pieces: bytes) -> int:
         self.ok("fd_write", fd, *self.iovecs(*pieces), RESULT)

@@ -91,7 +91,7 @@ def guest(folder: Path) -> Iterator[Guest]:
 
 def _print(folder: Path) -> dict[str, tuple[int, ...]]:
     """What a call could have changed."""
-    result = {}
+    result: dict[str, tuple[int, ...]] = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         stat = path.lstat()
         result[str(path)] = (stat.st_ino, stat.st_mode, stat.st_nlink, stat.st_size, stat.st_mtime_ns)

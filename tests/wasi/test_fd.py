@@ -66,9 +66,7 @@ def test_a_buffer_may_lie_over_its_own_iovec(guest: Guest, fd: int) -> None:
 
 def test_buffers_at_the_end_of_memory(guest: Guest, fd: int) -> None:
     guest.memory.write(SIZE - 8, struct.pack("<II", SIZE - 20, 10))
-    guest.check(
-        Errno.SUCCESS, {SIZE - 20: b"0123456789", SIZE - 24: u32(10)}, "fd_read", fd, SIZE - 8, 1, SIZE - 24
-    )
+    guest.check(Errno.SUCCESS, {SIZE - 20: b"0123456789", SIZE - 24: u32(10)}, "fd_read", fd, SIZE - 8, 1, SIZE - 24)
 
 
 @pytest.mark.parametrize(("pointer", "length"), [(SIZE - 9, 10), (SIZE, 1), (0xFFFFFFFF, 1), (0xFFFFFFFF, 0xFFFFFFFF)])

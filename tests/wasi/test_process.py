@@ -118,9 +118,7 @@ def test_random() -> None:
     program.check(Errno.SUCCESS, {0x40: b"\1" * 5}, "random_get", 0x40, 5)
     program.check(Errno.SUCCESS, {}, "random_get", 0x40, 0)
     asked.clear()
-    program.check(
-        Errno.SUCCESS, {1: b"\1" * 65536 + b"\2" * 65536 + b"\3" * 3}, "random_get", 1, 2 * 65536 + 3
-    )
+    program.check(Errno.SUCCESS, {1: b"\1" * 65536 + b"\2" * 65536 + b"\3" * 3}, "random_get", 1, 2 * 65536 + 3)
     assert asked == [65536, 65536, 3], "in pieces: the host must not hold as much as the guest asks for"
 
 
