@@ -1,0 +1,99 @@
+"""What a script needs of an engine, and Lucet as one."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import lucet
+from lucet.wasm.text import text_to_binary
+from tests.spec.shared_folder import shared_folder
+from tests.spec.values import REFTYPES, WIDTHS, Value
+
+Imports = Mapping[str, Mapping[str, Any]]
+
+
+class Engine(Protocol):
+    """Raises lucet.errors' exceptions. Modules, instances and items (exported things) are its own objects."""
+
+    exact: bool
+    """Whether the errors of compile have the suite's words."""
+
+    def compile(self, wasm: bytes) -> Any: ...
+
+    def instantiate(self, module: Any, imports: Imports) -> Any: ...
+
+    def exports(self, instance: Any) -> Mapping[str, Any]: ...
+
+    def call(self, func: Any, arguments: Sequence[Value]) -> list[Value]: ...
+
+    def read_global(self, item: Any) -> Value: ...
+
+
+class Lucet:
+    """The project itself. One object for each script: all its instances live in one region, until the script ends."""
+
+    exact = True
+
+    def __init__(self, *, opt_level: str, slots: int) -> None:
+        self.opt_level = opt_level
+        self.region = lucet.Region(slots=slots)
+
+    def compile(self, wasm: bytes) -> lucet.Module:
+        # One worker: the modules are small, and several scripts run at once.
+        return lucet.Module.from_bytes(lucet.compile(wasm, opt_level=self.opt_level, workers=1))
+
+    def instantiate(self, module: lucet.Module, imports: Imports) -> lucet.Instance:
+        return self.region.new_instance(module, imports)
+
+    def exports(self, instance: lucet.Instance) -> Mapping[str, Any]:
+        return instance.exports
+
+    def call(self, func: Any, arguments: Sequence[Value]) -> list[Value]:
+        params, results = func.type.params, func.type.results
+        if tuple(argument.valtype for argument in arguments) != tuple(params):
+            raise TypeError(f"arguments {' '.join(map(str, arguments))} for a function of type {func.type}")
+        if REFTYPES.isdisjoint((*params, *results)):
+            slots = func.call_raw([argument.bits for argument in arguments])
+            return [
+                Value(valtype=valtype, bits=slot & ((1 << WIDTHS[valtype]) - 1))
+                for valtype, slot in zip(results, slots, strict=True)
+            ]
+        returned = func(*map(_to_object, arguments))
+        objects = () if not results else (returned,) if len(results) == 1 else returned
+        return [_from_object(valtype, one) for valtype, one in zip(results, objects, strict=True)]
+
+    def read_global(self, item: Any) -> Value:
+        valtype = item.type.valtype
+        if valtype in REFTYPES:
+            return Value(valtype=valtype, ref=item.value)
+        return Value(valtype=valtype, bits=item.get_raw() & ((1 << WIDTHS[valtype]) - 1))
+
+
+_FLOATS = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}
+
+
+def _to_object(value: Value) -> object:
+    """A Python argument. Only for signatures with references: a NaN may lose its payload here."""
+    if value.valtype in _FLOATS:
+        real, integer = _FLOATS[value.valtype]
+        return struct.unpack(real, struct.pack(integer, value.bits))[0]
+    return value.ref if value.valtype in REFTYPES else value.bits
+
+
+def _from_object(valtype: str, returned: Any) -> Value:
+    if valtype in _FLOATS:
+        real, integer = _FLOATS[valtype]
+        return Value(valtype=valtype, bits=struct.unpack(integer, struct.pack(real, returned))[0])
+    if valtype in REFTYPES:
+        return Value(valtype=valtype, ref=returned)
+    return Value(valtype=valtype, bits=returned & ((1 << WIDTHS[valtype]) - 1))
+
+
+@cache
+def spectest() -> bytes:
+    """The suite's host module, which is itself a wasm module; without its 64-bit table, which needs memory64."""
+    text = (shared_folder() / "spec" / "tools" / "spectest.wat").read_text()
+    return text_to_binary("".join(line for line in text.splitlines(keepends=True) if '"table64"' not in line))
