@@ -41,22 +41,24 @@ def _cast(instruction: str, op: Op) -> Handler:
 
         def to_float(f: FunctionWriter, _: int, __: None) -> None:
             # Fenced, because the operand may turn out to be a constant: see FunctionWriter.opaque.
-            f.stack.append(f.fence(f"{llvm_type} {f.emit(f'{instruction} {f.stack.pop()} to {llvm_type}')}"))
+            operand = f.stack.pop()
+            f.push(llvm_type, f"{instruction} {operand} to {llvm_type}", operand)
+            f.stack.append(f.fence(f.stack.pop()))
 
         return to_float
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        f.next += 1
-        f.out.append(f"  %{f.next} = {instruction} {f.stack.pop()} to {llvm_type}")
-        f.stack.append(f"{llvm_type} %{f.next}")
+        operand = f.stack.pop()
+        f.push(llvm_type, f"{instruction} {operand} to {llvm_type}", operand)
 
     return emit
 
 
 def _promote(f: FunctionWriter, _: int, __: None) -> None:
     # Fenced, because LLVM takes a demotion of the promotion for the value itself; but it has quieted a NaN.
-    wide = f.emit(f"fpext {f.stack.pop()} to double")
-    f.stack.append(f.fence(f"double {wide}"))
+    operand = f.stack.pop()
+    f.push("double", f"fpext {operand} to double", operand)
+    f.stack.append(f.fence(f.stack.pop()))
 
 
 def _trunc_sat(op: Op) -> Handler:
@@ -65,9 +67,8 @@ def _trunc_sat(op: Op) -> Handler:
     assert source in ("float", "double")
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        f.next += 1
-        f.out.append(f"  %{f.next} = call {target} @{intrinsic}({f.stack.pop()})")
-        f.stack.append(f"{target} %{f.next}")
+        operand = f.stack.pop()
+        f.push(target, f"call {target} @{intrinsic}({operand})", operand)
 
     return emit
 
@@ -82,7 +83,7 @@ def _trunc(op: Op) -> Handler:
         not_low = f.emit(f"fcmp oge {operand}, {at_least}" if at_least else f"fcmp ogt {operand}, {above}")
         not_high = f.emit(f"fcmp olt {operand}, {below}")
         _trap_unless_in_range(f, f.emit(f"and i1 {not_low}, {not_high}"), operand, offset)
-        f.stack.append(f"{target} {f.emit(f'{instruction} {operand} to {target}')}")
+        f.push(target, f"{instruction} {operand} to {target}", operand)
 
     return emit
 

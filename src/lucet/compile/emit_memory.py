@@ -29,11 +29,13 @@ def _load(op: Op) -> Handler:
         _, static_offset, memory = memarg
         operand = f.stack.pop()
         pointer = f.heap_address(memory, operand, static_offset, width, offset)
-        f.next += 1
-        f.out.append(f"  %{f.next} = load volatile {narrow}, ptr {pointer}, align 1{f.location(offset)}")
+        location = f.location(offset)
+        value = f.emit(f"load volatile {narrow}, ptr {pointer}, align 1{location}")
         if extension:
-            f.emit(f"{extension} {narrow} %{f.next} to {llvm_type}")
-        f.stack.append(f"{llvm_type} %{f.next}")
+            value = f.emit(f"{extension} {narrow} {value} to {llvm_type}{location}")
+        operand = f"{llvm_type} {value}"
+        f.loads[operand] = offset
+        f.stack.append(operand)
 
     return emit
 

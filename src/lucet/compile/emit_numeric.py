@@ -33,10 +33,12 @@ def _const(op: Op) -> Handler:
 
 def _test(_op: Op) -> Handler:
     def eqz(f: FunctionWriter, _: int, __: None) -> None:
-        if f.stack[-1] == f.bit_of:
-            f.push_bit(f.emit(f"xor i1 {f.condition()}, true"))
+        operand = f.stack[-1]
+        if operand == f.bit_of:
+            f.push_bit(f"xor i1 {f.condition()}, true", operand)
         else:
-            f.push_bit(f.emit(f"icmp eq {f.stack.pop()}, 0"))
+            f.stack.pop()
+            f.push_bit(f"icmp eq {operand}, 0", operand)
 
     return eqz
 
@@ -63,14 +65,9 @@ def _compare(op: Op) -> Handler:
     at = _value_start(op.pops[0])
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        stack = f.stack
-        right = stack.pop()
-        f.next = number = f.next + 2
-        f.out.append(f"  %{number - 1} = {compare} {stack.pop()}, {right[at:]}")
-        f.out.append(f"  %{number} = zext i1 %{number - 1} to i32")
-        f.bit = f"%{number - 1}"
-        f.bit_of = f"i32 %{number}"
-        stack.append(f.bit_of)
+        right = f.stack.pop()
+        left = f.stack.pop()
+        f.push_bit(f"{compare} {left}, {right[at:]}", left, right)
 
     return emit
 
@@ -103,15 +100,17 @@ def _unary(op: Op) -> Handler:
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         operand = f.opaque(f.stack.pop())
-        f.stack.append(f"{llvm_type} {f.emit(f'{before}{operand}{after}')}")
+        f.push(llvm_type, f"{before}{operand}{after}", operand)
 
     return emit
 
 
 def _sign_extension(llvm_type: str, narrow: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        low = f.emit(f"trunc {f.stack.pop()} to {narrow}")
-        f.stack.append(f"{llvm_type} {f.emit(f'sext {narrow} {low} to {llvm_type}')}")
+        operand = f.stack.pop()
+        f.push(narrow, f"trunc {operand} to {narrow}", operand)
+        low = f.stack.pop()
+        f.push(llvm_type, f"sext {low} to {llvm_type}", low)
 
     return emit
 
@@ -143,11 +142,9 @@ def _binary(op: Op) -> Handler:
 
 def _int_binary(instruction: str, llvm_type: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        stack = f.stack
-        right = stack.pop()
-        f.next = number = f.next + 1
-        f.out.append(f"  %{number} = {instruction} {stack.pop()}, {right[4:]}")
-        stack.append(f"{llvm_type} %{number}")
+        right = f.stack.pop()
+        left = f.stack.pop()
+        f.push(llvm_type, f"{instruction} {left}, {right[4:]}", left, right)
 
     return emit
 
@@ -157,7 +154,7 @@ def _float_binary(instruction: str, llvm_type: str) -> Handler:
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         left, right = _two_operands(f, at)
-        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {left}, {right[at:]}')}")
+        f.push(llvm_type, f"{instruction} {left}, {right[at:]}", left, right)
 
     return emit
 
@@ -174,8 +171,13 @@ def _shift(instruction: str, llvm_type: str) -> Handler:
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         right = f.stack.pop()
-        amount = f.emit(f"and {right}, {mask}") if right[4] == "%" else str(int(right[4:]) & mask)
-        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {f.stack.pop()}, {amount}')}")
+        left = f.stack.pop()
+        if right[4] == "%":
+            f.push(llvm_type, f"and {right}, {mask}", right)
+            amount = f.stack.pop()
+        else:
+            amount = f"{llvm_type} {int(right[4:]) & mask}"
+        f.push(llvm_type, f"{instruction} {left}, {amount[4:]}", left, amount)
 
     return emit
 
@@ -185,8 +187,7 @@ def _rotate(intrinsic: str, llvm_type: str) -> Handler:
         right = f.stack.pop()
         left = f.stack.pop()
         # A funnel shift of a value with itself; the amount counts modulo the width, as in WebAssembly.
-        call = f"call {llvm_type} @llvm.{intrinsic}.{llvm_type}({left}, {left}, {right})"
-        f.stack.append(f"{llvm_type} {f.emit(call)}")
+        f.push(llvm_type, f"call {llvm_type} @llvm.{intrinsic}.{llvm_type}({left}, {left}, {right})", left, right)
 
     return emit
 
@@ -211,7 +212,7 @@ def _division(instruction: str, llvm_type: str) -> Handler:
                 minus_one = f.emit(f"icmp ne {right}, -1")
                 not_minimum = f.emit(f"icmp ne {left}, {minimum}")
                 f.trap_unless(f.emit(f"or i1 {minus_one}, {not_minimum}"), "INTEGER_OVERFLOW", offset)
-        f.stack.append(f"{llvm_type} {f.emit(f'{instruction} {left}, {divisor}')}")
+        f.push(llvm_type, f"{instruction} {left}, {divisor}", left, right)
 
     return emit
 
@@ -219,8 +220,7 @@ def _division(instruction: str, llvm_type: str) -> Handler:
 def _copysign(suffix: str, llvm_type: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         left, right = _two_operands(f, len(llvm_type) + 1)
-        call = f"call {llvm_type} @llvm.copysign.{suffix}({left}, {right})"
-        f.stack.append(f"{llvm_type} {f.emit(call)}")
+        f.push(llvm_type, f"call {llvm_type} @llvm.copysign.{suffix}({left}, {right})", left, right)
 
     return emit
 

@@ -62,7 +62,7 @@ def _select(f: FunctionWriter, _: int, __: object) -> None:
     condition = f.condition()
     right = f.opaque(f.stack.pop())
     left = f.opaque(f.stack.pop())
-    f.stack.append(f"{left[: left.index(' ')]} {f.emit(f'select i1 {condition}, {left}, {right}')}")
+    f.push(left[: left.index(" ")], f"select i1 {condition}, {left}, {right}", left, right, f"i1 {condition}")
 
 
 def _ref_null(f: FunctionWriter, _: int, __: ValType) -> None:
@@ -70,7 +70,8 @@ def _ref_null(f: FunctionWriter, _: int, __: ValType) -> None:
 
 
 def _ref_is_null(f: FunctionWriter, _: int, __: None) -> None:
-    f.push_bit(f.emit(f"icmp eq {f.stack.pop()}, null"))
+    reference = f.stack.pop()
+    f.push_bit(f"icmp eq {reference}, null", reference)
 
 
 def _ref_func(f: FunctionWriter, _: int, function: int) -> None:

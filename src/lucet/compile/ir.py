@@ -136,6 +136,7 @@ class FunctionWriter:
         "functype",
         "instrs",
         "line_base",
+        "loads",
         "local_types",
         "module",
         "next",
@@ -173,6 +174,8 @@ class FunctionWriter:
         self.pointers: dict[tuple[int, str], str] = {}
         """(memory, address operand) -> pointer to that byte, likewise."""
         self.instrs: Iterator[Instr] = iter(())
+        self.loads: dict[str, int] = {}
+        """Operand that comes of a load of the heap -> the load's offset."""
         self.bit_of = ""
         self.bit = ""
         """The i1 that the last comparison's i32 result, bit_of, was made of."""
@@ -202,6 +205,23 @@ class FunctionWriter:
     def location(self, offset: int) -> str:
         """The suffix that makes an instruction's address lead to its offset in the .wasm."""
         return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
+
+    def push(self, llvm_type: str, instruction: str, *operands: str) -> None:
+        """Append an instruction with these operands and push its result.
+
+        LLVM may fold the load of an operand into it; the machine instruction has the location of this one then, so it
+        must be the load's. Only the last load can be folded, because volatile accesses keep their order. Results
+        inherit the offset, since LLVM also makes one instruction of several.
+        """
+        self.next += 1
+        result = f"{llvm_type} %{self.next}"
+        loads = self.loads
+        offset = max([loads.get(operand, 0) for operand in operands])
+        if offset:
+            loads[result] = offset
+            instruction += self.location(offset)
+        self.out.append(f"  %{self.next} = {instruction}")
+        self.stack.append(result)
 
     def trap_unless(self, condition: str, trap: str, offset: int) -> None:
         self.next += 1
@@ -274,16 +294,19 @@ class FunctionWriter:
         """Pop an i32 and return it as an i1: the one it was made of, where possible."""
         operand = self.stack.pop()
         if operand != self.bit_of:
-            return self.emit(f"icmp ne {operand}, 0")
+            self.push("i1", f"icmp ne {operand}, 0", operand)
+            return self.stack.pop()[3:]
         if self.out[-1].startswith(f"  {operand[4:]} = zext"):
             self.out.pop()
         return self.bit
 
-    def push_bit(self, bit: str) -> None:
-        """Push an i1 as the i32 that WebAssembly's comparisons give."""
-        self.bit = bit
-        self.bit_of = f"i32 {self.emit(f'zext i1 {bit} to i32')}"
-        self.stack.append(self.bit_of)
+    def push_bit(self, instruction: str, *operands: str) -> None:
+        """Append an instruction that gives an i1, and push the i32 that WebAssembly's comparisons give."""
+        self.push("i1", instruction, *operands)
+        bit = self.stack.pop()
+        self.push("i32", f"zext {bit} to i32", bit)
+        self.bit = bit[3:]
+        self.bit_of = self.stack[-1]
 
     def builtin(self, name: str, arguments: Iterable[str], offset: int) -> str:
         """Call a runtime function; returns the result's name, "" if it has none."""

@@ -21,6 +21,9 @@ def initialize(opt_level: str) -> None:
     llvm.initialize_native_asmprinter()
     # Two memory accesses merged into one would share one location in the .wasm.
     llvm.set_option("", "-enable-tail-merge=0")
+    # This pass makes a branch of a conditional move and executes its memory operand on one side of it only, although
+    # the load is volatile and may be one that must trap.
+    llvm.set_option("", "-x86-cmov-converter=0")
     if opt_level == "fast":
         # Fast instruction selection, but the real register allocator: most of the speed at a third of the time.
         llvm.set_option("", "-optimize-regalloc")
