@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from lucet.errors import MemoryAccessError
+from lucet.errors import InstanceError, MemoryAccessError
 from lucet.wasi import WasiContext
 from lucet.wasi.calls import functions
 from lucet.wasi.tables import (
@@ -83,9 +82,17 @@ class FakeMemory:
         self.views.clear()
 
 
-@dataclass(kw_only=True)
 class FakeInstance:
-    memory: FakeMemory | None
+    """The calling instance: as a real one, it complains if it is asked for a memory that it has not."""
+
+    def __init__(self, memory: FakeMemory | None) -> None:
+        self._memory = memory
+
+    @property
+    def memory(self) -> FakeMemory:
+        if self._memory is None:
+            raise InstanceError("the module has no memory")
+        return self._memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +129,7 @@ class Guest:
         params = self.abi.calls[name].params
         assert len(arguments) == len(params), f"{name} has {len(params)} parameters"
         signed = [_signed(value, param.type) for value, param in zip(arguments, params, strict=True)]
-        result = self._functions[name](FakeInstance(memory=self.memory), *signed)
+        result = self._functions[name](FakeInstance(self.memory), *signed)
         self.memory.assert_released()
         return Errno(result)
 
@@ -260,17 +267,3 @@ def _ranges(before: bytes, after: bytes | bytearray) -> list[tuple[int, bytes]]:
             else:
                 runs.append((i, bytes([new])))
     return runs
-
-
-def openat2(dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
-    """The system call, for tests of lucet.wasi alone."""
-    how = struct.pack("<QQQ", flags, mode, resolve)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    fd = libc.syscall(
-        ctypes.c_long(437), ctypes.c_int(dirfd), ctypes.c_char_p(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how))
-    )
-    if fd < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return int(fd)

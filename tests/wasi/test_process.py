@@ -159,7 +159,7 @@ def test_an_instance_without_memory_gets_fault() -> None:
     from lucet.wasi.calls import functions
 
     calls = functions(WasiContext(args=["x"]), PREVIEW0)
-    nothing = FakeInstance(memory=None)
+    nothing = FakeInstance(None)
     assert calls["args_sizes_get"](nothing, 0, 4) == Errno.FAULT
     assert calls["random_get"](nothing, 0, 1) == Errno.FAULT
     assert calls["random_get"](nothing, 0, 0) == Errno.SUCCESS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from operator import and_
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from lucet.errors import MemoryAccessError
+from lucet.errors import InstanceError, MemoryAccessError
+from lucet.runtime import HostFunction
 from lucet.wasi.calls_fd import FdCalls
 from lucet.wasi.calls_path import PathCalls
 from lucet.wasi.calls_poll import PollCalls
@@ -25,7 +25,7 @@ class Caller(Protocol):
     """The instance that calls, as far as it matters here."""
 
     @property
-    def memory(self) -> Memory | None: ...
+    def memory(self) -> Memory: ...
 
 
 HostCall = Callable[..., int]
@@ -50,12 +50,11 @@ def functions(context: WasiContext, abi: Abi) -> Mapping[str, HostCall]:
     return {name: _adapt(getattr(calls, name), call) for name, call in abi.calls.items()}
 
 
-def imports(context: WasiContext) -> Mapping[str, Mapping[str, Any]]:
+def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction]]:
     """The host functions of both versions, for region.new_instance."""
-    host_function = importlib.import_module("lucet.runtime").HostFunction
     return {
         abi.module: {
-            name: host_function(function, tuple(p.type for p in abi.calls[name].params), abi.calls[name].results)
+            name: HostFunction(function, tuple(p.type for p in abi.calls[name].params), abi.calls[name].results)
             for name, function in functions(context, abi).items()
         }
         for abi in ABIS
@@ -67,8 +66,9 @@ def _adapt(method: Callable[..., int], call: Call) -> HostCall:
     spans = call.spans
 
     def adapter(caller: Caller, *arguments: int) -> int:
-        memory = caller.memory
-        if memory is None:
+        try:
+            memory = caller.memory
+        except InstanceError:
             memory = NO_MEMORY
         unsigned = (*map(and_, arguments, masks),)
         size = memory.size

@@ -6,7 +6,7 @@ import errno as host
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from lucet.wasi.clocks import Clock, SystemClock
 from lucet.wasi.dirs import Directory
@@ -18,6 +18,8 @@ from lucet.wasi.tables import ALL_RIGHTS, MAX_DESCRIPTORS, READ_ONLY_RIGHTS
 
 if TYPE_CHECKING:
     import socket
+
+    from lucet.runtime import HostFunction
 
 
 class HasFileno(Protocol):
@@ -41,8 +43,8 @@ class WasiContext:
     sockets: listening or connected sockets, which get the descriptors after the preopens.
     clock, random: where time and random bytes come from, for runs that must repeat.
 
-    Descriptors and sockets are duplicated: they stay the caller's. A context serves one instance at a time; close it,
-    or use it as a context manager, when the program has ended.
+    Descriptors and sockets are duplicated: they stay the caller's. A context serves one instance at a time. Close it
+    when the program has ended, or use it as a context manager; one that is forgotten closes what it holds.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class WasiContext:
             self.close()
             raise
 
-    def imports(self) -> Mapping[str, Mapping[str, Any]]:
+    def imports(self) -> Mapping[str, Mapping[str, HostFunction]]:
         """The host functions by import module and name, for `region.new_instance(module, context.imports())`."""
         from lucet.wasi.calls import imports
 
@@ -86,6 +88,10 @@ class WasiContext:
     def close(self) -> None:
         """Close everything that the guest has open."""
         self.fds.close_all()
+
+    def __del__(self) -> None:
+        if hasattr(self, "fds"):
+            self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from heapq import heappop, heappush
 
 from lucet.wasi.dirs import Directory
@@ -72,7 +73,8 @@ class FdTable:
         self._entries.clear()
         self._free.clear()
         for entry in entries:
-            entry.close()
+            with suppress(OSError):  # a terminal that is gone; the others are to be closed all the same
+                entry.close()
 
 
 def _refusal(entry: Descriptor, rights: int) -> Errno:

@@ -8,12 +8,12 @@ never followed if it is a symbolic link, so that swapping directories for links 
 from __future__ import annotations
 
 import errno as host
-import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from lucet import runtime
 from lucet.errors import LucetError
 from lucet.wasi.errors import WasiError
 from lucet.wasi.tables import MAX_PATH, Errno
@@ -32,28 +32,17 @@ _NO_OPENAT2: Final = {
     host.EPERM: "a system call filter forbids here",
 }
 
-Openat2 = Callable[[int, bytes, int, int, int], int]
-
 
 class ConfinementUnavailable(LucetError):
     """The kernel cannot confine paths, so no directory can be given to a guest."""
 
 
-def _openat2() -> Openat2:
-    # The C core is loaded with the first directory, not with this module.
-    function: Openat2 = importlib.import_module("lucet.runtime").openat2
-    return function
-
-
 def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0) -> int:
     """Open what the path leads to. A path that leads out of the directory is NOTCAPABLE."""
-    openat2 = _openat2()
     retries = 0
     while True:
         try:
-            return openat2(directory, path, flags, mode, CONFINED)
-        except InterruptedError:
-            pass  # the signal's handler has run, and did not raise
+            return runtime.openat2(directory, path, flags, mode, CONFINED)
         except BlockingIOError:
             # Something was renamed while the kernel followed a "..", and it asks to try again. A device opened
             # without blocking can say the same for good, so this has to end.
