@@ -206,21 +206,20 @@ class FunctionWriter:
         """The suffix that makes an instruction's address lead to its offset in the .wasm."""
         return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
 
-    def push(self, llvm_type: str, instruction: str, *operands: str) -> None:
-        """Append an instruction with these operands and push its result.
+    def push(self, llvm_type: str, instruction: str, operand: str, other: str = "") -> None:
+        """Append an instruction with one or two operands and push its result.
 
         LLVM may fold the load of an operand into it; the machine instruction has the location of this one then, so it
         must be the load's. Only the last load can be folded, because volatile accesses keep their order. Results
         inherit the offset, since LLVM also makes one instruction of several.
         """
-        self.next += 1
-        result = f"{llvm_type} %{self.next}"
+        self.next = number = self.next + 1
+        result = f"{llvm_type} %{number}"
         loads = self.loads
-        offset = max([loads.get(operand, 0) for operand in operands])
-        if offset:
-            loads[result] = offset
+        if operand in loads or other in loads:
+            loads[result] = offset = max(loads.get(operand, 0), loads.get(other, 0))
             instruction += self.location(offset)
-        self.out.append(f"  %{self.next} = {instruction}")
+        self.out.append(f"  %{number} = {instruction}")
         self.stack.append(result)
 
     def trap_unless(self, condition: str, trap: str, offset: int) -> None:
@@ -300,13 +299,13 @@ class FunctionWriter:
             self.out.pop()
         return self.bit
 
-    def push_bit(self, instruction: str, *operands: str) -> None:
+    def push_bit(self, instruction: str, operand: str, other: str = "") -> None:
         """Append an instruction that gives an i1, and push the i32 that WebAssembly's comparisons give."""
-        self.push("i1", instruction, *operands)
-        bit = self.stack.pop()
-        self.push("i32", f"zext {bit} to i32", bit)
-        self.bit = bit[3:]
-        self.bit_of = self.stack[-1]
+        self.push("i1", instruction, operand, other)
+        self.next += 1
+        self.bit = f"%{self.next - 1}"
+        self.bit_of = self.stack[-1] = f"i32 %{self.next}"
+        self.out.append(f"  %{self.next} = zext i1 {self.bit} to i32")
 
     def builtin(self, name: str, arguments: Iterable[str], offset: int) -> str:
         """Call a runtime function; returns the result's name, "" if it has none."""
