@@ -54,6 +54,7 @@ def bits_or_none(literal: str, width: int) -> int | None:
 @example(32, 1, "000000059604644775390625", 0)  # half-way between 1 and the next f32: to even
 @example(32, 1, "000000059604644775390625000000000001", 0)  # just above: wrong if rounded to f64 first
 @example(32, 1, "00000017881393432617187499999999999", 0)  # just below half-way, likewise
+@example(32, 0, "49999999999999998", 0)  # next to a power of two, which has few bits
 @example(64, 17976931348623157, "5", 292)
 @example(32, 340282356779733661637539395458142568447, "99999", 0)
 @example(32, 340282356779733661637539395458142568448, "0", 0)  # half-way to infinity

@@ -17,6 +17,8 @@ class OutOfRange(ValueError):
 _MANTISSA_BITS: Final = {32: 23, 64: 52}
 _MAX_DECIMAL_DIGITS: Final = 20
 """Of any integer below 1 << 64."""
+_SIDE_SHIFT: Final = 64
+"""More bits than an f64's mantissa has: one of them less is a change below its precision."""
 _EXPONENT_LIMIT: Final = 1 << 40
 """Far beyond what the longest literal that fits in memory could make up for in its digits."""
 
@@ -101,13 +103,13 @@ def _decimal(text: str, bits: int) -> int:
         return pattern
     numerator, denominator = value.as_integer_ratio()
     exponent = 1 - denominator.bit_length()
-    # Rounding that f64 again, to f32, goes wrong when it lies half-way between two f32s and the literal does not: two
-    # more bits say on which side of the f64 the literal is.
+    # Rounding that f64 again, to f32, goes wrong when it lies half-way between two f32s and the literal does not: a
+    # bit far below all of its own says on which side of the f64 the literal is.
     side = 0
     if value and pattern & 0xFFFFFFF == 0:
         exact = Decimal(text)
         side = (exact > Decimal(value)) - (exact < Decimal(value))
-    return _round(4 * numerator + side, exponent - 2, bits)
+    return _round((numerator << _SIDE_SHIFT) + side, exponent - _SIDE_SHIFT, bits)
 
 
 def _round(mantissa: int, exponent: int, bits: int) -> int:
