@@ -21,25 +21,20 @@ class SystemClock:
     """The host's clocks. Those whose zero means nothing start with the context, and so tell nothing about the host."""
 
     def __init__(self) -> None:
-        self._monotonic = time.monotonic_ns()
-        self._process = time.process_time_ns()
+        # By number, since a program may ask for the time very often.
+        self._starts = (0, time.monotonic_ns(), time.process_time_ns(), 0)
 
     def time(self, clock: ClockId) -> int:
-        if clock == ClockId.MONOTONIC:
-            return time.monotonic_ns() - self._monotonic
-        if clock == ClockId.REALTIME:
-            return max(time.time_ns(), 0)
-        if clock == ClockId.PROCESS_CPUTIME_ID:
-            return time.process_time_ns() - self._process
-        return time.thread_time_ns()
+        return _SOURCES[clock]() - self._starts[clock]
 
     def resolution(self, clock: ClockId) -> int:
         return max(round(time.clock_getres(_HOST_CLOCKS[clock]) * NANOSECONDS), 1)
 
 
-_HOST_CLOCKS: Final = {
-    ClockId.REALTIME: time.CLOCK_REALTIME,
-    ClockId.MONOTONIC: time.CLOCK_MONOTONIC,
-    ClockId.PROCESS_CPUTIME_ID: time.CLOCK_PROCESS_CPUTIME_ID,
-    ClockId.THREAD_CPUTIME_ID: time.CLOCK_THREAD_CPUTIME_ID,
-}
+_SOURCES: Final = (time.time_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns)
+_HOST_CLOCKS: Final = (
+    time.CLOCK_REALTIME,
+    time.CLOCK_MONOTONIC,
+    time.CLOCK_PROCESS_CPUTIME_ID,
+    time.CLOCK_THREAD_CPUTIME_ID,
+)

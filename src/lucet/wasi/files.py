@@ -191,6 +191,19 @@ class Descriptor:
             raise WasiError(Errno.NOTSUP)
         self.flags = flags
 
+    def accept(self, flags: int) -> Descriptor:
+        raise WasiError(Errno.NOTSOCK)
+
+    def receive(self, buffers: Buffers, flags: int) -> tuple[int, int]:
+        """(number of bytes, `roflags`)"""
+        raise WasiError(Errno.NOTSOCK)
+
+    def send(self, buffers: Buffers) -> int:
+        raise WasiError(Errno.NOTSOCK)
+
+    def shutdown(self, how: int) -> None:
+        raise WasiError(Errno.NOTSOCK)
+
     def sync(self) -> None:
         """Nothing to do for what has no disk."""
 

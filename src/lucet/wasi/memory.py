@@ -46,6 +46,9 @@ def gather(memory: Memory, iovecs: int, count: int, *, writable: bool) -> list[m
     """The pieces of guest memory that a list of iovecs names, without the empty ones; to be given to `release`."""
     if count > MAX_IOVECS:
         raise WasiError(Errno.INVAL)
+    if count == 1:  # as most programs do
+        buf, buf_len = IOVEC.unpack(memory.read(iovecs, IOVEC.size))
+        return [memory.view(buf, buf_len, writable)] if buf_len else []
     views: list[memoryview] = []
     try:
         for buf, buf_len in IOVEC.iter_unpack(memory.read(iovecs, count * IOVEC.size)):

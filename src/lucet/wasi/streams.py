@@ -34,7 +34,7 @@ class HostStream(HostFile):
         self._require_ready(select.POLLIN)
         while True:
             try:
-                return super().read(buffers)
+                return os.readv(self.fd, buffers)
             except BlockingIOError:
                 self._wait(select.POLLIN)
 
@@ -42,7 +42,7 @@ class HostStream(HostFile):
         self._require_ready(select.POLLOUT)
         while True:
             try:
-                return super().write(buffers)
+                return os.writev(self.fd, buffers)
             except BlockingIOError:
                 self._wait(select.POLLOUT)
 
