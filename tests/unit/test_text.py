@@ -385,12 +385,12 @@ N = 100_000
     ids=range(11),
 )
 def test_deep_and_long_texts(text: str, accepted: bool) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     if accepted:
         assert text_to_binary(text).startswith(HEADER)
     else:
         assert message(text).startswith("unexpected token")
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 WORDS = [*sorted(KNOWN), *'( ) ( ) (func (module $x "x" 0 -1 1.5 offset=1 align=2'.split()]

@@ -102,7 +102,7 @@ def test_strings() -> None:
     ["(", ")", "(;", "(@a ", "\\", '"', 'a"', '"a', "1_", "1.", "\\00", '"\\00', "$", "(;;)", "0x1p", ";;", "(@a)"],
 )
 def test_time_is_linear(unit: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     tokenize(unit * 300_000)
     tokenize('"' + unit * 300_000)
-    assert time.monotonic() - started < 5.0
+    assert time.process_time() - started < 5.0

@@ -179,10 +179,10 @@ def test_unsigned_integers() -> None:
     ],
 )
 def test_long_literals_take_linear_time(literal: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     bits_or_none(literal, 32)
     bits_or_none(literal, 64)
     if not literal.startswith(("0.", "1.")) and "p" not in literal:
         with pytest.raises(OutOfRange):
             signed(literal, 64)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
