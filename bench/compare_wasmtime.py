@@ -161,7 +161,9 @@ def lucet_run(job: dict[str, str], arguments: list[str]) -> float:
 
     def run() -> None:
         directories = [(job["folder"], "/work")]
-        with WasiContext(args=arguments, preopens=directories, stdin=0, stdout=1, stderr=2) as context:
+        with WasiContext(
+            args=arguments, env={"HOME": "/work"}, preopens=directories, stdin=0, stdout=1, stderr=2
+        ) as context:
             if run_command(lucet.Region(slots=1).new_instance(module, context.imports())):
                 raise SystemExit("the program failed")
 
@@ -178,6 +180,7 @@ def wasmtime_run(job: dict[str, str], arguments: list[str]) -> float:
         store = wasmtime.Store(engine)
         wasi = wasmtime.WasiConfig()
         wasi.argv = arguments
+        wasi.env = [["HOME", "/work"]]
         wasi.preopen_dir(job["folder"], "/work")
         wasi.inherit_stdin()
         wasi.inherit_stdout()

@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    return {**os.environ, "LUCET_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
 
 
 @pytest.mark.parametrize("name", APPS)

@@ -21,7 +21,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(cache_folder: Path) -> dict[str, str]:
-    return {**os.environ, "XDG_CACHE_HOME": str(cache_folder), "LUCET_DEBUG": "0"}
+    return {**os.environ, "LUCET_CACHE_DIR": str(cache_folder), "LUCET_DEBUG": "0"}
 
 
 @pytest.fixture

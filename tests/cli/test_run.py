@@ -96,7 +96,7 @@ def test_output_that_is_no_regular_file_is_not_replaced(lucet: Lucet) -> None:
 
 
 def test_the_second_run_comes_from_the_cache(lucet: Lucet, environment: dict[str, str], tmp_path: Path) -> None:
-    environment["XDG_CACHE_HOME"] = str(tmp_path / "own-cache")
+    environment["LUCET_CACHE_DIR"] = str(tmp_path / "own-cache")
     assert lucet("run", HELLO, env=environment).returncode == 0
     kept = sorted(path for path in (tmp_path / "own-cache").rglob("*") if path.is_file())
     assert kept
@@ -110,7 +110,7 @@ def test_the_second_run_comes_from_the_cache(lucet: Lucet, environment: dict[str
 
 
 def test_no_cache_leaves_nothing(lucet: Lucet, environment: dict[str, str], tmp_path: Path) -> None:
-    environment["XDG_CACHE_HOME"] = str(tmp_path / "own-cache")
+    environment["LUCET_CACHE_DIR"] = str(tmp_path / "own-cache")
     assert lucet("run", "--no-cache", HELLO, env=environment).returncode == 0
     assert not list((tmp_path / "own-cache").rglob("*"))
 
@@ -121,15 +121,22 @@ def start(tmp_path: Path, environment: dict[str, str], wasm: bytes, stdout: int 
     return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.PIPE)
 
 
-def test_interrupt_ends_a_guest_that_runs_forever(lucet: Lucet, tmp_path: Path, environment: dict[str, str]) -> None:
-    (tmp_path / "guest.wasm").write_bytes(programs.runs_forever())
-    assert lucet("compile", "guest.wasm").returncode == 0
+def test_interrupt_ends_a_guest_that_runs_forever(tmp_path: Path, environment: dict[str, str]) -> None:
     with start(tmp_path, environment, programs.runs_forever()) as process:
         time.sleep(2)  # until the guest runs; an earlier signal must give the same result
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == -signal.SIGINT  # a shell shows 130
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_no_compiler_process_waits_while_the_guest_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+    with start(tmp_path, environment, programs.prints_forever(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"y\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        process.kill()
+    assert children == ""
 
 
 def test_a_lost_reader_ends_the_guest(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,13 @@ def _load(path: str, options: Options, *, cache: bool) -> Module:
         if cache:
             from lucet.compile.cache import cached_compile
 
-            return Module.load(cached_compile(wasm, options, progress=progress))
-        from lucet.compile.driver import compile_module
+            module = Module.load(cached_compile(wasm, options, progress=progress))
+        else:
+            from lucet.compile.driver import compile_module
 
-        return Module.from_bytes(compile_module(wasm, options, progress=progress))
+            module = Module.from_bytes(compile_module(wasm, options, progress=progress))
+    if "lucet.compile.pool" in sys.modules:  # it was not in the cache
+        from lucet.compile.pool import end_idle_workers
+
+        end_idle_workers()
+    return module

@@ -44,6 +44,11 @@ def compile_chunks(job: wire.Job, chunks: Sequence[Chunk], progress: Progress | 
         run.release()
 
 
+def end_idle_workers() -> None:
+    """End the processes that wait for the next compilation: for a program that goes on to something else."""
+    _POOL.stop()
+
+
 class _Worker:
     """One process and what it is busy with."""
 
