@@ -54,6 +54,12 @@ class TestWhatIsNotAModule:
         (tmp_path / "cut.wasm").write_bytes(wasm[:size])
         assert "cut.wasm: " in refuses(command, "cut.wasm")
 
+    def test_malformed_text(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "bad.wat").write_text("(module\n  (func i32.const))\n")
+        assert "bad.wat: unexpected token" in refuses(command, "bad.wat")
+        (tmp_path / "bad.wat").write_bytes(b"(module \xff)")
+        assert "malformed UTF-8 encoding" in refuses(command, "bad.wat")
+
     @pytest.mark.parametrize("seed", range(4))
     def test_noise_after_a_good_header(self, refuses: Refuses, command: str, tmp_path: Path, seed: int) -> None:
         noise = random.Random(seed).randbytes(500)

@@ -53,6 +53,14 @@ def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:
     assert outcome.stderr.decode() == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}\n"
 
 
+def test_text_is_assembled(lucet: Lucet, tmp_path: Path) -> None:
+    (tmp_path / "exits.wat").write_text(
+        f'(module (import "{programs.WASI}" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1)'
+        ' (func (export "_start") (call $exit (i32.const 42))))'
+    )
+    assert lucet("run", "exits.wat").returncode == 42
+
+
 def test_compile_then_run_the_artifact(lucet: Lucet, tmp_path: Path) -> None:
     assert lucet("compile", HELLO).returncode == 0
     for command in (["run"], ["run", "--no-cache"]):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lucet.cli.common import Failure
-from lucet.errors import LocatedError
 from lucet.limits import MAX_MODULE_SIZE
 
 if TYPE_CHECKING:
@@ -45,22 +44,11 @@ def read_wasm(path: str, kind: Kind) -> bytes:
         data = file.read(MAX_MODULE_SIZE + 1)
     if len(data) > MAX_MODULE_SIZE:
         raise Failure(f"{path}: the file is larger than {MAX_MODULE_SIZE} bytes")
-    return _assemble(path, data) if kind is Kind.TEXT else data
-
-
-def _assemble(path: str, data: bytes) -> bytes:
+    if kind is not Kind.TEXT:
+        return data
     from lucet.wasm.text import text_to_binary
 
-    try:
-        return text_to_binary(data.decode())
-    except UnicodeDecodeError as error:
-        raise Failure(f"{path}: malformed UTF-8 encoding at offset {error.start:#x}") from error
-    except LocatedError as error:
-        raise Failure(f"{path}: {error.message}{_line(data, error.offset)}") from error
-
-
-def _line(data: bytes, offset: int | None) -> str:
-    return "" if offset is None else f" at line {data.count(10, 0, offset) + 1}"
+    return text_to_binary(data)
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
