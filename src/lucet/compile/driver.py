@@ -87,7 +87,12 @@ def _provenance(wasm: bytes, options: Options) -> Provenance:
     )
 
 
-_LLVM_NAMES: Final = {"SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "BMI1": "bmi", "AVX512": "avx512f"}
+_LLVM_NAMES: Final = {
+    "SSE4_1": {"sse4.1"},
+    "SSE4_2": {"sse4.2"},
+    "BMI1": {"bmi"},
+    "AVX512": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
+}
 """Feature -> what LLVM calls it, where that is not its name in small letters."""
 
 
@@ -100,7 +105,7 @@ def _required_cpu(options: Options) -> tuple[str, tuple[str, ...]]:
     name, features = llvm.host_cpu()
     present = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     known = CPU_FEATURES["x86-64-v4"]
-    return name, ("NATIVE", *(one for one in known if _LLVM_NAMES.get(one, one.lower()) in present))
+    return name, ("NATIVE", *(one for one in known if _LLVM_NAMES.get(one, {one.lower()}) <= present))
 
 
 def _version() -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
+from lucet.compile.rounding import ROUNDINGS, round_by_hand
 from lucet.wasm.opcodes import OPS, Op
 from lucet.wasm.types import F32, F64, ValType
 
@@ -98,9 +99,14 @@ def _unary(op: Op) -> Handler:
         return _sign_extension(llvm_type, f"i{name.removeprefix('extend').removesuffix('_s')}")
     before, after = _UNARY[name].format(t=llvm_type, s=valtype, v="\0").split("\0")
 
+    by_hand = name in ROUNDINGS
+
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         operand = f.opaque(f.stack.pop())
-        f.push(llvm_type, f"{before}{operand}{after}", operand)
+        if by_hand and not f.plan.rounds:
+            f.stack.append(round_by_hand(f, name, operand))
+        else:
+            f.push(llvm_type, f"{before}{operand}{after}", operand)
 
     return emit
 

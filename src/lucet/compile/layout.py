@@ -74,6 +74,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         ),
         init_elems=init_elems,
         init_datas=init_datas,
+        rounds=options.target_cpu != "x86-64",
     )
 
 

@@ -18,12 +18,16 @@ OPT_LEVEL_ALIASES: Final = {
 }
 """Digits, and the names that the original Lucet had."""
 
-_V1: Final[tuple[str, ...]] = ()
-_V2: Final = (*_V1, "SSE4_1", "SSE4_2", "POPCNT", "SSSE3")
+_V2: Final = ("SSE4_1", "SSE4_2", "POPCNT", "SSSE3")
 _V3: Final = (*_V2, "AVX", "AVX2", "BMI1", "BMI2", "LZCNT", "FMA", "MOVBE", "F16C")
 _V4: Final = (*_V3, "AVX512")
 
-CPU_FEATURES: Final = {"x86-64": _V1, "x86-64-v2": _V2, "x86-64-v3": _V3, "x86-64-v4": _V4}
+CPU_FEATURES: Final[dict[str, tuple[str, ...]]] = {
+    "x86-64": (),
+    "x86-64-v2": _V2,
+    "x86-64-v3": _V3,
+    "x86-64-v4": _V4,
+}
 """Target CPU -> what the machine must have, as named in artifact.def (LUCET_CPU_...)."""
 
 TARGET_CPUS: Final = (*CPU_FEATURES, "native")

@@ -132,6 +132,9 @@ class Plan:
     """Active element segments that init copies and drops, in order."""
     init_datas: tuple[int, ...]
     """Active data segments that init copies and drops, in order."""
+    rounds: bool = True
+    """The target rounds floating-point numbers in one instruction (SSE4.1); else LLVM would call libm, which is not
+    there."""
 
     @property
     def has_init(self) -> bool:
