@@ -42,6 +42,9 @@ test-native: (_native "build-native")
 # the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 test-asan: (_native "build-asan" "-Db_sanitize=address,undefined" "-Dbuildtype=debug")
 
+# and under ThreadSanitizer
+test-tsan: (_native "build-tsan" "-Db_sanitize=thread" "-Dbuildtype=debug")
+
 _native dir *options:
     test -f {{dir}}/build.ninja || meson setup {{dir}} -Dpython=false {{options}}
     meson test -C {{dir}} --print-errorlogs
