@@ -1,0 +1,79 @@
+"""The guests of the lifecycle benchmarks: small modules that export functions (i32, i32) -> i32, first of all run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lucet.wasm.text import text_to_binary
+
+PAGE: Final = 4096
+"""Of the host: what memory costs is counted in these."""
+
+_RUN: Final = "(func $run (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))"
+
+_TOUCH: Final = """
+(func (export "run") (param $pages i32) (param $stride i32) (result i32)
+  (local $at i32)
+  (block $done
+    (loop $next
+      (br_if $done (i32.eqz (local.get $pages)))
+      (i32.store8 (local.get $at) (i32.const 1))
+      (local.set $at (i32.add (local.get $at) (local.get $stride)))
+      (local.set $pages (i32.sub (local.get $pages) (i32.const 1)))
+      (br $next)))
+  (local.get $at))
+"""
+"""Writes one byte in each of some pages."""
+
+
+def usual(*, table: str = "exported", memory_pages: int = 2) -> bytes:
+    """Some pages of memory, some data, a table, a mutable global, and a trivial function.
+
+    An exported table is one that the host could change, so every instance has its own. A "private" one that nobody
+    changes is data of the program, like that of compiled C.
+    """
+    export = '(export "table") ' if table == "exported" else ""
+    return text_to_binary(f"""(module
+      (type $binary (func (param i32 i32) (result i32)))
+      (export "run" (func $run))
+      (memory (export "memory") {memory_pages})
+      (table {export}8 funcref)
+      (elem (i32.const 1) $run $count)
+      (global $counter (mut i32) (i32.const 7))
+      (data (i32.const 1024) "{"some data, as every program has; " * 16}")
+      {_RUN}
+      (func $count (export "count") (type $binary)
+        (global.set $counter (i32.add (global.get $counter) (i32.const 1)))
+        (call_indirect (type $binary) (local.get 0) (global.get $counter) (local.get 1))))""")
+
+
+def toucher(*, memory_pages: int = 80) -> bytes:
+    """A memory without data; run(count, stride) writes that many bytes, so far apart."""
+    return text_to_binary(f"(module (memory {memory_pages}) {_TOUCH})")
+
+
+def image(*, size: int, sparse: bool, memory_pages: int = 80) -> bytes:
+    """A memory whose first `size` bytes are data: all of them, or every other page."""
+    whole = "\\a5" * PAGE
+    pages = range(0, size, 2 * PAGE if sparse else PAGE)
+    datas = "".join(f'(data (i32.const {offset}) "{whole}")' for offset in pages)
+    return text_to_binary(f"(module (memory {memory_pages}) {_TOUCH} {datas})")
+
+
+def caller() -> bytes:
+    """host_loop(n, seed) calls env.host n times; empty_loop does the same without the call."""
+
+    def loop(name: str, value: str) -> str:
+        return f"""(func (export "{name}") (param $n i32) (param $value i32) (result i32)
+          (loop $next
+            (local.set $value (i32.rotl (i32.xor {value} (local.get $n)) (i32.const 5)))
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if $next (local.get $n)))
+          (local.get $value))"""
+
+    return text_to_binary(f"""(module
+      (import "env" "host" (func $host (param i32) (result i32)))
+      (export "run" (func $run))
+      {_RUN}
+      {loop("host_loop", "(call $host (local.get $value))")}
+      {loop("empty_loop", "(local.get $value)")})""")

@@ -1,0 +1,393 @@
+/* lifecycle.c: the benchmark of lifecycles, for bench/lifecycle.py to run: one experiment in each process, both engines in
+ * turn in every round. Prints one line for each measurement: series, engine, nanoseconds.
+ *
+ * usage: lifecycle PEER ROUNDS EXPERIMENT A B (ARTIFACT WASM)...
+ *
+ * Time is the thread's CPU time, which leaves out what other processes take; threads' is wall-clock time, and parts' are
+ * counter ticks: the mean of the middle half of a block, so that the odd interruption does not count. */
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+
+#include "bench.h"
+
+enum { ENGINES = 2, BLOCK_NS = 4000000, SLOTS = 64 };
+
+static const struct engine *const engines[ENGINES] = {&wasmtime_engine, &lucet_engine};
+static uint32_t rounds, given_a, given_b;
+static struct setup setups[2];
+
+void die(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+void *allocate(uint64_t size) {
+    void *memory = calloc(1, size);
+    if (!memory)
+        die("out of memory");
+    return memory;
+}
+
+static double now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static double cpu_time(void) {
+    return now(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void report(const char *series, const struct engine *engine, double ns) {
+    printf("%s %s %.3f\n", series, engine->name, ns);
+}
+
+/* ---- blocks ---- */
+
+typedef void (*body_function)(const struct engine *engine, subject *s, uint64_t count);
+
+/* How often the body runs in a block; running it so often also warms the slot. */
+static uint64_t calibrate(const struct engine *engine, subject *s, body_function body) {
+    for (uint64_t count = 1;; count *= 2) {
+        double start = cpu_time();
+        body(engine, s, count);
+        if (cpu_time() - start > BLOCK_NS / 2.0)
+            return count;
+    }
+}
+
+/* Both engines in turn; who is first changes with every round. */
+static void measure(const char *series, subject *const subjects[], body_function body, double per_count) {
+    uint64_t counts[ENGINES];
+    for (uint32_t e = 0; e < ENGINES; e++)
+        counts[e] = calibrate(engines[e], subjects[e], body);
+    for (uint32_t round = 0; round < rounds; round++)
+        for (uint32_t i = 0; i < ENGINES; i++) {
+            uint32_t e = (round + i) % ENGINES;
+            double start = cpu_time();
+            body(engines[e], subjects[e], counts[e]);
+            report(series, engines[e], (cpu_time() - start) / ((double)counts[e] * per_count));
+        }
+}
+
+/* The peer is first: then its signal handlers are behind Lucet's, and do not cost it anything. */
+static void open_both(subject *subjects[], const struct setup *setup) {
+    for (uint32_t e = 0; e < ENGINES; e++)
+        subjects[e] = engines[e]->open(setup);
+}
+
+static void close_both(subject *const subjects[]) {
+    for (uint32_t e = 0; e < ENGINES; e++)
+        engines[e]->close(subjects[e]);
+}
+
+/* ---- cycle: create, run(A, B), destroy ---- */
+
+static void cycle_body(const struct engine *engine, subject *s, uint64_t count) {
+    engine->cycles(s, count, given_a, given_b);
+}
+
+static void cycle(void) {
+    subject *subjects[ENGINES];
+    open_both(subjects, &setups[0]);
+    measure("cycle", subjects, cycle_body, 1);
+    close_both(subjects);
+}
+
+/* ---- parts of the cycle, by the counter ---- */
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The counter may advance in steps of many ticks: a mean sees more than a median would. */
+static double middle_mean(uint64_t *samples, uint64_t count) {
+    qsort(samples, count, sizeof *samples, compare);
+    double sum = 0;
+    for (uint64_t i = count / 4; i < count - count / 4; i++)
+        sum += (double)samples[i];
+    return sum / (double)(count - 2 * (count / 4));
+}
+
+static double ticks_per_ns(void) {
+    double start = now(CLOCK_MONOTONIC);
+    uint64_t first = ticks();
+    while (now(CLOCK_MONOTONIC) - start < 5e7) {
+    }
+    uint64_t last = ticks();
+    return (double)(last - first) / (now(CLOCK_MONOTONIC) - start);
+}
+
+static void parts(void) {
+    enum { SAMPLES = 2000 };
+    subject *subjects[ENGINES];
+    struct parts samples = {allocate(SAMPLES * 8), allocate(SAMPLES * 8), allocate(SAMPLES * 8)};
+    double frequency = ticks_per_ns();
+    for (uint32_t i = 0; i < SAMPLES; i++) {
+        uint64_t start = ticks();
+        samples.call[i] = ticks() - start;
+    }
+    double empty = middle_mean(samples.call, SAMPLES);
+    open_both(subjects, &setups[0]);
+    for (uint32_t round = 0; round <= rounds; round++)
+        for (uint32_t i = 0; i < ENGINES; i++) {
+            uint32_t e = (round + i) % ENGINES;
+            engines[e]->timed_cycles(subjects[e], SAMPLES, given_a, given_b, &samples);
+            if (round == 0)
+                continue; /* to warm the slots */
+            report("create", engines[e], (middle_mean(samples.create, SAMPLES) - empty) / frequency);
+            report("call", engines[e], (middle_mean(samples.call, SAMPLES) - empty) / frequency);
+            report("destroy", engines[e], (middle_mean(samples.destroy, SAMPLES) - empty) / frequency);
+        }
+    close_both(subjects);
+    free(samples.create);
+    free(samples.call);
+    free(samples.destroy);
+}
+
+/* ---- calls: into an instance that is there, and from it to a host function ---- */
+
+enum { LOOPS = 100000 };
+
+static void calls_body(const struct engine *engine, subject *s, uint64_t count) {
+    engine->calls(s, count, given_a, given_b);
+}
+
+static void checked_body(const struct engine *engine, subject *s, uint64_t count) {
+    engine->calls_checked(s, count, given_a, given_b);
+}
+
+static void loop_body(const struct engine *engine, subject *s, uint64_t count) {
+    engine->calls(s, count, LOOPS, 1);
+}
+
+static void calls(void) {
+    static const struct {
+        const char *series, *export;
+        body_function body;
+        double per_count;
+    } measured[] = {
+        {"call", "run", calls_body, 1},
+        {"checked_call", "run", checked_body, 1},
+        {"host_loop", "host_loop", loop_body, LOOPS},
+        {"empty_loop", "empty_loop", loop_body, LOOPS},
+    };
+    subject *subjects[ENGINES];
+    open_both(subjects, &setups[0]);
+    for (size_t i = 0; i < sizeof measured / sizeof *measured; i++) {
+        for (uint32_t e = 0; e < ENGINES; e++)
+            engines[e]->enter(subjects[e], measured[i].export);
+        measure(measured[i].series, subjects, measured[i].body, measured[i].per_count);
+        for (uint32_t e = 0; e < ENGINES; e++)
+            engines[e]->leave(subjects[e]);
+    }
+    close_both(subjects);
+}
+
+/* ---- heavy: cycles that write one page, in a slot whose guest before wrote A pages, B bytes apart ---- */
+
+static void heavy(void) {
+    enum { FOLLOWING = 200 };
+    subject *subjects[ENGINES];
+    open_both(subjects, &setups[0]);
+    for (uint32_t round = 0; round <= rounds; round++)
+        for (uint32_t i = 0; i < ENGINES; i++) {
+            uint32_t e = (round + i) % ENGINES;
+            engines[e]->cycles(subjects[e], 3, given_a, given_b);
+            double start = cpu_time();
+            engines[e]->cycles(subjects[e], FOLLOWING, 1, given_b);
+            if (round > 0)
+                report("following", engines[e], (cpu_time() - start) / FOLLOWING);
+        }
+    close_both(subjects);
+}
+
+/* ---- cold: each slot for the first time ---- */
+
+static void cold(void) {
+    struct setup setup = setups[0];
+    setup.slots = SLOTS;
+    for (uint32_t round = 0; round < rounds; round++)
+        for (uint32_t i = 0; i < ENGINES; i++) {
+            uint32_t e = (round + i) % ENGINES;
+            subject *s = engines[e]->open(&setup);
+            double start = cpu_time();
+            engines[e]->hold(s, SLOTS, given_a, given_b);
+            double middle = cpu_time();
+            engines[e]->let_go(s);
+            double end = cpu_time();
+            engines[e]->hold(s, SLOTS, given_a, given_b);
+            double again = cpu_time();
+            engines[e]->let_go(s);
+            report("first_create_and_call", engines[e], (middle - start) / SLOTS);
+            report("first_destroy", engines[e], (end - middle) / SLOTS);
+            report("second_create_and_call", engines[e], (again - end) / SLOTS);
+            engines[e]->close(s);
+        }
+}
+
+/* ---- alternate: two modules in turn in one slot ---- */
+
+static subject *others[ENGINES];
+
+static void alternate_body(const struct engine *engine, subject *s, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
+        engine->cycles(s, 1, given_a, given_b);
+        engine->cycles(others[engine == engines[1]], 1, given_a, given_b);
+    }
+}
+
+static void alternate(void) {
+    subject *subjects[ENGINES];
+    open_both(subjects, &setups[0]);
+    for (uint32_t e = 0; e < ENGINES; e++) {
+        setups[1].shared = subjects[e];
+        others[e] = engines[e]->open(&setups[1]);
+    }
+    measure("cycle", subjects, alternate_body, 2);
+    close_both(others);
+    close_both(subjects);
+}
+
+/* ---- threads: A of them, at first each with slots of its own, then all with those of one region or engine ---- */
+
+enum { THREADS_MAX = 64 };
+
+struct worker {
+    pthread_t thread;
+    const struct engine *engine;
+    subject *s;
+    uint64_t count;
+    pthread_barrier_t *start;
+};
+
+static void *work(void *argument) {
+    const struct worker *worker = argument;
+    worker->engine->cycles(worker->s, 100, 0, 0); /* its signal stack, its slot */
+    pthread_barrier_wait(worker->start);
+    worker->engine->cycles(worker->s, worker->count, 0, 0);
+    return NULL;
+}
+
+/* Nanoseconds that one cycle takes each thread. */
+static double run_threads(const struct engine *engine, subject *const subjects[], uint64_t count) {
+    struct worker workers[THREADS_MAX];
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, given_a + 1);
+    for (uint32_t i = 0; i < given_a; i++) {
+        workers[i] = (struct worker){.engine = engine, .s = subjects[i], .count = count, .start = &start};
+        if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
+            die("no thread");
+    }
+    pthread_barrier_wait(&start);
+    double begin = now(CLOCK_MONOTONIC);
+    for (uint32_t i = 0; i < given_a; i++)
+        pthread_join(workers[i].thread, NULL);
+    double end = now(CLOCK_MONOTONIC);
+    pthread_barrier_destroy(&start);
+    return (end - begin) / (double)count;
+}
+
+static void threads(void) {
+    enum { BLOCK = 3 }; /* times as long as others': starting threads must not count */
+    static const char *const series[] = {"own_slots", "shared_slots"};
+    subject *subjects[2][ENGINES][THREADS_MAX];
+    if (given_a < 1 || given_a > THREADS_MAX)
+        die("1 to %d threads", THREADS_MAX);
+    for (uint32_t shared = 0; shared < 2; shared++)
+        for (uint32_t e = 0; e < ENGINES; e++)
+            for (uint32_t i = 0; i < given_a; i++)
+                subjects[shared][e][i] = shared && i ? subjects[1][e][0] : engines[e]->open(&setups[0]);
+    uint64_t counts[ENGINES];
+    for (uint32_t e = 0; e < ENGINES; e++)
+        counts[e] = BLOCK * calibrate(engines[e], subjects[0][e][0], cycle_body);
+    for (uint32_t round = 0; round < rounds; round++)
+        for (uint32_t shared = 0; shared < 2; shared++)
+            for (uint32_t i = 0; i < ENGINES; i++) {
+                uint32_t e = (round + i) % ENGINES;
+                report(series[shared], engines[e], run_threads(engines[e], subjects[shared][e], counts[e]));
+            }
+}
+
+/* ---- zero: A thousand warm cycles of one engine (B), and what the kernel saw of them ---- */
+
+static volatile char dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+static volatile int system_calls, first_system_call = -1;
+
+/* Instead of a system call: note it, and let it be made after all. */
+static void on_system_call(int signal, siginfo_t *info, void *context) {
+    (void)signal;
+    dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+    if (system_calls++ == 0)
+        first_system_call = info->si_syscall;
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    registers[REG_RIP] -= 2;
+    registers[REG_RAX] = info->si_syscall;
+}
+
+static void zero(void) {
+    enum { STEP = 1000 };
+    const struct engine *engine = engines[given_b % ENGINES];
+    struct sigaction action = {.sa_sigaction = on_system_call, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct rusage before, after;
+    subject *s = engine->open(&setups[0]);
+    engine->cycles(s, 100, 0, 0);
+    sigaction(SIGSYS, &action, NULL);
+    bool dispatched = prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch) == 0;
+    getrusage(RUSAGE_SELF, &before);
+    for (uint32_t i = 0; i < given_a; i++) {
+        dispatch = SYSCALL_DISPATCH_FILTER_BLOCK;
+        engine->cycles(s, STEP, 0, 0);
+        dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+    }
+    getrusage(RUSAGE_SELF, &after);
+    report("page_faults", engine, (double)(after.ru_minflt - before.ru_minflt + after.ru_majflt - before.ru_majflt));
+    if (dispatched) {
+        report("steps_with_system_calls", engine, system_calls);
+        report("first_system_call", engine, first_system_call);
+    }
+    engine->close(s);
+}
+
+/* ---- */
+
+int main(int count, char **arguments) {
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } experiments[] = {
+        {"cycle", cycle}, {"parts", parts},         {"calls", calls},     {"heavy", heavy},
+        {"cold", cold},   {"alternate", alternate}, {"threads", threads}, {"zero", zero},
+    };
+    if (count != 8 && count != 10)
+        die("usage: lifecycle PEER ROUNDS EXPERIMENT A B (ARTIFACT WASM)...");
+    wasmtime_load(arguments[1]);
+    rounds = (uint32_t)strtoul(arguments[2], NULL, 0);
+    given_a = (uint32_t)strtoul(arguments[4], NULL, 0);
+    given_b = (uint32_t)strtoul(arguments[5], NULL, 0);
+    bool two = count > 8;
+    setups[0] = (struct setup){.artifact = arguments[6], .wasm = arguments[7], .slots = two ? 1 : SLOTS};
+    setups[1] = (struct setup){.artifact = arguments[two ? 8 : 6], .wasm = arguments[two ? 9 : 7], .slots = 1};
+    for (size_t i = 0; i < sizeof experiments / sizeof *experiments; i++)
+        if (strcmp(experiments[i].name, arguments[3]) == 0) {
+            experiments[i].run();
+            return 0;
+        }
+    die("no experiment is named \"%s\"", arguments[3]);
+}
