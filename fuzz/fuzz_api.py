@@ -1,0 +1,343 @@
+"""Random sequences of every public runtime call, in child processes: none may end its process.
+
+    python fuzz/fuzz_api.py --seconds 120          many seeds, each in a child of its own
+    python fuzz/fuzz_api.py --seed 1234 --trace    one seed in this process, each step printed before it is taken
+
+Any exception of Python is fine; a signal, an abort, a hang or a wrong count of used slots at the end is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import gc
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+STEPS = 400
+STEP_LIMIT = 60.0
+
+EXPORTER = """(module
+  (memory (export "memory") 1 5) (table (export "table") 4 20 funcref) (table (export "refs") 2 30 externref)
+  (global (export "g") (mut i32) (i32.const 5)) (global (export "r") (mut externref) (ref.null extern))
+  (global (export "f") (mut funcref) (ref.null func)) (global (export "k") i64 (i64.const 9))
+  (elem (i32.const 1) $set $spin) (data (i32.const 16) "some data") (data (i32.const 40000) "more")
+  (func $set (export "set") (param i32) i32.const 64 local.get 0 i32.store)
+  (func (export "poke") (param i32 i32) local.get 0 local.get 1 i32.store)
+  (func (export "peek") (param i32) (result i32) local.get 0 i32.load)
+  (func (export "indirect") (param i32 i32) local.get 1 local.get 0 call_indirect (param i32))
+  (func (export "keep") (param externref) local.get 0 global.set 1 i32.const 0 local.get 0 table.set 1)
+  (func (export "kept") (result externref) i32.const 0 table.get 1)
+  (func (export "fill") (param i32 i32 i32) local.get 0 local.get 1 local.get 2 memory.fill)
+  (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
+  (func (export "tgrow") (param funcref i32) (result i32) local.get 0 local.get 1 table.grow 0)
+  (func $spin (export "spin") (param i32) (local.set 0 (i32.and (local.get 0) (i32.const 0xfffff)))
+    (loop local.get 0 i32.const 1 i32.sub local.tee 0 br_if 0))
+  (func $deep (export "deep") (result i32) call $deep i32.const 1 i32.add)
+  (func (export "many") (result i32 i64 f32 f64) i32.const 1 i64.const 2 f32.const 3 f64.const 4)
+  (func (export "trap") unreachable))"""
+IMPORTER = """(module
+  (import "e" "memory" (memory 1)) (import "e" "table" (table 1 funcref)) (import "e" "g" (global $g (mut i32)))
+  (import "e" "set" (func $set (param i32))) (import "e" "k" (global $k i64))
+  (elem (i32.const 0) $mine) (data (i32.const 128) "importer")
+  (func $mine (export "mine") (param i32) local.get 0 call $set)
+  (func (export "poke") (param i32 i32) local.get 0 local.get 1 i32.store)
+  (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
+  (func (export "bump") global.get $g i32.const 1 i32.add global.set $g))"""
+CALLER = """(module
+  (import "h" "call" (func $call (param i32) (result i32))) (import "h" "ref" (func $ref (param externref) (result externref)))
+  (memory (export "memory") 2) (global (export "n") (mut i32) (i32.const 0))
+  (func (export "call") (param i32) (result i32) local.get 0 call $call i32.const 1 i32.add)
+  (func (export "ref") (param externref) (result externref) local.get 0 call $ref)
+  (func (export "peek") (param i32) (result i32) local.get 0 i32.load)
+  (func $start (if (global.get 0) (then unreachable)) (global.set 0 (i32.const 1))) (start $start))"""
+LARGE = """(module (memory (export "memory") 40)
+  (func (export "poke") (param i32 i32) local.get 0 local.get 1 i32.store)
+  (func (export "touch") (param i32 i32) (loop local.get 0 local.get 0 i32.store
+    local.get 0 local.get 1 i32.add local.tee 0 i32.const 2621440 i32.lt_u br_if 0)))"""
+
+
+class Player:
+    """Keeps pools of objects and takes random steps with them."""
+
+    def __init__(self, seed: int, trace: bool) -> None:
+        import lucet
+        from lucet.wasm.text import text_to_binary
+
+        self.lucet = lucet
+        self.random = random.Random(seed)
+        self.trace = trace
+        self.modules = [
+            lucet.Module.from_bytes(lucet.compile(text_to_binary(text), opt_level="none"))
+            for text in (EXPORTER, IMPORTER, CALLER, LARGE)
+        ]
+        self.regions = [lucet.Region(slots=5), lucet.Region(slots=3, random_slots=True, track_writes=False)]
+        self.instances: list[Any] = []
+        self.items: list[Any] = []
+        self.views: list[Any] = []
+        self.linkages: list[Any] = []
+        self.threads: list[threading.Thread] = []
+        self.depth = 0
+        from lucet.runtime import HostFunction
+
+        call = HostFunction(self.nested, ("i32",), ("i32",), wants_caller=True)
+        ref = HostFunction(lambda value: value, ("externref",), ("externref",), wants_caller=False)
+        self.host = {"h": {"call": call, "ref": ref}}
+
+    def nested(self, caller: Any, n: int) -> int:
+        """What a host function does: more random steps, with its caller among the instances."""
+        if self.depth < 3:
+            self.depth += 1
+            try:
+                for _ in range(n % 4):
+                    self.step()
+                if n % 5 == 4:
+                    raise RuntimeError("from a host function")
+            finally:
+                self.depth -= 1
+        if n % 7 == 6:
+            return int(caller.run("call", n - 1))
+        return n
+
+    def play(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+        self.end()
+
+    def step(self) -> None:
+        action = self.random.choice(self.actions)
+        if self.trace:
+            print(f"{'  ' * self.depth}{action.__name__}", file=sys.stderr, flush=True)
+        with contextlib.suppress(Exception):
+            action(self)
+
+    # ---- choices
+
+    def pick(self, pool: list[Any]) -> Any:
+        return self.random.choice(pool)
+
+    def number(self) -> int:
+        r = self.random
+        return r.choice(
+            [0, 1, 2, 5, 8, 100, 4096, 65535, 65536, -1, -4, 2**31 - 1, -(2**31), 2**32, 2**63, 2**64, -(2**64)]
+            + [r.randrange(200000), r.randrange(3000000)]
+        )
+
+    def value(self) -> Any:
+        return self.random.choice(
+            [self.number(), self.number(), None, 1.5, "text", b"bytes", [], float("nan"), object(), self]
+            + self.items[-3:]
+            + self.instances[-2:]
+        )
+
+    # ---- steps
+
+    def make(self) -> None:
+        module = self.pick(self.modules[:1] * 3 + self.modules)
+        imports: Any = self.host
+        if module is self.modules[1]:
+            imports = {"e": self.pick(self.instances).exports}
+        self.instances.append(self.pick(self.regions).new_instance(module, imports if self.random.random() < 0.9 else None))
+
+    def link(self) -> None:
+        self.linkages.append(self.regions[0].link(self.modules[2], self.host))
+        self.linkages.append(self.regions[0].link(self.modules[1], {"e": self.pick(self.instances).exports}))
+
+    def make_linked(self) -> None:
+        self.instances.append(self.pick(self.regions).new_instance(self.pick(self.linkages)))
+
+    def make_limited(self) -> None:
+        self.instances.append(
+            self.regions[0].new_instance(self.modules[0], memory_limit=self.number() % 2**64, table_limit=self.number() % 2**64)
+        )
+
+    def close(self) -> None:
+        self.pick(self.instances).close()
+
+    def drop(self) -> None:
+        del self.instances[self.random.randrange(len(self.instances))]
+
+    def reset(self) -> None:
+        self.pick(self.instances).reset()
+
+    def export(self) -> None:
+        instance = self.pick(self.instances)
+        self.items.append(instance.exports[self.pick(list(instance.exports))])
+
+    def drop_item(self) -> None:
+        del self.items[self.random.randrange(len(self.items))]
+
+    def run(self) -> None:
+        instance = self.pick(self.instances)
+        name = self.pick(list(instance.exports) + ["call", "poke", "peek", "indirect"])
+        if name == "spin":
+            instance.run(name, self.random.choice([1, 1000, 100000]))
+        else:
+            instance.run(name, *(self.value() for _ in range(self.random.choice([0, 1, 1, 2, 2, 3]))))
+
+    def run_well(self) -> None:
+        instance, r = self.pick(self.instances), self.random
+        name, arguments = r.choice(
+            [
+                ("poke", (r.randrange(65000), 7)),
+                ("poke", (r.randrange(2621000), 7)),
+                ("touch", (r.choice([0, 100000]), r.choice([4096, 8192, 65536, 100001]))),
+                ("call", (r.randrange(40),)),
+                ("keep", (object(),)),
+                ("kept", ()),
+                ("grow", (r.randrange(3),)),
+                ("fill", (r.randrange(60000), 3, r.randrange(9000))),
+                ("indirect", (r.randrange(5), 4)),
+                ("deep", ()),
+                ("trap", ()),
+                ("many", ()),
+                ("bump", ()),
+            ]
+        )
+        instance.run(name, *arguments)
+
+    def use_item(self) -> None:
+        item, r = self.pick(self.items), self.random
+        r.choice(
+            [
+                lambda: item(*(self.value() for _ in range(r.randrange(3)))),
+                lambda: item(r.randrange(100)),
+                lambda: item.call_raw([self.number() for _ in range(r.randrange(3))]),
+                lambda: item.get(self.number()),
+                lambda: item.set(r.randrange(4), self.value()),
+                lambda: item.grow(r.randrange(3), self.value()),
+                lambda: item.grow(r.randrange(3)),
+                lambda: setattr(item, "value", self.value()),
+                lambda: (item.value, item.type, item.instance, repr(item), hash(item)),
+                lambda: (item.size, item.pages, len(item)),
+                lambda: item.read(self.number(), self.number()),
+                lambda: item.write(self.number(), r.choice([b"x" * r.randrange(9000), self.value()])),
+                lambda: item.write_u32(self.number(), self.number()),
+                lambda: item.read_u64(self.number()),
+                lambda: (item.name, item.type, item == self.pick(self.items)),
+            ]
+        )()
+
+    def keep_result(self) -> None:
+        item = self.pick(self.items)
+        self.items.append(item.get(self.random.randrange(4)))
+
+    def view(self) -> None:
+        memory = self.pick(self.instances).memory
+        self.views.append(
+            memory.view(self.number(), self.random.randrange(9000), writable=self.random.random() < 0.5)
+            if self.random.random() < 0.6
+            else memoryview(memory)
+        )
+
+    def array(self) -> None:
+        import numpy
+
+        self.views.append(numpy.frombuffer(self.pick(self.views + [self.pick(self.instances).memory]), dtype=numpy.uint8))
+
+    def use_view(self) -> None:
+        view = self.pick(self.views)
+        at = self.random.randrange(len(view))
+        view[at] = (int(view[at]) + 1) & 255
+        bytes(view[at : at + 100])
+
+    def release_view(self) -> None:
+        view = self.views.pop(self.random.randrange(len(self.views)))
+        if isinstance(view, memoryview):
+            view.release()
+
+    def look(self) -> None:
+        instance = self.pick(self.instances)
+        _ = (instance.state, instance.module.imports, instance.module.exports, instance.region.used, repr(instance))
+        _ = (len(instance.globals), list(instance.exports), instance.memory, instance.module.producer)
+
+    def interrupt(self) -> None:
+        self.pick(self.instances).interrupt()
+
+    def thread(self) -> None:
+        """Another thread steps, too, or runs a loop that must be interrupted from here."""
+        if len(self.threads) > 3:
+            self.threads.pop(0).join(STEP_LIMIT)
+            return
+        instance = self.pick(self.instances)
+
+        def work() -> None:
+            with contextlib.suppress(Exception):
+                for _ in range(20):
+                    instance.run("spin", 20000)
+                    instance.run("poke", 500, 3)
+                    instance.memory.read(0, 100)
+
+        self.threads.append(threading.Thread(target=work, daemon=True))
+        self.threads[-1].start()
+
+    def collect(self) -> None:
+        gc.collect()
+
+    def end(self) -> None:
+        for thread in self.threads:
+            thread.join(STEP_LIMIT)
+            if thread.is_alive():
+                raise SystemExit("a thread hangs")
+        self.threads.clear()
+        self.views.clear()
+        self.items.clear()
+        self.linkages.clear()
+        self.instances.clear()
+        gc.collect()
+        used = [region.used for region in self.regions]
+        if any(used):
+            raise SystemExit(f"slots in use at the end: {used}")
+
+    actions: tuple[Callable[[Player], None], ...] = (
+        make, make, make, link, make_linked, make_limited, close, drop, reset, export, export, drop_item, run, run_well,
+        run_well, run_well, use_item, use_item, use_item, keep_result, view, array, use_view, release_view, look,
+        interrupt, thread, collect,
+    )  # fmt: skip
+
+
+def child(first: int, count: int) -> int:
+    faulthandler.enable()
+    for seed in range(first, first + count):
+        print(seed, flush=True)
+        faulthandler.dump_traceback_later(STEP_LIMIT, exit=True)
+        Player(seed, trace=False).play(STEPS)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child is not None:
+        return child(given.child, 20)
+    if given.seed is not None:
+        faulthandler.enable()
+        Player(given.seed, given.trace).play(STEPS)
+        return 0
+    end, seed, failures = time.monotonic() + given.seconds, given.first, 0
+    while time.monotonic() < end:
+        outcome = subprocess.run(
+            [sys.executable, __file__, "--child", str(seed)], capture_output=True, text=True, check=False, timeout=1500
+        )
+        if outcome.returncode:
+            failures += 1
+            last = outcome.stdout.split()[-1] if outcome.stdout.split() else "?"
+            print(f"seed {last}: exit status {outcome.returncode}\n{outcome.stderr[-3000:]}", flush=True)
+        seed += 20
+    print(f"{seed - given.first} seeds of {STEPS} steps, {failures} failures")
+    return failures != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
