@@ -37,7 +37,7 @@ EXPORTER = """(module
   (func (export "fill") (param i32 i32 i32) local.get 0 local.get 1 local.get 2 memory.fill)
   (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
   (func (export "tgrow") (param funcref i32) (result i32) local.get 0 local.get 1 table.grow 0)
-  (func $spin (export "spin") (param i32) (local.set 0 (i32.and (local.get 0) (i32.const 0xfffff)))
+  (func $spin (export "spin") (param i32) (local.set 0 (i32.or (i32.const 1) (i32.and (local.get 0) (i32.const 0xfffff))))
     (loop local.get 0 i32.const 1 i32.sub local.tee 0 br_if 0))
   (func $deep (export "deep") (result i32) call $deep i32.const 1 i32.add)
   (func (export "many") (result i32 i64 f32 f64) i32.const 1 i64.const 2 f32.const 3 f64.const 4)
