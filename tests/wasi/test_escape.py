@@ -49,6 +49,7 @@ WAYS_OUT = [
     "to-absolute-inside",
     "to-to-secret",
     "sub/up-and-out",
+    "sub/absolute",  # not sub/deeper
     "to-proc/self/root/etc/passwd",
     "to-proc/self/cwd",
     "to-magic",
@@ -65,6 +66,7 @@ LINKS = {
     "to-secret": "../secret",
     "to-to-secret": "to-secret",
     "sub/up-and-out": "../../secret",
+    "sub/absolute": "/deeper",
     "to-proc": "/proc",
     "to-magic": "/proc/self/root",
 }

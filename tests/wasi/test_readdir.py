@@ -134,12 +134,12 @@ def test_names_that_are_not_utf8_are_left_out(guest: Guest, folder: Path) -> Non
     assert [name for _, _, name, _ in guest.readdir(3)] == [b".", b"..", b"good"]
 
 
-def test_what_a_listing_holds_is_bounded(folder: Path) -> None:
+def test_what_a_listing_holds_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dirs, "LISTING_WINDOW", 8)
     for i in range(40):
         (folder / f"{i}").touch()
     fd = os.open(folder, os.O_RDONLY)
     listing = dirs.Listing(fd)
-    listing._window = type(listing._window)(maxlen=8)
     assert len(list(listing.entries(0))) == 42
     assert len(listing._window) == 8
     listing.close()

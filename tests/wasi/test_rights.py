@@ -210,6 +210,16 @@ def test_a_file_of_a_read_only_preopen(folder: Path, operation: Operation) -> No
         assert snapshot(folder) == before
 
 
+def test_a_read_only_preopen_has_no_right_to_change(folder: Path) -> None:
+    changing = Right.FD_WRITE | Right.FD_ALLOCATE | Right.FD_FILESTAT_SET_SIZE | Right.FD_FILESTAT_SET_TIMES
+    for name, right in vars(Right).items():
+        if name.startswith("PATH_") and name not in {"PATH_OPEN", "PATH_READLINK", "PATH_FILESTAT_GET"}:
+            changing |= right
+    with guest_in(folder, read_only=True) as guest:
+        _, _, rights, inheriting = guest.fdstat(3)
+        assert not (rights | inheriting) & changing
+
+
 def test_opening_for_what_cannot_be_inherited_is_refused(folder: Path) -> None:
     with guest_in(folder, read_only=True) as guest:
         assert guest.try_open("file", rights=Right.FD_WRITE) == Errno.NOTCAPABLE

@@ -18,7 +18,6 @@ from lucet.wasi.memory import Memory
 from lucet.wasi.tables import (
     EVENT,
     MASK32,
-    MASK64,
     MAX_SUBSCRIPTIONS,
     Abi,
     ClockId,
@@ -122,8 +121,7 @@ class PollCalls:
         except WasiError as error:
             return Subscription(userdata=userdata, type=EventType.CLOCK, is_ready=True, error=error.errno)
         start = 0 if flags & SubscriptionFlag.ABSTIME else self.context.clock.time(which)
-        deadline = min(start + timeout, MASK64)
-        return ClockSubscription(userdata=userdata, type=EventType.CLOCK, clock=which, deadline=deadline)
+        return ClockSubscription(userdata=userdata, type=EventType.CLOCK, clock=which, deadline=start + timeout)
 
 
 def _wait(waiting: list[Subscription], clock: Clock) -> None:

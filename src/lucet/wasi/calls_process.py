@@ -12,7 +12,7 @@ from lucet.errors import Exit
 from lucet.wasi.context import WasiContext
 from lucet.wasi.errors import WasiError
 from lucet.wasi.memory import Memory
-from lucet.wasi.tables import HARMLESS_SIGNALS, MASK32, SIGNALS, ClockId, Errno
+from lucet.wasi.tables import HARMLESS_SIGNALS, SIGNALS, ClockId, Errno
 
 RANDOM_PIECE: Final = 1 << 16
 CLOCK_IDS: Final = tuple(ClockId)
@@ -84,8 +84,8 @@ def _put_strings(memory: Memory, strings: Sequence[bytes], pointers: int, buf: i
     for string in strings:
         addresses.append(end)
         end += len(string)
-    if end > min(memory.size, MASK32 + 1) or pointers + 4 * len(strings) > memory.size:
-        raise WasiError(Errno.FAULT)
+    if pointers + 4 * len(strings) > memory.size:
+        raise WasiError(Errno.FAULT)  # before anything is written
     memory.write(buf, b"".join(strings))
     memory.write(pointers, Struct(f"<{len(addresses)}I").pack(*addresses))
     return 0

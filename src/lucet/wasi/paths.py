@@ -16,7 +16,7 @@ from typing import Final
 from lucet import runtime
 from lucet.errors import LucetError
 from lucet.wasi.errors import WasiError
-from lucet.wasi.tables import MAX_PATH, Errno
+from lucet.wasi.tables import Errno
 
 RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
 RESOLVE_BENEATH: Final = 0x08
@@ -103,8 +103,6 @@ def entry_of(directory: int, path: bytes, *, follow: bool) -> Iterator[tuple[int
         path = _split(path)[0] + link
         if link.startswith(b"/"):
             raise WasiError(Errno.NOTCAPABLE)
-        if len(path) > MAX_PATH:
-            raise WasiError(Errno.NAMETOOLONG)
     raise WasiError(Errno.LOOP)
 
 
