@@ -6,10 +6,12 @@
 
 #include "internal.h"
 
-#define BUILTIN_C LUCET_INTERNAL __attribute__((used))
+/* Traps drop these functions' frames without their ends being run. */
+#define BUILTIN_C LUCET_INTERNAL NO_TSAN __attribute__((used))
 
 /* Called from switch_x86_64.S only. */
 BUILTIN_C _Noreturn void activation_interrupted(void);
+BUILTIN_C _Noreturn void activation_interrupted_early(void);
 BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots);
 BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta);
 BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n);
@@ -21,7 +23,7 @@ BUILTIN_C void builtin_table_fill(u8 *vmctx, u32 table, u64 i, u64 value, u64 n)
 BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 s, u64 n);
 BUILTIN_C void builtin_out_of_fuel(u8 *vmctx);
 
-_Noreturn void builtin_trap(u32 trap) {
+NO_TSAN _Noreturn void builtin_trap(u32 trap) {
     struct lucet_activation *activation = lucet_current;
     activation->trap = trap;
     activation->trap_pc = ((const u8 **)(uintptr_t)activation->frame)[1] - 1;
@@ -33,6 +35,15 @@ BUILTIN_C _Noreturn void activation_interrupted(void) {
     builtin_trap(TRAP_INTERRUPTED);
 }
 
+/* Before the first instruction of the guest. */
+BUILTIN_C _Noreturn void activation_interrupted_early(void) {
+    struct lucet_activation *activation = lucet_current;
+    activation->interrupt = 0;
+    activation->trap = TRAP_INTERRUPTED;
+    activation->trap_pc = NULL;
+    lucet_switch_leave(activation, SWITCH_TRAPPED);
+}
+
 BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     struct lucet_activation *activation = lucet_current;
     lucet_instance *instance = instance_of_vmctx(vmctx);
@@ -42,11 +53,19 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     lucet_current = activation->previous;
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
+    SYNC_POINT("hostcall");
     lucet_host_result result = import->function(instance, slots, import->data);
-    if (UNLIKELY(activation->host_mxcsr))
+    SYNC_POINT("hostcall done");
+    /* The function may have changed the modes on purpose: they are the host's from now on. */
+    u32 mxcsr = _mm_getcsr();
+    if (UNLIKELY((mxcsr & ~(u32)MXCSR_FLAGS) != MXCSR_DEFAULT)) {
+        activation->host_mxcsr = mxcsr;
         _mm_setcsr(MXCSR_DEFAULT);
-    struct group *group = activation->instance->group;
-    if (UNLIKELY(group->top != activation))
+    } else if (UNLIKELY(activation->host_mxcsr)) {
+        activation->host_mxcsr = MXCSR_DEFAULT;
+    }
+    struct group *group = group_of(activation->instance);
+    if (UNLIKELY(group_top(group) != activation))
         drop_activations(group, activation);
     lucet_current = activation;
     if (LIKELY(result == LUCET_HOST_OK))

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -23,6 +24,15 @@ enum {
 
 static bool protect(struct heap *heap, u64 from, u64 to, int protection) {
     return from >= to || mprotect(heap->base + from, to - from, protection) == 0;
+}
+
+/* Make writable, in the signal handler: past the sanitizer, which would take locks of its own. */
+NO_TSAN static bool protect_unseen(struct heap *heap, u64 from, u64 to) {
+#ifdef __SANITIZE_THREAD__
+    return from >= to || syscall(SYS_mprotect, heap->base + from, to - from, PROT_READ | PROT_WRITE) == 0;
+#else
+    return from >= to || mprotect(heap->base + from, to - from, PROT_READ | PROT_WRITE) == 0;
+#endif
 }
 
 /* ---- the image ---- */
@@ -45,7 +55,7 @@ static const u8 *image_page(const lucet_module *module, u64 page) {
 }
 
 static void restore_page(struct heap *heap, u64 page) {
-    const u8 *source = heap->module ? image_page(heap->module, page) : NULL;
+    const u8 *source = image_page(heap->module, page);
     if (source)
         memcpy(heap->base + page * HOST_PAGE, source, HOST_PAGE);
     else
@@ -77,24 +87,26 @@ static void forget_writes(struct heap *heap) {
     heap->faults = heap->hot_count = heap->extents_count = 0;
 }
 
-/* Fresh zero pages, nothing accessible. */
+/* Fresh zero pages, nothing accessible. When that fails, the pages belong to nobody and the next user must try again. */
 static bool make_fresh(struct heap *heap) {
-    if (heap->accessible && mmap(heap->base, heap->accessible, PROT_NONE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-        return false;
-    heap->accessible = heap->size = heap->module_serial = 0;
+    heap->size = heap->module_serial = 0;
     heap->module = NULL;
+    heap->tracked = false;
+    if (heap->used && mmap(heap->base, heap->used, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+                           -1, 0) == MAP_FAILED)
+        return false;
+    heap->accessible = heap->used = 0;
     heap->mapped_image = false;
     forget_writes(heap);
     return true;
 }
 
 void heap_discard(struct heap *heap) {
-    if (!make_fresh(heap)) {
-        /* Nothing was unmapped: the pages stay, but belong to nobody, so the next user tries again. */
-        heap->module_serial = 0;
-        heap->module = NULL;
-    }
+    make_fresh(heap);
+}
+
+bool module_maps_image(const lucet_module *module) {
+    return module->image_size > COPIED_IMAGE_MAX && module->header->images_count <= MAPPED_RUNS_MAX;
 }
 
 /* The initial memory of an instance of the module. Nothing to do when the slot's last instance was of the same module. */
@@ -102,59 +114,90 @@ bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (LIKELY(heap->module_serial == module->serial))
         return true;
     u64 size = module->memory_minimum;
-    if (!make_fresh(heap) || !protect(heap, 0, size, PROT_READ | PROT_WRITE))
+    if (!make_fresh(heap))
         return false;
-    heap->accessible = size; /* before anything can fail: make_fresh must know what to undo */
-    heap->mapped_image = module->image_size > COPIED_IMAGE_MAX && module->header->images_count <= MAPPED_RUNS_MAX;
+    heap->used = size; /* before anything can fail: make_fresh must know what to undo */
+    if (!protect(heap, 0, size, PROT_READ | PROT_WRITE))
+        return false;
+    heap->accessible = size;
+    heap->mapped_image = module_maps_image(module);
     if (heap->mapped_image) {
         if (!map_image(heap, module, PROT_READ | PROT_WRITE))
             return false;
     } else {
         copy_image(heap, module, 0, size);
     }
-    heap->tracked = track;
-    heap->overflowed = !track;
     if (track && !protect(heap, 0, size, PROT_READ))
         return false;
+    heap->tracked = track;
+    heap->overflowed = !track;
     heap->size = size;
     heap->module = module;
     heap->module_serial = module->serial;
     return true;
 }
 
+/* Held for a moment, by code that does not fault: so the signal handler may wait for it. */
+NO_TSAN static void lock(struct heap *heap) {
+    while (atomic_flag_test_and_set_explicit(&heap->lock, memory_order_acquire))
+        __builtin_ia32_pause();
+}
+
+NO_TSAN static void unlock(struct heap *heap) {
+    atomic_flag_clear_explicit(&heap->lock, memory_order_release);
+}
+
 bool heap_grow(struct heap *heap, u64 size) {
+    lock(heap);
+    if (size > heap->used)
+        heap->used = size;
     /* New pages are zero and writable; reset gives them back. */
-    if (!protect(heap, heap->accessible, size, PROT_READ | PROT_WRITE))
-        return false;
-    heap->accessible = heap->size = size;
-    return true;
+    bool ok = protect(heap, heap->accessible, size, PROT_READ | PROT_WRITE);
+    if (ok)
+        heap->accessible = heap->size = size;
+    else
+        protect(heap, heap->accessible, size, PROT_NONE); /* a part may have succeeded */
+    unlock(heap);
+    return ok;
 }
 
 /* ---- the first write to a page ---- */
 
-static bool make_writable(struct heap *heap, u64 first, u64 end) {
-    if (protect(heap, first * HOST_PAGE, end * HOST_PAGE, PROT_READ | PROT_WRITE))
-        return true;
-    /* Most likely the process has no more VMAs: one protection for all needs fewer. */
-    heap->overflowed = protect(heap, 0, heap->accessible, PROT_READ | PROT_WRITE);
-    return heap->overflowed;
+/* All pages become writable, and nothing more is known. */
+NO_TSAN static bool overflow(struct heap *heap) {
+    if (!protect_unseen(heap, 0, heap->accessible))
+        return false;
+    heap->overflowed = true;
+    return true;
 }
 
-static bool add_extent(struct heap *heap, u64 first, u64 end) {
+/* What is recorded here is writable: reset stores to it. So nothing is recorded that could not be made so; most likely the process
+ * has no more VMAs then, and one protection for all pages needs fewer. */
+NO_TSAN static bool add_page(struct heap *heap, u64 page) {
+    if (!protect_unseen(heap, page * HOST_PAGE, (page + 1) * HOST_PAGE))
+        return overflow(heap);
+    heap->hot[heap->hot_count++] = (u32)page;
+    return true;
+}
+
+NO_TSAN static bool add_extent(struct heap *heap, u64 first, u64 end) {
     struct heap_extent *last = heap->extents_count ? &heap->extents[heap->extents_count - 1] : NULL;
-    if (last && first <= last->end && end >= last->first) {
+    bool extends = last && first <= last->end && end >= last->first;
+    if ((!extends && heap->extents_count == HEAP_EXTENTS_MAX) ||
+        !protect_unseen(heap, first * HOST_PAGE, end * HOST_PAGE))
+        return overflow(heap);
+    if (extends) {
         last->first = first < last->first ? (u32)first : last->first;
         last->end = end > last->end ? (u32)end : last->end;
-    } else if (heap->extents_count < HEAP_EXTENTS_MAX) {
-        heap->extents[heap->extents_count++] = (struct heap_extent){(u32)first, (u32)end};
     } else {
-        heap->overflowed = true;
-        return make_writable(heap, 0, heap->accessible / HOST_PAGE);
+        heap->extents[heap->extents_count++] = (struct heap_extent){(u32)first, (u32)end};
     }
-    return make_writable(heap, first, end);
+    return true;
 }
 
-static bool known_writable(const struct heap *heap, u64 page) {
+NO_TSAN static bool known_writable(const struct heap *heap, u64 page) {
+    if (heap->overflowed)
+        return true;
     for (u32 i = 0; i < heap->hot_count; i++)
         if (heap->hot[i] == page)
             return true;
@@ -164,59 +207,73 @@ static bool known_writable(const struct heap *heap, u64 page) {
     return false;
 }
 
-/* Called in the signal handler: true if the page was write-protected and is writable now. */
-bool heap_write_fault(struct heap *heap, const u8 *address) {
-    u64 offset = (u64)(address - heap->base), page = offset / HOST_PAGE;
-    u64 initial = heap->module ? heap->module->memory_minimum : 0;
-    if (!heap->tracked || heap->overflowed || offset >= initial || offset >= heap->accessible)
-        return false;
-    if (known_writable(heap, page))
-        return true; /* another thread was faster; the access is tried again */
+NO_TSAN static bool note_write(struct heap *heap, u64 page, u64 initial) {
+    if (known_writable(heap, page)) /* another thread was faster */
+        return true;
     u32 fault = heap->faults++;
-    if (fault < SINGLE_FAULTS && heap->hot_count < HEAP_HOT_MAX) {
-        heap->hot[heap->hot_count++] = (u32)page;
-        return make_writable(heap, page, page + 1);
-    }
+    if (fault < SINGLE_FAULTS && heap->hot_count < HEAP_HOT_MAX)
+        return add_page(heap, page);
     u32 step = (fault - SINGLE_FAULTS) / 4 + 1;
     u64 block = step < 8 ? 1U << step : BLOCK_PAGES_MAX;
     u64 first = page / block * block, end = first + block;
     return add_extent(heap, first, end * HOST_PAGE < initial ? end : initial / HOST_PAGE);
 }
 
-bool heap_will_write(struct heap *heap, u64 offset, u64 size) {
-    if (offset > heap->size || size > heap->size - offset)
+/* Called in the signal handler: true if the page was write-protected and is writable now. */
+NO_TSAN bool heap_write_fault(struct heap *heap, const u8 *address) {
+    u64 offset = (u64)(address - heap->base);
+    if (!heap->tracked)
         return false;
+    lock(heap);
     u64 initial = heap->module ? heap->module->memory_minimum : 0;
-    if (size == 0 || !heap->tracked || heap->overflowed || offset >= initial)
-        return true;
-    u64 last = offset + size - 1 < initial ? offset + size - 1 : initial - 1;
-    u64 first_page = offset / HOST_PAGE, end_page = last / HOST_PAGE + 1;
-    if (end_page - first_page > 8)
-        return add_extent(heap, first_page, end_page);
-    for (u64 page = first_page; page < end_page && !heap->overflowed; page++)
-        if (!heap_write_fault(heap, heap->base + page * HOST_PAGE))
-            return false;
-    return true;
+    bool ours = heap->tracked && offset < initial && offset < heap->accessible;
+    ours = ours && note_write(heap, offset / HOST_PAGE, initial);
+    unlock(heap);
+    return ours;
+}
+
+bool heap_will_write(struct heap *heap, u64 offset, u64 size) {
+    lock(heap);
+    bool ok = offset <= heap->size && size <= heap->size - offset;
+    u64 initial = heap->module ? heap->module->memory_minimum : 0;
+    if (ok && size && heap->tracked && !heap->overflowed && offset < initial) {
+        u64 last = offset + size - 1 < initial ? offset + size - 1 : initial - 1;
+        u64 first_page = offset / HOST_PAGE, end_page = last / HOST_PAGE + 1;
+        if (end_page - first_page > 8)
+            ok = add_extent(heap, first_page, end_page);
+        else
+            for (u64 page = first_page; ok && page < end_page; page++)
+                ok = note_write(heap, page, initial);
+    }
+    unlock(heap);
+    return ok;
 }
 
 /* ---- reset ---- */
 
+/* Of this process: a forked child must not read its parent's. */
 static int pagemap(void) {
-    static atomic_int descriptor = -2; /* of this process; a forked child opens its own */
-    static atomic_int owner;
-    int pid = getpid();
-    if (atomic_load(&descriptor) == -2 || atomic_load(&owner) != pid) {
-        atomic_store(&descriptor, open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-        atomic_store(&owner, pid);
+    static _Atomic u64 shared; /* process id << 32 | descriptor + 1; 0 if there is none yet */
+    u64 known = atomic_load(&shared), mine = (u64)getpid() << 32;
+    if (known && (known >> 32) == mine >> 32)
+        return (int)(u32)known - 1;
+    int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    if (atomic_compare_exchange_strong(&shared, &known, mine | ((u32)descriptor + 1))) {
+        if (known)
+            close((int)(u32)known - 1); /* inherited */
+        return descriptor;
     }
-    return atomic_load(&descriptor);
+    close(descriptor); /* another thread was faster */
+    return (int)(u32)known - 1;
 }
 
 /* Give all pages of an extent back; the kernel shows zeros or the mapped image afterwards. */
 static bool give_back(struct heap *heap, u64 first, u64 end) {
     if (madvise(heap->base + first * HOST_PAGE, (end - first) * HOST_PAGE, MADV_DONTNEED) < 0)
         return false;
-    if (heap->module && !heap->mapped_image)
+    if (!heap->mapped_image)
         copy_image(heap, heap->module, first * HOST_PAGE, end * HOST_PAGE);
     return true;
 }
@@ -245,12 +302,14 @@ static bool restore_extent(struct heap *heap, u64 first, u64 end, u64 *budget) {
 
 /* The memory as in a new instance of the module whose image the slot holds. False: the slot must be made fresh. */
 bool heap_reset(struct heap *heap) {
-    u64 initial = heap->module ? heap->module->memory_minimum : 0, budget = RESTORED_PAGES_MAX;
-    if (UNLIKELY(heap->accessible > initial)) {
-        if (madvise(heap->base + initial, heap->accessible - initial, MADV_DONTNEED) < 0 ||
-            !protect(heap, initial, heap->accessible, PROT_NONE))
+    if (UNLIKELY(!heap->module))
+        return make_fresh(heap);
+    u64 initial = heap->module->memory_minimum, budget = RESTORED_PAGES_MAX;
+    if (UNLIKELY(heap->used > initial)) {
+        if (madvise(heap->base + initial, heap->used - initial, MADV_DONTNEED) < 0 ||
+            !protect(heap, initial, heap->used, PROT_NONE))
             return make_fresh(heap);
-        heap->accessible = initial;
+        heap->accessible = heap->used = initial;
     }
     heap->size = initial;
     if (UNLIKELY(heap->overflowed)) {

@@ -15,7 +15,15 @@ static bool limits_match(lucet_limits declared, u64 size, u64 maximum) {
     return size >= declared.minimum && (declared.maximum == UINT64_MAX || maximum <= declared.maximum);
 }
 
-static bool item_matches(const lucet_externtype *wanted, const lucet_instance *from, u32 index) {
+/* The one predicate for whether generated code that relies on address space after a memory may run with a region's slots. */
+static bool reservation_suffices(const struct abi_memory *memory, const lucet_region_config *config) {
+    return (memory->flags & LUCET_FLAG_CHECKED) ||
+           (memory->reserved <= config->memory_reserved &&
+            memory->reserved + memory->guard <= config->memory_reserved + config->memory_guard);
+}
+
+static bool item_matches(const lucet_module *module, const lucet_externtype *wanted, const lucet_instance *from,
+                         u32 index) {
     lucet_externtype type;
     if (!lucet_module_type(from->module, wanted->kind, index, &type))
         return false;
@@ -27,7 +35,8 @@ static bool item_matches(const lucet_externtype *wanted, const lucet_instance *f
                limits_match(wanted->limits, from->tables[index]->head.length, from->tables[index]->maximum);
     case LUCET_MEMORY:
         return limits_match(wanted->limits, lucet_memory_size(from) / WASM_PAGE,
-                            from->memory_owner->module->memory->maximum);
+                            from->memory_owner->module->memory->maximum) &&
+               reservation_suffices(module->memory, &from->memory_owner->region->config);
     case LUCET_GLOBAL:
         return type.valtype == wanted->valtype && type.is_mutable == wanted->is_mutable;
     }
@@ -51,7 +60,7 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
         if (state != LUCET_STATE_READY)
             return fail(error, LUCET_ERROR_STATE, "cannot import from an instance that is %s",
                         lucet_state_text((lucet_state)state));
-        ok = item_matches(&wanted, import->instance, import->index);
+        ok = item_matches(module, &wanted, import->instance, import->index);
         break;
     }
     }
@@ -125,65 +134,111 @@ static bool linkage_is_fresh(const lucet_linkage *linkage, lucet_error *error) {
 
 static void group_init(struct group *group, lucet_instance *only) {
     atomic_flag_clear(&group->lock);
-    atomic_init(&group->owner, 0);
-    group->top = NULL;
+    atomic_store(&group->owner, 0);
+    atomic_store(&group->top, NULL);
     group->members = only;
-    group->live = 1;
-    only->group_next = NULL;
-    only->group = group;
+    group->live = only != NULL;
+    group->merged = NULL;
+    if (only) {
+        only->group_next = NULL;
+        atomic_store_explicit(&only->group, group, memory_order_release);
+    }
 }
 
-/* The instances share something from now on. b is new; a's group may be idle or run on this thread: it is held while its
- * members change hands. */
-static bool group_join(lucet_instance *a, lucet_instance *b, lucet_error *error) {
-    if (a->group == b->group)
-        return true;
-    if (!group_enter(a, error))
-        return false;
-    struct group *into = a->group, *from = b->group;
-    if (into == &a->own_group) {
-        struct group *shared = malloc(sizeof *shared);
-        if (!shared) {
-            group_leave(a);
-            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+static bool is_own(const struct group *group) {
+    return group->members && group == &group->members->own_group;
+}
+
+static void leave_imported(const lucet_linkage *linkage, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        if (linkage->imports[i].import.from == LUCET_IMPORT_ITEM)
+            group_leave(linkage->imports[i].import.instance);
+}
+
+/* Own every group that is imported from; they may be idle, or one of them run on this thread. */
+static bool enter_imported(const lucet_linkage *linkage, lucet_error *error) {
+    const struct group *running = NULL;
+    for (u32 i = 0; i < linkage->count; i++) {
+        const lucet_import *import = &linkage->imports[i].import;
+        if (import->from != LUCET_IMPORT_ITEM)
+            continue;
+        bool ok = group_enter(import->instance, error);
+        const struct group *group = group_of(import->instance);
+        if (ok && group_top(group)) {
+            if (running && running != group) {
+                leave_imported(linkage, i + 1);
+                return fail(error, LUCET_ERROR_STATE, "two instances that are running cannot be linked");
+            }
+            running = group;
         }
-        group_init(shared, a);
-        atomic_store(&shared->owner, atomic_load(&a->own_group.owner));
-        shared->top = a->own_group.top;
-        into = shared;
+        if (!ok) {
+            leave_imported(linkage, i);
+            return false;
+        }
     }
-    lucet_instance *last = from->members;
-    for (lucet_instance *member = from->members; member; member = member->group_next) {
-        member->group = into;
-        last = member;
-    }
-    last->group_next = into->members;
-    into->members = from->members;
-    into->live += from->live;
-    if (from != &b->own_group)
-        free(from);
-    group_leave(a);
     return true;
 }
 
-bool group_enter(lucet_instance *instance, lucet_error *error) {
-    struct group *group = instance->group;
-    uintptr_t me = (uintptr_t)&lucet_current, owner = 0;
-    if (LIKELY(atomic_compare_exchange_strong(&group->owner, &owner, me))) {
-        if (LIKELY(!group->top))
-            return true;
-        atomic_store(&group->owner, 0);
-        return fail(error, LUCET_ERROR_STATE, "the instance is suspended");
+/* Make everybody in `from` a member of `into`. Both are owned; groups_hold is held. */
+static void absorb(struct group *into, struct group *from) {
+    lucet_instance *last = from->members;
+    for (lucet_instance *member = from->members; member; member = member->group_next) {
+        atomic_store_explicit(&member->group, into, memory_order_release);
+        last = member;
     }
-    if (owner == me)
-        return true;
-    return fail(error, LUCET_ERROR_STATE, "the instance is running on another thread");
+    last->group_next = into->members;
+    into->live += from->live;
+    if (group_top(from)) {
+        atomic_store(&into->top, group_top(from));
+        atomic_store(&from->top, NULL);
+    }
+    bool allocated = !is_own(from);
+    into->members = from->members;
+    from->members = NULL;
+    if (allocated) {
+        /* Somebody may be about to find that he cannot have it: its owner stays, and so does its memory. */
+        from->merged = into->merged;
+        into->merged = from;
+    }
 }
 
-void group_leave(lucet_instance *instance) {
-    struct group *group = instance->group;
-    if (!group->top || group->top->suspended)
-        atomic_store(&group->owner, 0);
+/* The instances share something from now on. All groups are owned. */
+static bool group_join(lucet_instance *instance, const lucet_linkage *linkage, lucet_error *error) {
+    struct group *into = NULL;
+    for (u32 i = 0; i < linkage->count; i++)
+        if (linkage->imports[i].import.from == LUCET_IMPORT_ITEM &&
+            !is_own(group_of(linkage->imports[i].import.instance)))
+            into = group_of(linkage->imports[i].import.instance);
+    if (!into) {
+        into = malloc(sizeof *into);
+        if (!into)
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        group_init(into, NULL);
+        atomic_store(&into->owner, atomic_load(&instance->own_group.owner));
+    }
+    groups_hold();
+    for (u32 i = 0; i < linkage->count; i++)
+        if (linkage->imports[i].import.from == LUCET_IMPORT_ITEM &&
+            group_of(linkage->imports[i].import.instance) != into)
+            absorb(into, group_of(linkage->imports[i].import.instance));
+    absorb(into, &instance->own_group);
+    groups_release();
+    return true;
+}
+
+/* A new instance that could not be finished, and that nobody has seen yet. */
+static void group_remove(lucet_instance *instance) {
+    struct group *group = group_of(instance);
+    if (group == &instance->own_group)
+        return;
+    groups_hold();
+    lucet_instance **link = &group->members;
+    while (*link != instance)
+        link = &(*link)->group_next;
+    *link = instance->group_next;
+    group->live--;
+    group_init(&instance->own_group, instance);
+    groups_release();
 }
 
 /* ---- tables ---- */
@@ -233,9 +288,6 @@ static bool tables_new(lucet_instance *instance, lucet_error *error) {
         table->maximum = abi->maximum;
         table->limit = instance->table_limit;
         table->reftype = (u8)abi->reftype;
-        if (abi->minimum > table->limit)
-            return fail(error, LUCET_ERROR_LIMITS, "a table of %llu elements exceeds the limit of %llu",
-                        (unsigned long long)abi->minimum, (unsigned long long)table->limit);
         table->head.length = 0;
         if (!table_reserve(table, abi->minimum))
             return fail(error, LUCET_ERROR_MEMORY, "out of memory for a table of %llu elements",
@@ -265,12 +317,12 @@ static void set_global_import(lucet_instance *instance, const struct abi_import 
         memcpy(words, cell, global->valtype == LUCET_VALTYPE_V128 ? 16 : 8);
 }
 
+/* With import->instance in the same group already. */
 static bool set_import(lucet_instance *instance, u32 i, lucet_error *error) {
     const struct abi_import *abi = &instance->module->imports[i];
     const lucet_import *import = &instance->linkage->imports[i].import;
     u64 *words = (u64 *)(instance->vmctx + abi->offset);
-    if (import->from == LUCET_IMPORT_ITEM && !group_join(import->instance, instance, error))
-        return false;
+
     switch (abi->kind) {
     case LUCET_KIND_FUNC:
         if (import->from == LUCET_IMPORT_HOST_FUNCTION) {
@@ -323,6 +375,7 @@ static bool area_new(lucet_instance *instance, lucet_error *error) {
     memcpy(vmctx - h->instance_size, module->base + h->template_rva, h->instance_size);
     VMCTX_WORD(vmctx, VMCTX_BUILTINS) = (u64)(uintptr_t)lucet_builtins;
     VMCTX_WORD(vmctx, VMCTX_INSTANCE) = (u64)(uintptr_t)instance;
+    VMCTX_WORD(vmctx, VMCTX_CANARY) = canary_of(instance);
     for (u32 i = 0; i < h->imports_count; i++)
         if (!set_import(instance, i, error))
             return false;
@@ -332,12 +385,19 @@ static bool area_new(lucet_instance *instance, lucet_error *error) {
     return true;
 }
 
+static void restore_words(lucet_instance *instance, u32 low, u32 high) {
+    const lucet_module *module = instance->module;
+    const u8 *end = module->base + module->header->template_rva + module->header->instance_size;
+    memcpy(instance->vmctx - low, end - low, low - high);
+}
+
 /* Only what a guest can have changed. */
 static void area_restore(lucet_instance *instance) {
     const lucet_module *module = instance->module;
-    u32 size = module->restored_size - VMCTX_FIXED_SIZE;
-    const u8 *template_end = module->base + module->header->template_rva + module->header->instance_size;
-    memcpy(instance->vmctx - module->restored_size, template_end - module->restored_size, size);
+    restore_words(instance, module->globals_low, VMCTX_FIXED_SIZE);
+    if (module->segments_low != module->segments_high)
+        restore_words(instance, module->segments_low, module->segments_high);
+    VMCTX_WORD(instance->vmctx, VMCTX_FUEL) = 0;
     if (UNLIKELY(instance->linkage->has_globals))
         for (u32 i = 0; i < instance->linkage->count; i++)
             if (module->imports[i].kind == LUCET_KIND_GLOBAL)
@@ -380,17 +440,21 @@ static bool region_fits(const lucet_region *region, const lucet_module *module, 
     const lucet_region_config *config = &region->config;
     const struct abi_memory *memory = module->memory;
     u64 memory_limit = limits && limits->memory ? limits->memory : config->memory_limit;
+    u64 table_limit = limits && limits->table ? limits->table : config->table_limit;
     if (limits && (limits->memory > config->memory_limit || limits->table > config->table_limit))
         return fail(error, LUCET_ERROR_LIMITS, "the instance's limits exceed the region's");
     if (module->header->instance_size > config->instance_area)
         return fail(error, LUCET_ERROR_LIMITS,
                     "the module needs an instance area of %u bytes, the region's slots have %u",
                     module->header->instance_size, config->instance_area);
+    for (u32 i = 0; i < module->header->tables_count; i++)
+        if (!(module->tables[i].flags & (LUCET_FLAG_IMPORTED | LUCET_FLAG_STATIC)) &&
+            module->tables[i].minimum > table_limit)
+            return fail(error, LUCET_ERROR_LIMITS, "a table of %llu elements exceeds the limit of %llu",
+                        (unsigned long long)module->tables[i].minimum, (unsigned long long)table_limit);
     if (!memory || (memory->flags & LUCET_FLAG_IMPORTED))
-        return true;
-    if (!(memory->flags & LUCET_FLAG_CHECKED) &&
-        (memory->reserved > config->memory_reserved ||
-         memory->reserved + memory->guard > config->memory_reserved + config->memory_guard))
+        return true; /* whose reservation is looked at when it is imported */
+    if (!reservation_suffices(memory, config))
         return fail(error, LUCET_ERROR_LIMITS,
                     "the module relies on %llu MiB of address space per memory, the region reserves %llu MiB",
                     (unsigned long long)((memory->reserved + memory->guard) >> 20),
@@ -421,6 +485,7 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     }
     instance->module = module;
     instance->linkage = linkage;
+    instance->initialised = false;
     instance->memory_owner = owns_memory(module) ? instance : NULL;
     if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
         return fail_system(error, "preparing the slot's memory");
@@ -442,39 +507,66 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     return ok;
 }
 
+/* Tables that a guest has grown do not stay with the free slot. */
+static void shrink_tables(lucet_instance *instance) {
+    enum { KEPT = 1024 };
+    for (u32 i = 0; i < instance->module->header->tables_count; i++) {
+        struct lucet_table *table = &instance->own_tables[i];
+        if (table->capacity <= KEPT || table->capacity <= instance->module->tables[i].minimum)
+            continue;
+        free((void *)(uintptr_t)table->head.entries);
+        table->head = (struct abi_table_head){0, 0};
+        table->capacity = 0;
+    }
+}
+
 static void give_back(lucet_instance *instance) {
+    lucet_region *region = instance->region;
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
     if (UNLIKELY(!heap_reset(&instance->heap)))
         instance_forget(instance);
     if (UNLIKELY(instance->area_linkage && instance->area_linkage->links_instances))
         instance_forget(instance); /* it points to other instances */
-    region_give_slot(instance->region, instance);
-    lucet_region_release(instance->region);
+    if (instance->own_tables)
+        shrink_tables(instance);
+    SYNC_POINT("give back");
+    region_give_slot(region, instance);
+    lucet_region_release(region);
 }
 
 static void group_dissolve(struct group *group) {
     lucet_instance *next;
-    bool shared = group->members && group != &group->members->own_group;
+    struct group *allocated = is_own(group) ? NULL : group;
     for (lucet_instance *member = group->members; member; member = next) {
         next = member->group_next;
         give_back(member);
     }
-    if (shared)
-        free(group);
+    while (allocated) {
+        struct group *merged = allocated->merged;
+        free(allocated);
+        allocated = merged;
+    }
 }
 
-lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
-                                   lucet_error *error) {
-    static atomic_ullong births;
-    if (!region_fits(region, linkage->module, limits, error) ||
-        (linkage->links_instances && !linkage_is_fresh(linkage, error)))
-        return NULL;
-    lucet_instance *instance = region_take_slot(region, linkage->module->serial);
-    if (!instance) {
+static lucet_instance *take_slot(lucet_region *region, const lucet_module *module, lucet_error *error) {
+    lucet_instance *instance = region_take_slot(region, module->serial);
+    if (instance)
+        return instance;
+    if (lucet_region_used(region) < region->config.slots)
+        fail(error, LUCET_ERROR_MEMORY, "no memory, or no more mappings, for another slot");
+    else
         fail(error, LUCET_ERROR_REGION_FULL, "the region is full: all of its %u slots are taken", region->config.slots);
+    return NULL;
+}
+
+/* Everything but the state. When links_instances, the groups that are imported from are owned. */
+static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
+                                     lucet_error *error) {
+    static atomic_ullong births;
+    lucet_instance *instance = take_slot(region, linkage->module, error);
+    if (!instance)
         return NULL;
-    }
     lucet_region_retain(region);
     group_init(&instance->own_group, instance);
     instance->context = NULL;
@@ -482,34 +574,62 @@ lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage,
     instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
     instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
     instance->birth = atomic_fetch_add_explicit(&births, 1, memory_order_relaxed) + 1;
-    if (UNLIKELY(!fill(instance, linkage, error))) {
-        lucet_instance_free(instance);
+    if (UNLIKELY(linkage->links_instances) &&
+        (!group_enter(instance, error) || !group_join(instance, linkage, error))) {
+        give_back(instance);
         return NULL;
     }
-    atomic_store_explicit(&instance->state, initial_state(linkage->module), memory_order_release);
+    if (UNLIKELY(!fill(instance, linkage, error))) {
+        group_remove(instance);
+        give_back(instance);
+        return NULL;
+    }
     return instance;
+}
+
+lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
+                                   lucet_error *error) {
+    bool links = linkage->links_instances;
+    if (!region_fits(region, linkage->module, limits, error))
+        return NULL;
+    /* Before its group is touched, the instance must be there; while it is owned, it stays. */
+    if (UNLIKELY(links) && (!linkage_is_fresh(linkage, error) || !enter_imported(linkage, error)))
+        return NULL;
+    lucet_instance *instance = NULL;
+    if (LIKELY(!links) || linkage_is_fresh(linkage, error))
+        instance = make_instance(region, linkage, limits, error);
+    if (instance)
+        atomic_store_explicit(&instance->state, initial_state(linkage->module), memory_order_release);
+    if (UNLIKELY(links))
+        leave_imported(linkage, linkage->count);
+    return instance;
+}
+
+static bool reset_owned(lucet_instance *instance, lucet_error *error) {
+    if (group_top(group_of(instance)))
+        return fail(error, LUCET_ERROR_STATE, "the instance is running");
+    if (group_of(instance) != &instance->own_group)
+        return fail(error, LUCET_ERROR_STATE, "the instance is linked to others, which a reset would change");
+    /* Half reset it must not run, but it may be reset again. */
+    atomic_store(&instance->state, LUCET_STATE_FAULTED);
+    if (!heap_reset(&instance->heap))
+        return fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
+    if (!fill(instance, instance->linkage, error))
+        return false;
+    atomic_store(&instance->state, initial_state(instance->module));
+    return true;
 }
 
 bool lucet_instance_reset(lucet_instance *instance, lucet_error *error) {
     if (!group_enter(instance, error))
         return false;
-    bool ok = true;
-    if (instance->group->top)
-        ok = fail(error, LUCET_ERROR_STATE, "the instance is running");
-    else if (instance->group != &instance->own_group)
-        ok = fail(error, LUCET_ERROR_STATE, "the instance is linked to others, which a reset would change");
-    if (ok && !heap_reset(&instance->heap))
-        ok = fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
-    if (ok && (ok = fill(instance, instance->linkage, error)))
-        atomic_store(&instance->state, initial_state(instance->module));
-    else if (ok)
-        atomic_store(&instance->state, LUCET_STATE_FAULTED);
+    bool ok = reset_owned(instance, error);
     group_leave(instance);
     return ok;
 }
 
 void lucet_instance_free(lucet_instance *instance) {
-    struct group *group = instance->group;
+    struct group *group = group_of(instance);
     if (instance->released)
         return;
     instance->released = true;
@@ -520,15 +640,18 @@ void lucet_instance_free(lucet_instance *instance) {
 }
 
 lucet_state lucet_instance_state(const lucet_instance *instance) {
-    const struct group *group = instance->group;
     int state = atomic_load(&instance->state);
     if (state == LUCET_STATE_FREE)
         return LUCET_STATE_FREE;
-    if (atomic_load(&group->owner) && group->top)
-        return LUCET_STATE_RUNNING;
-    if (group->top)
-        return LUCET_STATE_SUSPENDED;
-    return (lucet_state)state;
+    bool alone = group_of(instance) == &instance->own_group;
+    if (!alone)
+        groups_hold(); /* another thread may be linking */
+    const struct group *group = group_of(instance);
+    const struct lucet_activation *top = group_top(group);
+    bool is_owned = atomic_load(&group->owner);
+    if (!alone)
+        groups_release();
+    return top ? is_owned ? LUCET_STATE_RUNNING : LUCET_STATE_SUSPENDED : (lucet_state)state;
 }
 
 const char *lucet_state_text(lucet_state state) {
@@ -594,7 +717,7 @@ lucet_functype lucet_funcref_type(const lucet_funcref *ref) {
 }
 
 bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b) {
-    return a->group == b->group;
+    return group_of(a) == group_of(b);
 }
 
 /* ---- memory ---- */
@@ -684,7 +807,7 @@ bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t
 static bool may_hold(lucet_instance *instance, u32 table, const void *reference) {
     if (!reference || instance->tables[table]->reftype != LUCET_VALTYPE_FUNCREF)
         return true;
-    return lucet_funcref_instance(reference)->group == instance->group;
+    return group_of(lucet_funcref_instance(reference)) == group_of(instance);
 }
 
 bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference) {

@@ -15,6 +15,26 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* ThreadSanitizer cannot follow frames that are dropped, and must not touch signal handlers. */
+#ifdef __SANITIZE_THREAD__
+#define NO_TSAN __attribute__((no_sanitize_thread))
+#else
+#define NO_TSAN
+#endif
+
+/* Named places at which a test stops a thread: tests/native/sync.h. Nothing in an ordinary build. */
+#ifdef LUCET_SYNC_POINTS
+void lucet_sync_point(const char *name);
+#define SYNC_POINT(name) lucet_sync_point(name)
+#else
+#define SYNC_POINT(name) ((void)0)
+#endif
+
+/* A build in which tests make any allocation or system call fail: tests/native/inject.h. */
+#ifdef LUCET_INJECT
+#include "inject.h"
+#endif
+
 /* ---- facts shared with the compiler: src/lucet/abi ---- */
 
 typedef uint8_t u8;
@@ -54,7 +74,8 @@ struct lucet_module {
     atomic_uint refs;
     u64 serial; /* never reused: a slot remembers whose image it holds by it */
     void *handle;
-    int fd; /* of the artifact, for mapping images */
+    int fd; /* of the artifact, for mapping images; -1 if none is mapped */
+    
     const u8 *base;
     u64 image_file_delta; /* file offset = rva + delta, for image runs */
     const u8 *text, *text_end;
@@ -72,8 +93,9 @@ struct lucet_module {
     const struct abi_image *images;
     u32 *exports_by_name; /* export indices in the order of their names */
     u32 imported_functions;
-    u32 restored_size; /* bytes right below vmctx that a guest may change: globals and segment lengths */
-    u64 image_size;    /* bytes in all image runs */
+    /* What a guest may change below vmctx, in bytes below it: own globals, up to the fixed words, and lengths of segments. */
+    u32 globals_low, segments_low, segments_high;
+    u64 image_size;                     /* bytes in all image runs */
     u64 memory_minimum, memory_maximum; /* bytes; 0 if there is no own memory */
 };
 
@@ -123,6 +145,8 @@ struct heap {
     u8 *base;
     u64 size;          /* bytes the guest may use: also stands at base + VMCTX_MEMORY_SIZE */
     u64 accessible;    /* bytes not PROT_NONE; equal to size between operations */
+    u64 used;          /* whatever has failed, fresh inaccessible pages begin here at the latest */
+    atomic_flag lock;  /* a guest's fault against will_write, or another fault, on another thread */
     u64 module_serial; /* whose image stands in the pages; 0: fresh zero pages */
     const lucet_module *module;
     bool mapped_image; /* image runs are file mappings: giving a page back restores it */
@@ -133,6 +157,8 @@ struct heap {
     struct heap_extent extents[HEAP_EXTENTS_MAX];
 };
 
+/* Whether the module's image is mapped from its file, not copied. */
+LUCET_INTERNAL bool module_maps_image(const lucet_module *module);
 LUCET_INTERNAL bool heap_prepare(struct heap *heap, const lucet_module *module, bool track);
 LUCET_INTERNAL bool heap_reset(struct heap *heap);
 /* Back to no pages at all: the module whose image they show may go away. */
@@ -145,12 +171,14 @@ LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
 
 struct lucet_activation;
 
+/* Only the thread that owns the group runs guest code in it, and changes its members. */
 struct group {
-    atomic_flag lock;             /* guards top against lucet_instance_interrupt */
-    atomic_uintptr_t owner;       /* the thread that runs in the group, 0 if none */
-    struct lucet_activation *top; /* innermost, running or suspended */
-    lucet_instance *members;      /* linked by group_next */
-    u32 live;                     /* members not yet freed by their owner */
+    atomic_flag lock;                       /* guards top against lucet_instance_interrupt */
+    atomic_uintptr_t owner;                 /* the thread that runs in the group, 0 if none */
+    _Atomic(struct lucet_activation *) top; /* innermost, running or suspended */
+    lucet_instance *members;                /* linked by group_next */
+    u32 live;                               /* members not yet freed by their owner */
+    struct group *merged;                   /* allocated groups that became part of this one and are freed with it */
 };
 
 /* ---- instances ---- */
@@ -160,12 +188,13 @@ struct lucet_instance {
     lucet_module *module;
     lucet_linkage *linkage;
     lucet_region *region;
-    struct group *group; /* &own_group while it is alone */
+    _Atomic(struct group *) group; /* &own_group while it is alone */
     lucet_instance *group_next;
     u32 slot;
     u32 next_free;
     atomic_int state; /* FREE, NOT_STARTED, READY or FAULTED; running and suspended are the group's */
     bool released;    /* lucet_instance_free was called, the group still lives */
+    bool initialised; /* the initialisers have run: only the start function may still be due */
     void *context;
     lucet_instance *memory_owner; /* of memory 0; NULL if there is none */
     struct lucet_table **tables;  /* by index, NULL for static ones; the own ones are owned */
@@ -179,6 +208,14 @@ struct lucet_instance {
 };
 
 #define VMCTX_WORD(vmctx, offset) (*(u64 *)((vmctx) + (offset)))
+
+static inline struct group *group_of(const lucet_instance *instance) {
+    return atomic_load_explicit(&((lucet_instance *)instance)->group, memory_order_acquire);
+}
+
+static inline struct lucet_activation *group_top(const struct group *group) {
+    return atomic_load_explicit(&((struct group *)group)->top, memory_order_acquire);
+}
 
 static inline lucet_instance *instance_of_vmctx(const u8 *vmctx) {
     return (lucet_instance *)VMCTX_WORD(vmctx, VMCTX_INSTANCE);
@@ -202,7 +239,7 @@ struct lucet_activation {
     lucet_instance *instance;          /* that was called */
     pthread_t thread;
     u8 *stack_low; /* lowest usable byte; the guard lies below */
-    bool suspended;
+    atomic_bool suspended;
     u32 host_mxcsr; /* 0 when it was the default */
     /* how it ended, or where it is suspended */
     u32 trap;
@@ -225,13 +262,19 @@ struct lucet_region {
     u8 *base;
     u64 size, stride; /* of a slot: area, memory, guard */
     lucet_instance *slots;
-    u32 free_head, used, slots_made;
-    u64 random;
+    u32 free_head, slots_made;
+    atomic_uint used;
+    u64 random, secret; /* secret: of the canaries */
     struct lucet_activation *free_stacks;
     u32 stacks_made;
+    struct registered *registered; /* its entry in the registry; NULL if it has none */
 };
 
 enum { STACK_GUARD = 1 << 16, NO_SLOT = 0xffffffff };
+
+static inline u64 canary_of(const lucet_instance *instance) {
+    return instance->region->secret ^ (instance->slot * 0x9e3779b97f4a7c15ULL);
+}
 
 LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
 LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
@@ -254,6 +297,9 @@ LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void group_leave(lucet_instance *instance);
 /* Drop what is suspended in the group, down to (not including) the given activation. */
 LUCET_INTERNAL void drop_activations(struct group *group, struct lucet_activation *down_to);
+/* Held while instances change groups, and by who looks at a group without owning it. */
+LUCET_INTERNAL void groups_hold(void);
+LUCET_INTERNAL void groups_release(void);
 
 /* switch_x86_64.S */
 LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void *stack_top, const void *entry,
@@ -261,6 +307,9 @@ LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void 
 LUCET_INTERNAL int lucet_switch_resume(struct lucet_activation *activation);
 LUCET_INTERNAL _Noreturn void lucet_switch_leave(struct lucet_activation *activation, int how);
 extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];
+/* Where the interrupt flag may have been looked at already, but no guest code runs yet. */
+extern LUCET_INTERNAL const u8 lucet_entering_begin[], lucet_entering_end[];
+extern LUCET_INTERNAL const u8 lucet_returning_begin[], lucet_returning_end[];
 extern LUCET_INTERNAL const void *const lucet_builtins[];
 
 /* ---- errors ---- */

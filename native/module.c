@@ -5,7 +5,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,66 +112,149 @@ static const u8 *file_at(const struct file *file, u64 rva, u64 size) {
     return NULL;
 }
 
+static const Elf64_Phdr *only_segment(const struct file *file, u32 type) {
+    const Elf64_Phdr *found = NULL;
+    for (u32 i = 0; i < file->segments_count; i++)
+        if (file->segments[i].p_type == type) {
+            if (found)
+                return NULL;
+            found = &file->segments[i];
+        }
+    return found;
+}
+
+/* Exactly what the compiler makes: the dynamic linker trusts these numbers. */
 static bool check_segments(const struct file *file, lucet_error *error) {
     u64 end = 0;
     for (u32 i = 0; i < file->segments_count; i++) {
         const Elf64_Phdr *s = &file->segments[i];
-        if (s->p_type == PT_INTERP)
+        switch (s->p_type) {
+        case PT_LOAD:
+            break;
+        case PT_INTERP:
             return not_ours(error, "it is a program");
-        if (s->p_type != PT_LOAD)
+        case PT_DYNAMIC:
+        case PT_GNU_RELRO:
+        case PT_GNU_EH_FRAME:
+        case PT_GNU_STACK:
             continue;
+        default:
+            return not_ours(error, "unknown program header");
+        }
         if (s->p_offset > file->size || s->p_filesz > file->size - s->p_offset)
             return fail(error, LUCET_ERROR_ARTIFACT, "the artifact is truncated: a segment ends beyond its %llu bytes",
                         (unsigned long long)file->size);
-        if (s->p_vaddr < end || s->p_memsz < s->p_filesz || s->p_vaddr + s->p_memsz > UINT32_MAX)
+        if (s->p_vaddr != s->p_offset || s->p_memsz != s->p_filesz || s->p_align != HOST_PAGE || !s->p_filesz ||
+            s->p_vaddr % HOST_PAGE || s->p_vaddr < end || s->p_vaddr + s->p_memsz > INT32_MAX || (i == 0 && s->p_vaddr))
             return not_ours(error, "bad segment addresses");
-        if ((s->p_flags & PF_W) && (s->p_flags & PF_X))
-            return not_ours(error, "a segment is writable and executable");
+        if (!(s->p_flags & PF_R) || (s->p_flags & ~(u32)(PF_R | PF_W | PF_X)) ||
+            ((s->p_flags & PF_W) && (s->p_flags & PF_X)))
+            return not_ours(error, "bad segment permissions");
         end = s->p_vaddr + s->p_memsz;
+    }
+    const Elf64_Phdr *stack = only_segment(file, PT_GNU_STACK);
+    if (!stack || (stack->p_flags & PF_X))
+        return not_ours(error, "it wants an executable stack");
+    return file->segments_count && file->segments[0].p_type == PT_LOAD ? true : not_ours(error, "bad program headers");
+}
+
+/* The dynamic linker writes to .dynamic and protects PT_GNU_RELRO: both must be in the one writable segment. */
+static bool is_in_data(const struct file *file, const Elf64_Phdr *part) {
+    for (u32 i = 0; i < file->segments_count; i++) {
+        const Elf64_Phdr *s = &file->segments[i];
+        if (s->p_type == PT_LOAD && (s->p_flags & PF_W) && part->p_vaddr >= s->p_vaddr &&
+            part->p_vaddr - s->p_vaddr <= s->p_memsz && part->p_memsz <= s->p_memsz - (part->p_vaddr - s->p_vaddr))
+            return part->p_offset == part->p_vaddr && part->p_filesz == part->p_memsz;
+    }
+    return false;
+}
+
+/* The dynamic section must ask the dynamic linker for nothing: no other library, no code to run, no relocation. */
+static bool read_dynamic(const struct file *file, const Elf64_Phdr *dynamic, u64 values[DT_NUM + 1],
+                         lucet_error *error) {
+    const u8 *bytes = file_at(file, dynamic->p_vaddr, dynamic->p_filesz);
+    for (u64 at = 0; bytes && at + sizeof(Elf64_Dyn) <= dynamic->p_filesz; at += sizeof(Elf64_Dyn)) {
+        Elf64_Dyn entry;
+        memcpy(&entry, bytes + at, sizeof entry);
+        switch (entry.d_tag) {
+        case DT_NULL:
+            return true;
+        case DT_SYMTAB:
+        case DT_STRTAB:
+        case DT_STRSZ:
+        case DT_SYMENT:
+            values[entry.d_tag] = entry.d_un.d_val;
+            break;
+        case DT_GNU_HASH:
+            values[DT_NUM] = entry.d_un.d_val;
+            break;
+        default:
+            return not_ours(error, "it wants relocations, other libraries or initialisers");
+        }
+    }
+    return not_ours(error, "bad dynamic section");
+}
+
+/* The dynamic linker walks this table whenever somebody asks it for a symbol or for the symbol at an address. */
+static bool check_hash_table(const struct file *file, u64 rva, u32 *symbols_count) {
+    struct {
+        u32 buckets, first_symbol, bloom_words, bloom_shift;
+    } head;
+    const u8 *at = file_at(file, rva, sizeof head);
+    if (!at || rva % 8)
+        return false;
+    memcpy(&head, at, sizeof head);
+    if (!head.buckets || head.buckets > 1024 || !head.bloom_words || head.bloom_words > 1024 ||
+        (head.bloom_words & (head.bloom_words - 1)) || head.bloom_shift > 63 || head.first_symbol != 1)
+        return false;
+    u64 buckets = rva + sizeof head + 8ULL * head.bloom_words, chain = buckets + 4ULL * head.buckets;
+    for (u32 i = 0; i < head.buckets; i++) {
+        u32 symbol, chained = 0;
+        if (!(at = file_at(file, buckets + 4ULL * i, 4)))
+            return false;
+        memcpy(&symbol, at, 4);
+        for (; symbol && !(chained & 1); symbol++) {
+            if (symbol >= 8 || !(at = file_at(file, chain + 4ULL * (symbol - 1), 4)))
+                return false;
+            memcpy(&chained, at, 4);
+            if (symbol >= *symbols_count)
+                *symbols_count = symbol + 1;
+        }
     }
     return true;
 }
 
-/* The dynamic section must ask the dynamic linker for nothing: no other library, no code to run, no relocation. */
-static bool check_dynamic(const struct file *file, u64 *symbols, u64 *strings, lucet_error *error) {
-    for (u32 i = 0; i < file->segments_count; i++) {
-        const Elf64_Phdr *s = &file->segments[i];
-        if (s->p_type != PT_DYNAMIC)
-            continue;
-        const u8 *bytes = file_at(file, s->p_vaddr, s->p_filesz);
-        if (!bytes)
-            return not_ours(error, "bad dynamic section");
-        for (u64 at = 0; at + sizeof(Elf64_Dyn) <= s->p_filesz; at += sizeof(Elf64_Dyn)) {
-            Elf64_Dyn entry;
-            memcpy(&entry, bytes + at, sizeof entry);
-            switch (entry.d_tag) {
-            case DT_NULL:
-                return *symbols && *strings ? true : not_ours(error, "no symbols");
-            case DT_SYMTAB:
-                *symbols = entry.d_un.d_ptr;
-                break;
-            case DT_STRTAB:
-                *strings = entry.d_un.d_ptr;
-                break;
-            case DT_SONAME:
-            case DT_HASH:
-            case DT_GNU_HASH:
-            case DT_STRSZ:
-            case DT_SYMENT:
-            case DT_FLAGS:
-            case DT_FLAGS_1:
-                break;
-            default:
-                return not_ours(error, "it wants relocations, other libraries or initialisers");
-            }
-        }
+static bool check_dynamic(const struct file *file, u64 *symbols, u32 *symbols_count, u64 *strings, lucet_error *error) {
+    u64 values[DT_NUM + 1] = {0};
+    const Elf64_Phdr *dynamic = only_segment(file, PT_DYNAMIC), *relro = only_segment(file, PT_GNU_RELRO);
+    if (!dynamic || !relro || dynamic->p_vaddr % 8 || !(dynamic->p_flags & PF_W) || !is_in_data(file, dynamic) ||
+        !is_in_data(file, relro))
+        return not_ours(error, "bad dynamic section");
+    if (!read_dynamic(file, dynamic, values, error))
+        return false;
+    *symbols = values[DT_SYMTAB];
+    *strings = values[DT_STRTAB];
+    *symbols_count = 1;
+    if (values[DT_SYMENT] != sizeof(Elf64_Sym) || *symbols % 8 ||
+        !check_hash_table(file, values[DT_NUM], symbols_count) ||
+        !file_at(file, *symbols, *symbols_count * sizeof(Elf64_Sym)))
+        return not_ours(error, "bad symbols");
+    const u8 *names = file_at(file, *strings, values[DT_STRSZ]);
+    if (!names || !values[DT_STRSZ] || names[values[DT_STRSZ] - 1])
+        return not_ours(error, "bad symbol names");
+    for (u32 i = 0; i < *symbols_count; i++) {
+        Elf64_Sym symbol;
+        memcpy(&symbol, file_at(file, *symbols + i * sizeof symbol, sizeof symbol), sizeof symbol);
+        if (symbol.st_name >= values[DT_STRSZ])
+            return not_ours(error, "bad symbols");
     }
-    return not_ours(error, "no dynamic section");
+    return true;
 }
 
 /* The header's address, from the first dynamic symbols (an artifact exports only lucet_module). */
-static const struct abi_artifact_header *find_header(const struct file *file, u64 symbols, u64 strings, u64 *rva) {
-    for (u64 i = 1; i < 8; i++) {
+static const struct abi_artifact_header *find_header(const struct file *file, u64 symbols, u32 symbols_count,
+                                                     u64 strings, u64 *rva) {
+    for (u64 i = 1; i < symbols_count; i++) {
         const u8 *bytes = file_at(file, symbols + i * sizeof(Elf64_Sym), sizeof(Elf64_Sym));
         if (!bytes)
             return NULL;
@@ -259,7 +342,9 @@ static const void *check_array(const struct check *c, u32 rva, u64 count, size_t
     static const u64 empty = 0;
     if (count == 0)
         return &empty;
-    const void *array = rva % 8 == 0 || size < 8 ? file_at(c->file, rva, count * size) : NULL;
+    u64 bytes, alignment = size < 8 ? size : 8;
+    const void *array =
+        rva % alignment || __builtin_mul_overflow(count, (u64)size, &bytes) ? NULL : file_at(c->file, rva, bytes);
     if (!array)
         damaged(c, what);
     return array;
@@ -285,6 +370,15 @@ static bool in_text(const struct check *c, u64 rva, u64 size) {
 static bool check_words(const struct check *c, i64 offset, i64 size, const char *what) {
     return (offset % 8 == 0 && offset >= -(i64)c->header->instance_size && offset + size <= -VMCTX_FIXED_SIZE) ||
            damaged(c, what);
+}
+
+/* The first items of an index space are imported, and no others. */
+static u32 count_imports(const struct check *c, u32 kind) {
+    const struct abi_import *imports = (const void *)file_at(c->file, c->header->imports_rva, 0);
+    u32 count = 0;
+    for (u32 i = 0; i < c->header->imports_count; i++)
+        count += imports[i].kind == kind;
+    return count;
 }
 
 static bool check_valtype(u32 valtype) {
@@ -333,11 +427,16 @@ static bool check_functions(const struct check *c) {
 
 static bool check_tables_and_globals(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
+    u32 imported_tables = count_imports(c, LUCET_KIND_TABLE), imported_globals = count_imports(c, LUCET_KIND_GLOBAL);
     const struct abi_table *tables = check_array(c, h->tables_rva, h->tables_count, sizeof *tables, "tables");
     if (!tables)
         return false;
     for (u32 i = 0; i < h->tables_count; i++) {
+        if (!(tables[i].flags & LUCET_FLAG_IMPORTED) != (i >= imported_tables))
+            return damaged(c, "table");
         if (tables[i].flags & LUCET_FLAG_STATIC) {
+            if (i < imported_tables)
+                return damaged(c, "table");
             const struct abi_static_entry *entries = check_array(c, tables[i].static_rva, tables[i].minimum,
                                                                  sizeof(struct abi_static_entry), "table entries");
             if (!entries)
@@ -356,7 +455,10 @@ static bool check_tables_and_globals(const struct check *c) {
     if (!globals)
         return false;
     for (u32 i = 0; i < h->globals_count; i++)
-        if (!check_valtype(globals[i].valtype) ||
+        if (!(globals[i].flags & LUCET_FLAG_IMPORTED) != (i >= imported_globals) ||
+            !(globals[i].flags & LUCET_FLAG_INDIRECT) !=
+                !((globals[i].flags & LUCET_FLAG_IMPORTED) && (globals[i].flags & LUCET_FLAG_MUTABLE)) ||
+            !check_valtype(globals[i].valtype) ||
             !check_words(c, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8, "global"))
             return damaged(c, "global");
     return true;
@@ -398,7 +500,9 @@ static bool check_memory(const struct check *c) {
         return damaged(c, "memories");
     u64 minimum = 0;
     for (u32 i = 0; i < h->memories_count; i++) {
-        if (memories[i].minimum > 65536 || memories[i].reserved > (8ULL << 30) || memories[i].guard > (8ULL << 30))
+        if (!(memories[i].flags & LUCET_FLAG_IMPORTED) != (i >= count_imports(c, LUCET_KIND_MEMORY)) ||
+            (memories[i].flags & LUCET_FLAG_64) || memories[i].page_size_log2 != 16 || memories[i].minimum > 65536 ||
+            memories[i].reserved > (8ULL << 30) || memories[i].guard > (8ULL << 30))
             return damaged(c, "memory");
         if (memories[i].flags & LUCET_FLAG_IMPORTED) {
             if (!check_words(c, memories[i].offset, 8, "memory"))
@@ -433,6 +537,7 @@ static bool check_imports_and_exports(const struct check *c) {
         if (imports[i].kind > LUCET_KIND_GLOBAL || imports[i].index != next[imports[i].kind]++ ||
             imports[i].index >= counts[imports[i].kind])
             return damaged(c, "import");
+
         i64 size = imports[i].kind == LUCET_KIND_FUNC ? 16 : 8;
         if (!check_string(c, imports[i].module) || !check_string(c, imports[i].field) ||
             !check_words(c, imports[i].offset, size, "import"))
@@ -450,6 +555,54 @@ static bool check_imports_and_exports(const struct check *c) {
     return true;
 }
 
+struct restored {
+    i64 globals_low, segments_low, segments_high; /* from vmctx */
+};
+
+static void include_segment(struct restored *r, i64 offset) {
+    if (!offset)
+        return;
+    if (!r->segments_low || offset < r->segments_low)
+        r->segments_low = offset;
+    if (!r->segments_high || offset + 8 > r->segments_high)
+        r->segments_high = offset + 8;
+}
+
+static struct restored restored_words(const struct abi_artifact_header *h, const struct abi_global *globals,
+                                      const struct abi_elem *elems, const struct abi_data *datas) {
+    struct restored r = {-VMCTX_FIXED_SIZE, 0, 0};
+    for (u32 i = 0; i < h->globals_count; i++)
+        if (!(globals[i].flags & LUCET_FLAG_IMPORTED) && globals[i].offset < r.globals_low)
+            r.globals_low = globals[i].offset;
+    for (u32 i = 0; i < h->elems_count; i++)
+        include_segment(&r, elems[i].offset);
+    for (u32 i = 0; i < h->datas_count; i++)
+        include_segment(&r, datas[i].offset);
+    return r;
+}
+
+static bool overlaps(const struct restored *r, i64 offset, i64 size) {
+    return offset + size > r->globals_low || (offset + size > r->segments_low && offset < r->segments_high);
+}
+
+/* What is restored for the next guest contains nothing that is written only once. */
+static bool check_restored(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_import *imports = (const void *)file_at(c->file, h->imports_rva, 0);
+    const struct abi_ref *refs = (const void *)file_at(c->file, h->refs_rva, 0);
+    struct restored r = restored_words(h, (const void *)file_at(c->file, h->globals_rva, 0),
+                                       (const void *)file_at(c->file, h->elems_rva, 0),
+                                       (const void *)file_at(c->file, h->datas_rva, 0));
+    for (u32 i = 0; i < h->imports_count; i++)
+        if (imports[i].kind != LUCET_KIND_GLOBAL &&
+            overlaps(&r, imports[i].offset, imports[i].kind == LUCET_KIND_FUNC ? 16 : 8))
+            return damaged(c, "import");
+    for (u32 i = 0; i < h->refs_count; i++)
+        if (overlaps(&r, refs[i].offset, sizeof(struct abi_funcref)))
+            return damaged(c, "function reference");
+    return true;
+}
+
 static bool check_descriptors(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
     if (h->instance_size % 16 || h->instance_size < VMCTX_FIXED_SIZE || h->instance_size > (1U << 30) ||
@@ -464,11 +617,12 @@ static bool check_descriptors(const struct check *c) {
     if (h->text_size &&
         (!code || h->text_rva < code->p_vaddr || (u64)h->text_rva + h->text_size > code->p_vaddr + code->p_filesz))
         return damaged(c, "text");
-    return check_string(c, h->producer) && check_functions(c) && check_tables_and_globals(c) &&
-           check_segments_of_module(c) && check_memory(c) && check_imports_and_exports(c);
+    /* Imports first: they say which items of the index spaces are imported. */
+    return check_string(c, h->producer) && check_imports_and_exports(c) && check_functions(c) &&
+           check_tables_and_globals(c) && check_segments_of_module(c) && check_memory(c) && check_restored(c);
 }
 
-static bool check_file(const struct file *file_in, lucet_error *error) {
+static bool check_file(const struct file *file_in, u64 *header_rva, lucet_error *error) {
     struct file file = *file_in;
     if (file.size < sizeof(Elf64_Ehdr) || memcmp(file.bytes, ELFMAG, SELFMAG) != 0)
         return not_ours(error, "not an ELF file");
@@ -482,12 +636,14 @@ static bool check_file(const struct file *file_in, lucet_error *error) {
     file.segments = (const void *)(file.bytes + elf->e_phoff);
     file.segments_count = elf->e_phnum;
     u64 symbols = 0, strings = 0, rva = 0;
-    if (!check_segments(&file, error) || !check_dynamic(&file, &symbols, &strings, error))
+    u32 symbols_count = 0;
+    if (!check_segments(&file, error) || !check_dynamic(&file, &symbols, &symbols_count, &strings, error))
         return false;
-    const struct abi_artifact_header *header = find_header(&file, symbols, strings, &rva);
+    const struct abi_artifact_header *header = find_header(&file, symbols, symbols_count, strings, &rva);
     if (!header)
         return not_ours(error, "it has no symbol lucet_module");
     struct check c = {&file, header, error};
+    *header_rva = rva;
     return check_header(&file, header, rva, error) && check_descriptors(&c);
 }
 
@@ -501,27 +657,22 @@ static int compare_names(const void *a, const void *b, void *context) {
     return order ? order : (x.size > y.size) - (x.size < y.size);
 }
 
-static void set_restored_size(lucet_module *module) {
-    i32 low = -VMCTX_FIXED_SIZE;
-    const struct abi_artifact_header *h = module->header;
-    for (u32 i = 0; i < h->globals_count; i++)
-        if (!(module->globals[i].flags & LUCET_FLAG_IMPORTED) && module->globals[i].offset < low)
-            low = module->globals[i].offset;
-    for (u32 i = 0; i < h->elems_count; i++)
-        if (module->elems[i].offset && module->elems[i].offset < low)
-            low = module->elems[i].offset;
-    for (u32 i = 0; i < h->datas_count; i++)
-        if (module->datas[i].offset && module->datas[i].offset < low)
-            low = module->datas[i].offset;
-    module->restored_size = (u32)-low;
+static void set_restored(lucet_module *module) {
+    struct restored r = restored_words(module->header, module->globals, module->elems, module->datas);
+    module->globals_low = (u32)-r.globals_low;
+    module->segments_low = (u32)-r.segments_low;
+    module->segments_high = (u32)-r.segments_high;
 }
 
-static bool set_up(lucet_module *module, lucet_error *error) {
-    const struct abi_artifact_header *h = dlsym(module->handle, "lucet_module");
-    if (!h || h->magic != LUCET_MAGIC)
-        return not_ours(error, "it has no symbol lucet_module");
+static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
+    /* Not through its symbol table: the header that was checked is this one. */
+    const struct link_map *map = NULL;
+    if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) < 0)
+        return fail(error, LUCET_ERROR_SYSTEM, "dlinfo: %s", dlerror());
+    
+    const struct abi_artifact_header *h = (const void *)(map->l_addr + header_rva);
     module->header = h;
-    module->base = (const u8 *)h - h->self_rva;
+    module->base = (const u8 *)map->l_addr;
     module->text = module->base + h->text_rva;
     module->text_end = module->text + h->text_size;
     module->types = (const void *)(module->base + h->types_rva);
@@ -537,15 +688,14 @@ static bool set_up(lucet_module *module, lucet_error *error) {
     module->images = (const void *)(module->base + h->images_rva);
     for (u32 i = 0; i < h->images_count; i++)
         module->image_size += module->images[i].size;
-    while (module->imported_functions < h->functions_count &&
-           !module->functions[module->imported_functions].wasm_offset)
-        module->imported_functions++;
+    for (u32 i = 0; i < h->imports_count; i++)
+        module->imported_functions += module->imports[i].kind == LUCET_KIND_FUNC;
     if (module->memory && !(module->memory->flags & LUCET_FLAG_IMPORTED)) {
         u64 most = module->memory->maximum < 65536 ? module->memory->maximum : 65536;
         module->memory_minimum = module->memory->minimum * WASM_PAGE;
         module->memory_maximum = most * WASM_PAGE;
     }
-    set_restored_size(module);
+    set_restored(module);
     module->exports_by_name = malloc((h->exports_count + 1) * sizeof(u32));
     if (!module->exports_by_name)
         return fail(error, LUCET_ERROR_MEMORY, "out of memory");
@@ -580,21 +730,52 @@ static char *unseen_name(const char *path, u64 serial) {
     return name;
 }
 
-static void *open_library(const char *path, u64 serial, lucet_error *error) {
-    char *name = unseen_name(path, serial);
+/* The linker opens the file once more: it must still be the one that was checked. */
+static bool is_same_file(const char *path, const struct stat *checked) {
+    struct stat present;
+    return stat(path, &present) == 0 && present.st_dev == checked->st_dev && present.st_ino == checked->st_ino;
+}
+
+static bool open_library(lucet_module *module, const char *path, const struct stat *checked, lucet_error *error) {
+    char *name = unseen_name(path, module->serial);
     if (!name)
-        return fail(error, LUCET_ERROR_MEMORY, "out of memory"), NULL;
-    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) {
-        const char *why = dlerror();
-        fail(error, LUCET_ERROR_ARTIFACT, "the artifact cannot be mapped: %s", why ? why : "unknown reason");
-    }
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    module->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     free(name);
-    return handle;
+    if (!module->handle) {
+        const char *why = dlerror();
+        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact cannot be mapped: %s", why ? why : "unknown reason");
+    }
+    return is_same_file(path, checked) ||
+           fail(error, LUCET_ERROR_ARTIFACT, "the artifact was replaced while it was loaded");
+}
+
+static lucet_module *make_module(const struct file *file, u64 header_rva, int fd, const char *path,
+                                 const struct stat *status, lucet_error *error) {
+    static atomic_ullong serials;
+    lucet_module *module = calloc(1, sizeof *module);
+    if (!module) {
+        fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    atomic_init(&module->refs, 1);
+    module->serial = atomic_fetch_add(&serials, 1) + 1;
+    module->fd = -1;
+    bool ok = open_library(module, path, status, error) && set_up(module, header_rva, error);
+    if (ok) {
+        set_image_file_delta(module, file);
+        /* Descriptors are scarce: kept only for who needs one. */
+        if (module_maps_image(module) && (module->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
+            ok = fail_system(error, "fcntl");
+    }
+    if (!ok) {
+        lucet_module_release(module);
+        return NULL;
+    }
+    return module;
 }
 
 static lucet_module *load(int fd, const char *path, lucet_error *error) {
-    static atomic_ullong serials;
     struct stat status;
     if (fstat(fd, &status) < 0)
         return fail_system(error, "fstat"), NULL;
@@ -610,28 +791,10 @@ static lucet_module *load(int fd, const char *path, lucet_error *error) {
     file.bytes = mmap(NULL, file.size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (file.bytes == MAP_FAILED)
         return fail_system(error, "mmap"), NULL;
+    u64 header_rva = 0;
     lucet_module *module = NULL;
-    if (check_file(&file, error)) {
-        module = calloc(1, sizeof *module);
-        if (!module)
-            fail(error, LUCET_ERROR_MEMORY, "out of memory");
-    }
-    if (module) {
-        atomic_init(&module->refs, 1);
-        module->serial = atomic_fetch_add(&serials, 1) + 1;
-        module->fd = -1;
-        module->handle = open_library(path, module->serial, error);
-        if (module->handle && set_up(module, error)) {
-            set_image_file_delta(module, &file);
-            module->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-            if (module->fd < 0)
-                fail_system(error, "fcntl");
-        }
-        if (module->fd < 0) {
-            lucet_module_release(module);
-            module = NULL;
-        }
-    }
+    if (check_file(&file, &header_rva, error))
+        module = make_module(&file, header_rva, fd, path, &status, error);
     munmap((void *)file.bytes, file.size);
     return module;
 }
@@ -648,19 +811,23 @@ lucet_module *lucet_module_load(const char *path, lucet_error *error) {
     return module;
 }
 
+static bool write_all(int fd, const u8 *bytes, size_t size) {
+    while (size) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno != EINTR)
+            return false;
+        bytes += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
 lucet_module *lucet_module_load_bytes(const void *bytes, size_t size, lucet_error *error) {
     int fd = memfd_create("lucet-artifact", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return fail_system(error, "memfd_create"), NULL;
     lucet_module *module = NULL;
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = write(fd, (const u8 *)bytes + done, size - done);
-        if (n < 0 && errno != EINTR)
-            break;
-        done += n > 0 ? (size_t)n : 0;
-    }
-    if (done < size) {
+    if (!write_all(fd, bytes, size)) {
         fail_system(error, "write");
     } else if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         fail_system(error, "fcntl");
@@ -839,13 +1006,13 @@ bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 
             return true;
         const u8 *at = module->base + h->lines_rva + f->lines, *end = module->base + h->lines_rva + h->lines_size;
         u64 code = start;
-        i64 offset = 0;
+        u64 offset = 0;
         for (u64 count = read_uleb(&at, end); count > 0 && at < end; count--) {
             code += read_uleb(&at, end);
             if (code > rva)
                 break;
-            offset += read_sleb(&at, end);
-            *wasm_offset = offset < 0 ? LUCET_NO_OFFSET : f->wasm_offset + (u32)offset;
+            offset += (u64)read_sleb(&at, end);
+            *wasm_offset = (i64)offset < 0 ? LUCET_NO_OFFSET : f->wasm_offset + (u32)offset;
         }
         return true;
     }

@@ -34,39 +34,68 @@ bool fail_system(lucet_error *error, const char *what) {
 
 /* ---- which region an address belongs to: read by the signal handler, without locks ---- */
 
+/* A copy of what the handler needs: the region itself may be freed while a handler on another thread looks for its own. The sequence
+ * is odd while the entry changes; an entry that changes cannot be the one that is looked for. */
+struct registered {
+    atomic_uint sequence;
+    _Atomic(u8 *) base;
+    _Atomic u64 size, stride;
+    _Atomic(lucet_instance *) slots;
+};
+
 enum { REGIONS_MAX = 4096 };
-static _Atomic(lucet_region *) all_regions[REGIONS_MAX];
-static atomic_uint all_regions_end;
+static struct registered registry[REGIONS_MAX];
+static atomic_uint registry_end;
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void set_registered(struct registered *entry, u8 *base, const lucet_region *region) {
+    atomic_fetch_add_explicit(&entry->sequence, 1, memory_order_acq_rel);
+    atomic_thread_fence(memory_order_release);
+    atomic_store_explicit(&entry->base, base, memory_order_relaxed);
+    atomic_store_explicit(&entry->size, region->size, memory_order_relaxed);
+    atomic_store_explicit(&entry->stride, region->stride, memory_order_relaxed);
+    atomic_store_explicit(&entry->slots, region->slots, memory_order_relaxed);
+    atomic_fetch_add_explicit(&entry->sequence, 1, memory_order_release);
+}
 
 static bool register_region(lucet_region *region) {
-    for (u32 i = 0; i < REGIONS_MAX; i++) {
-        lucet_region *expected = NULL;
-        if (atomic_compare_exchange_strong(&all_regions[i], &expected, region)) {
-            u32 end = atomic_load(&all_regions_end);
-            while (end < i + 1 && !atomic_compare_exchange_weak(&all_regions_end, &end, i + 1)) {
-            }
-            return true;
-        }
+    pthread_mutex_lock(&registry_lock);
+    u32 i = 0;
+    while (i < REGIONS_MAX && atomic_load_explicit(&registry[i].base, memory_order_relaxed))
+        i++;
+    if (i < REGIONS_MAX) {
+        set_registered(&registry[i], region->base, region);
+        region->registered = &registry[i];
+        if (i >= atomic_load(&registry_end))
+            atomic_store(&registry_end, i + 1);
     }
-    return false;
+    pthread_mutex_unlock(&registry_lock);
+    return i < REGIONS_MAX;
 }
 
 static void unregister_region(lucet_region *region) {
-    for (u32 i = 0; i < atomic_load(&all_regions_end); i++) {
-        lucet_region *expected = region;
-        if (atomic_compare_exchange_strong(&all_regions[i], &expected, NULL))
-            return;
-    }
+    pthread_mutex_lock(&registry_lock);
+    if (region->registered)
+        set_registered(region->registered, NULL, region);
+    pthread_mutex_unlock(&registry_lock);
 }
 
-lucet_instance *region_instance_at(const void *address) {
-    u32 end = atomic_load_explicit(&all_regions_end, memory_order_acquire);
+NO_TSAN lucet_instance *region_instance_at(const void *address) {
+    u32 end = atomic_load_explicit(&registry_end, memory_order_acquire);
     for (u32 i = 0; i < end; i++) {
-        lucet_region *region = atomic_load_explicit(&all_regions[i], memory_order_acquire);
-        if (!region || (const u8 *)address < region->base || (const u8 *)address >= region->base + region->size)
+        struct registered *entry = &registry[i];
+        u32 sequence = atomic_load_explicit(&entry->sequence, memory_order_acquire);
+        const u8 *base = atomic_load_explicit(&entry->base, memory_order_relaxed);
+        u64 size = atomic_load_explicit(&entry->size, memory_order_relaxed);
+        u64 stride = atomic_load_explicit(&entry->stride, memory_order_relaxed);
+        lucet_instance *slots = atomic_load_explicit(&entry->slots, memory_order_relaxed);
+        atomic_thread_fence(memory_order_acquire);
+        bool stable = !(sequence & 1) && atomic_load_explicit(&entry->sequence, memory_order_relaxed) == sequence;
+        if (!stable || !base || (const u8 *)address < base || (const u8 *)address >= base + size)
             continue;
-        lucet_instance *instance = &region->slots[(u64)((const u8 *)address - region->base) / region->stride];
-        return (const u8 *)address >= instance->vmctx ? instance : NULL;
+        lucet_instance *instance = &slots[(u64)((const u8 *)address - base) / stride];
+        /* vmctx is NULL in a slot that was never taken. */
+        return instance->vmctx && (const u8 *)address >= instance->vmctx ? instance : NULL;
     }
     return NULL;
 }
@@ -138,9 +167,11 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
     }
     /* Slots are set up when they are first taken: a large region costs nothing until it is used. */
     region->free_head = NO_SLOT;
-    if (getrandom(&region->random, sizeof region->random, GRND_NONBLOCK) < 0)
-        region->random = (u64)(uintptr_t)region;
-    region->random |= 1;
+    u64 random[2];
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random[0] = random[1] = (u64)(uintptr_t)region ^ (u64)(uintptr_t)region->base;
+    region->random = random[0] | 1;
+    region->secret = random[1];
     if (!register_region(region)) {
         fail(error, LUCET_ERROR_LIMITS, "more than %u regions in one process", (u32)REGIONS_MAX);
         lucet_region_release(region);
@@ -182,7 +213,7 @@ uint32_t lucet_region_capacity(const lucet_region *region) {
 }
 
 uint32_t lucet_region_used(const lucet_region *region) {
-    return region->used;
+    return atomic_load_explicit(&region->used, memory_order_relaxed);
 }
 
 /* ---- slots ---- */
@@ -238,7 +269,7 @@ lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
         instance = &region->slots[*link];
         *link = instance->next_free;
     }
-    region->used += instance != NULL;
+    atomic_fetch_add_explicit(&region->used, instance != NULL, memory_order_relaxed);
     pthread_spin_unlock(&region->lock);
     return instance;
 }
@@ -247,7 +278,7 @@ void region_give_slot(lucet_region *region, lucet_instance *instance) {
     pthread_spin_lock(&region->lock);
     instance->next_free = region->free_head;
     region->free_head = instance->slot;
-    region->used--;
+    atomic_fetch_sub_explicit(&region->used, 1, memory_order_relaxed);
     pthread_spin_unlock(&region->lock);
 }
 

@@ -1,5 +1,6 @@
 /* run.c: entering guest code and coming back. */
 
+#include <sched.h>
 #include <string.h>
 #include <xmmintrin.h>
 
@@ -8,34 +9,92 @@
 _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
 
 static void lock(struct group *group) {
-    while (atomic_flag_test_and_set_explicit(&group->lock, memory_order_acquire))
-        __builtin_ia32_pause();
+    enum { SPINS = 1000 };
+    for (u32 i = 0; atomic_flag_test_and_set_explicit(&group->lock, memory_order_acquire); i++)
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            sched_yield(); /* the holder is not running */
 }
 
 static void unlock(struct group *group) {
     atomic_flag_clear_explicit(&group->lock, memory_order_release);
 }
 
+static void set_top(struct group *group, struct lucet_activation *activation) {
+    atomic_store_explicit(&group->top, activation, memory_order_release);
+}
+
 static void push(struct group *group, struct lucet_activation *activation) {
+    SYNC_POINT("push");
     lock(group);
-    activation->outer = group->top;
+    activation->outer = group_top(group);
     activation->thread = pthread_self();
-    group->top = activation;
+    set_top(group, activation);
     unlock(group);
+    SYNC_POINT("pushed");
 }
 
 static void pop(struct group *group, struct lucet_activation *activation) {
+    SYNC_POINT("pop");
     lock(group);
-    group->top = activation->outer;
+    set_top(group, activation->outer);
     unlock(group);
+    SYNC_POINT("popped");
 }
 
 void drop_activations(struct group *group, struct lucet_activation *down_to) {
-    while (group->top && group->top != down_to) {
-        struct lucet_activation *activation = group->top;
+    struct lucet_activation *activation;
+    while ((activation = group_top(group)) && activation != down_to) {
         pop(group, activation);
         region_give_stack(activation->instance->region, activation);
     }
+}
+
+/* ---- groups ---- */
+
+static pthread_mutex_t groups_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void groups_hold(void) {
+    pthread_mutex_lock(&groups_lock);
+}
+
+void groups_release(void) {
+    pthread_mutex_unlock(&groups_lock);
+}
+
+static uintptr_t this_thread(void) {
+    return (uintptr_t)&lucet_current;
+}
+
+/* What is suspended can be resumed by any thread, unless it stands on the frames of a host function that still runs. */
+static bool is_idle(const struct group *group) {
+    const struct lucet_activation *top = group_top(group);
+    return !top || (atomic_load_explicit(&top->suspended, memory_order_relaxed) && !top->outer);
+}
+
+static bool group_take(struct group *group, lucet_error *error) {
+    uintptr_t owner = 0;
+    if (LIKELY(atomic_compare_exchange_strong(&group->owner, &owner, this_thread())) || owner == this_thread())
+        return true;
+    return fail(error, LUCET_ERROR_STATE, "the instance is running on another thread");
+}
+
+bool group_enter(lucet_instance *instance, lucet_error *error) {
+    struct group *group = group_of(instance);
+    if (!group_take(group, error))
+        return false;
+    const struct lucet_activation *top = group_top(group);
+    if (LIKELY(!top) || !atomic_load_explicit(&top->suspended, memory_order_relaxed))
+        return true;
+    group_leave(instance);
+    return fail(error, LUCET_ERROR_STATE, "the instance is suspended");
+}
+
+void group_leave(lucet_instance *instance) {
+    struct group *group = group_of(instance);
+    if (is_idle(group))
+        atomic_store_explicit(&group->owner, 0, memory_order_release);
 }
 
 /* ---- what happened ---- */
@@ -67,7 +126,7 @@ static void describe_trap(const struct lucet_activation *activation, lucet_outco
     outcome->module = NULL;
     outcome->function = LUCET_NONE;
     outcome->wasm_offset = LUCET_NO_OFFSET;
-    for (const lucet_instance *i = activation->instance->group->members; i; i = i->group_next)
+    for (const lucet_instance *i = group_of(activation->instance)->members; i; i = i->group_next)
         if (module_has_code(i->module, activation->trap_pc)) {
             if (module_locate(i->module, activation->trap_pc, &outcome->function, &outcome->wasm_offset))
                 outcome->module = i->module;
@@ -75,19 +134,27 @@ static void describe_trap(const struct lucet_activation *activation, lucet_outco
         }
 }
 
+/* Nothing but generated code writes next to the canary, and that has no business there. */
+static void check_canary(const lucet_instance *instance) {
+    assert(VMCTX_WORD(instance->vmctx, VMCTX_CANARY) == canary_of(instance));
+    (void)instance;
+}
+
+/* The group stays owned by this thread. */
 static lucet_outcome_kind come_back(struct lucet_activation *activation, int how, lucet_outcome *outcome) {
     lucet_instance *instance = activation->instance;
     lucet_current = activation->previous;
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
+    SYNC_POINT("back");
+    check_canary(instance);
     switch (how) {
     case SWITCH_SUSPENDED:
-        activation->suspended = true;
+        atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);
         outcome->kind = LUCET_SUSPENDED;
         outcome->suspended_slots = activation->suspended_slots;
         outcome->suspended_instance = activation->suspended_instance;
         outcome->suspended_function = activation->suspended_function;
-        group_leave(instance);
         return LUCET_SUSPENDED;
     case SWITCH_TRAPPED:
         outcome->kind = LUCET_TRAPPED;
@@ -100,9 +167,8 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
         outcome->kind = LUCET_RETURNED;
         break;
     }
-    pop(instance->group, activation);
+    pop(group_of(instance), activation);
     region_give_stack(instance->region, activation);
-    group_leave(instance);
     return outcome->kind;
 }
 
@@ -113,31 +179,47 @@ static void go_in(struct lucet_activation *activation) {
         activation->host_mxcsr = mxcsr;
         _mm_setcsr(MXCSR_DEFAULT);
     }
-    activation->suspended = false;
+    atomic_store_explicit(&activation->suspended, false, memory_order_relaxed);
     activation->previous = lucet_current;
+    SYNC_POINT("enter");
     lucet_current = activation;
 }
 
 /* ---- entering ---- */
 
-static lucet_outcome_kind enter(lucet_instance *instance, const void *entry, void *vmctx, const void *code, u64 *slots,
-                                lucet_outcome *outcome, lucet_error *error) {
+/* What is called: entry(vmctx, code, slots), on the guest's stack. */
+struct target {
+    const void *entry, *code;
+    void *vmctx;
+};
+
+/* In a group that this thread owns. */
+static lucet_outcome_kind run_owned(lucet_instance *instance, const struct target *target, u64 *slots,
+                                    lucet_outcome *outcome, lucet_error *error) {
     outcome->kind = LUCET_FAILED;
-    if (UNLIKELY(!signals_prepare_thread(error)) || UNLIKELY(!group_enter(instance, error)))
-        return LUCET_FAILED;
     struct lucet_activation *activation = region_take_stack(instance->region);
     if (UNLIKELY(!activation)) {
-        group_leave(instance);
         fail(error, LUCET_ERROR_REGION_FULL, "no stack for the guest: the region allows %u at once, or memory is short",
              instance->region->config.stacks);
         return LUCET_FAILED;
     }
     activation->instance = instance;
     activation->interrupt = 0;
-    push(instance->group, activation);
+    atomic_store_explicit(&activation->suspended, false, memory_order_relaxed); /* a dropped one's may be true */
+    push(group_of(instance), activation);
     go_in(activation);
-    int how = lucet_switch_enter(activation, activation, entry, vmctx, code, slots);
+    int how = lucet_switch_enter(activation, activation, target->entry, target->vmctx, target->code, slots);
     return come_back(activation, how, outcome);
+}
+
+static lucet_outcome_kind run(lucet_instance *instance, const struct target *target, u64 *slots, lucet_outcome *outcome,
+                              lucet_error *error) {
+    outcome->kind = LUCET_FAILED;
+    if (UNLIKELY(!signals_prepare_thread(error)) || UNLIKELY(!group_enter(instance, error)))
+        return LUCET_FAILED;
+    lucet_outcome_kind kind = run_owned(instance, target, slots, outcome, error);
+    group_leave(instance);
+    return kind;
 }
 
 static bool check_state(const lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
@@ -148,54 +230,52 @@ static bool check_state(const lucet_instance *instance, lucet_outcome *outcome, 
     return fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text((lucet_state)state));
 }
 
-static lucet_outcome_kind call(lucet_instance *instance, u32 function, u64 *slots, lucet_outcome *outcome,
-                               lucet_error *error) {
+static bool find_target(const lucet_instance *instance, u32 function, struct target *target, lucet_error *error) {
     const lucet_module *module = instance->module;
-    outcome->kind = LUCET_FAILED;
-    if (UNLIKELY(function >= module->header->functions_count)) {
-        fail(error, LUCET_ERROR_ARGUMENT, "no function %u", function);
-        return LUCET_FAILED;
-    }
+    if (UNLIKELY(function >= module->header->functions_count))
+        return fail(error, LUCET_ERROR_ARGUMENT, "no function %u", function);
     const struct abi_function *f = &module->functions[function];
     u32 entry = module->types[f->type].entry_rva;
-    const void *code = module->base + f->code_rva;
-    u8 *vmctx = instance->vmctx;
+    if (UNLIKELY(!entry || !f->code_rva))
+        return fail(error, LUCET_ERROR_ARGUMENT, "function %u is internal to its module: it is not exported", function);
+    *target = (struct target){module->base + entry, module->base + f->code_rva, instance->vmctx};
     if (UNLIKELY(function < module->imported_functions)) {
         const lucet_linkage *linkage = instance->linkage;
-        const u64 *words = (const u64 *)(vmctx + module->imports[linkage->by_function[function]].offset);
-        code = (const void *)(uintptr_t)words[0];
-        vmctx = (u8 *)(uintptr_t)words[1];
+        const u64 *words = (const u64 *)(instance->vmctx + module->imports[linkage->by_function[function]].offset);
+        target->code = (const void *)(uintptr_t)words[0];
+        target->vmctx = (u8 *)(uintptr_t)words[1];
     }
-    if (UNLIKELY(!entry || !f->code_rva)) {
-        fail(error, LUCET_ERROR_ARGUMENT, "function %u is internal to its module: it is not exported", function);
-        return LUCET_FAILED;
-    }
-    return enter(instance, module->base + entry, vmctx, code, slots, outcome, error);
+    return true;
 }
 
 lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint64_t *slots, lucet_outcome *outcome,
                               lucet_error *error) {
-    return check_state(instance, outcome, error) ? call(instance, function, slots, outcome, error) : LUCET_FAILED;
+    struct target target;
+    outcome->kind = LUCET_FAILED;
+    if (UNLIKELY(!check_state(instance, outcome, error)) || UNLIKELY(!find_target(instance, function, &target, error)))
+        return LUCET_FAILED;
+    return run(instance, &target, slots, outcome, error);
 }
 
 lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
                                   lucet_outcome *outcome, lucet_error *error) {
     const struct abi_funcref *r = (const struct abi_funcref *)ref;
-    const lucet_instance *target = lucet_funcref_instance(ref);
+    const lucet_instance *called = lucet_funcref_instance(ref);
     if (!check_state(instance, outcome, error))
         return LUCET_FAILED;
     outcome->kind = LUCET_FAILED;
-    if (target->group != instance->group) {
+    if (group_of(called) != group_of(instance)) {
         fail(error, LUCET_ERROR_ARGUMENT, "the function belongs to an instance that this one is not linked to");
         return LUCET_FAILED;
     }
-    u32 entry = target->module->types[target->module->functions[r->function].type].entry_rva;
+    u32 entry = called->module->types[called->module->functions[r->function].type].entry_rva;
     if (!entry || !r->code) {
         fail(error, LUCET_ERROR_ARGUMENT, "the function is internal to its module");
         return LUCET_FAILED;
     }
-    return enter(instance, target->module->base + entry, (void *)(uintptr_t)r->vmctx, (const void *)(uintptr_t)r->code,
-                 slots, outcome, error);
+    struct target target = {called->module->base + entry, (const void *)(uintptr_t)r->code,
+                            (void *)(uintptr_t)r->vmctx};
+    return run(instance, &target, slots, outcome, error);
 }
 
 /* ---- instantiation's own code ---- */
@@ -207,41 +287,56 @@ bool lucet_instance_needs_start(const lucet_instance *instance) {
 static void started(lucet_instance *instance, lucet_outcome_kind kind) {
     if (kind == LUCET_RETURNED)
         atomic_store(&instance->state, LUCET_STATE_READY);
-    else if (kind != LUCET_SUSPENDED)
+    else if (kind == LUCET_TRAPPED || kind == LUCET_TERMINATED)
         atomic_store(&instance->state, LUCET_STATE_FAULTED);
 }
 
-lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
+static bool is_starting(const lucet_instance *instance) {
+    for (const struct lucet_activation *a = group_top(group_of(instance)); a; a = a->outer)
+        if (a->instance == instance)
+            return true;
+    return false;
+}
+
+static lucet_outcome_kind start_owned(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
     const lucet_module *module = instance->module;
-    outcome->kind = LUCET_FAILED;
-    if (!lucet_instance_needs_start(instance) || instance->group->top) {
-        fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text(lucet_instance_state(instance)));
+    lucet_outcome_kind kind = LUCET_RETURNED;
+    struct target target = {module->base + module->header->init_rva, NULL, instance->vmctx};
+    if (!lucet_instance_needs_start(instance) || is_starting(instance)) {
+        lucet_state state = is_starting(instance) ? LUCET_STATE_RUNNING : lucet_instance_state(instance);
+        fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text(state));
         return LUCET_FAILED;
     }
-    lucet_outcome_kind kind = LUCET_RETURNED;
-    if (module->header->init_rva)
-        kind = enter(instance, module->base + module->header->init_rva, instance->vmctx, NULL, NULL, outcome, error);
+    if (module->header->init_rva && !instance->initialised)
+        kind = run_owned(instance, &target, NULL, outcome, error);
+    instance->initialised = kind == LUCET_RETURNED;
     if (kind == LUCET_RETURNED && module->header->start_function != LUCET_NONE)
-        kind = call(instance, module->header->start_function, NULL, outcome, error);
-    outcome->kind = kind;
+        kind = find_target(instance, module->header->start_function, &target, error)
+                   ? run_owned(instance, &target, NULL, outcome, error)
+                   : LUCET_FAILED;
     started(instance, kind);
+    return kind;
+}
+
+lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
+    outcome->kind = LUCET_FAILED;
+    if (!signals_prepare_thread(error) || !group_enter(instance, error))
+        return LUCET_FAILED;
+    lucet_outcome_kind kind = start_owned(instance, outcome, error);
+    outcome->kind = kind;
+    group_leave(instance);
     return kind;
 }
 
 /* ---- going on ---- */
 
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error) {
-    struct group *group = instance->group;
-    uintptr_t me = (uintptr_t)&lucet_current, owner = 0;
     outcome->kind = LUCET_FAILED;
-    if (!signals_prepare_thread(error))
+    struct group *group = group_of(instance);
+    if (!signals_prepare_thread(error) || !group_take(group, error))
         return LUCET_FAILED;
-    if (!atomic_compare_exchange_strong(&group->owner, &owner, me) && owner != me) {
-        fail(error, LUCET_ERROR_STATE, "the instance is running on another thread");
-        return LUCET_FAILED;
-    }
-    struct lucet_activation *activation = group->top;
-    if (!activation || !activation->suspended) {
+    struct lucet_activation *activation = group_top(group);
+    if (!activation || !atomic_load_explicit(&activation->suspended, memory_order_relaxed)) {
         group_leave(instance);
         fail(error, LUCET_ERROR_STATE, "the instance is not suspended");
         return LUCET_FAILED;
@@ -249,32 +344,36 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
     lucet_instance *called = activation->instance;
     lucet_outcome_kind kind;
     if (terminate) {
-        activation->suspended = false;
         pop(group, activation);
         region_give_stack(called->region, activation);
-        group_leave(called);
         kind = outcome->kind = LUCET_TERMINATED;
     } else {
         lock(group);
         activation->thread = pthread_self();
+        atomic_store_explicit(&activation->suspended, false, memory_order_relaxed);
         unlock(group);
+        SYNC_POINT("resume");
         go_in(activation);
         kind = come_back(activation, lucet_switch_resume(activation), outcome);
     }
     if (lucet_instance_needs_start(called))
         started(called, kind);
+    group_leave(called);
     return kind;
 }
 
 bool lucet_instance_interrupt(lucet_instance *instance) {
-    struct group *group = instance->group;
+    groups_hold(); /* so that the instance stays in this group, and the group exists */
+    struct group *group = group_of(instance);
     lock(group);
-    struct lucet_activation *activation = group->top;
-    if (activation) {
-        __atomic_store_n(&activation->interrupt, 1, __ATOMIC_RELEASE);
-        if (!activation->suspended)
-            signals_interrupt(activation);
-    }
+    struct lucet_activation *top = group_top(group);
+    /* All of them: a host function in between may go on as if nothing had happened. */
+    for (struct lucet_activation *a = top; a; a = a->outer)
+        __atomic_store_n(&a->interrupt, 1, __ATOMIC_RELEASE);
+    SYNC_POINT("interrupt");
+    if (top && !atomic_load_explicit(&top->suspended, memory_order_relaxed))
+        signals_interrupt(top);
     unlock(group);
-    return activation != NULL;
+    groups_release();
+    return top != NULL;
 }

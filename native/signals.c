@@ -1,11 +1,15 @@
 /* signals.c: faults of guest code become traps; first writes to protected pages become ordinary; all else is passed on to
- * whoever had the signal before. The handler takes no lock, allocates nothing and calls nothing but mprotect. */
+ * whoever had the signal before. The handler allocates nothing, calls nothing but mprotect, and takes no lock but a heap's, which
+ * nobody holds while he might fault. */
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -13,33 +17,39 @@ enum { SIGNAL_STACK_SIZE = 1 << 16, INTERRUPT_SIGNAL = SIGURG };
 
 static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, INTERRUPT_SIGNAL};
 enum { SIGNALS_COUNT = sizeof signals / sizeof *signals };
-static struct sigaction previous[SIGNALS_COUNT];
+
+/* Who had a signal before, latest first. Never freed: a handler may be looking at it. */
+struct predecessor {
+    struct sigaction action;
+    struct predecessor *before;
+};
+static _Atomic(struct predecessor *) predecessors[SIGNALS_COUNT];
 
 /* ---- classification ---- */
 
-static const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc) {
-    for (const lucet_instance *i = activation->instance->group->members; i; i = i->group_next)
+NO_TSAN static const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc) {
+    for (const lucet_instance *i = group_of(activation->instance)->members; i; i = i->group_next)
         if (module_has_code(i->module, pc))
             return i;
     return NULL;
 }
 
-static bool in_stack_guard(const struct lucet_activation *activation, const u8 *address) {
+NO_TSAN static bool in_stack_guard(const struct lucet_activation *activation, const u8 *address) {
     return address >= activation->stack_low - STACK_GUARD && address < activation->stack_low;
 }
 
-static bool in_group_memory(const struct lucet_activation *activation, const u8 *address) {
+NO_TSAN static bool in_group_memory(const struct lucet_activation *activation, const u8 *address) {
     const lucet_instance *instance = region_instance_at(address);
     return instance && atomic_load_explicit(&instance->state, memory_order_relaxed) != LUCET_STATE_FREE &&
-           instance->group == activation->instance->group;
+           group_of(instance) == group_of(activation->instance);
 }
 
 /* The trap code in the immediate of `ud1 imm8(%eax), %eax`, which llvm.ubsantrap becomes; 0 if it is none. */
-static u32 ud1_code(const u8 *pc) {
+NO_TSAN static u32 ud1_code(const u8 *pc) {
     return pc[0] == 0x67 && pc[1] == 0x0f && pc[2] == 0xb9 && (pc[3] & 0xc0) == 0x40 ? pc[4] : 0;
 }
 
-static u32 classify(const struct lucet_activation *activation, int signal, const u8 *pc, const u8 *address) {
+NO_TSAN static u32 classify(const struct lucet_activation *activation, int signal, const u8 *pc, const u8 *address) {
     switch (signal) {
     case SIGILL:
         return ud1_code(pc);
@@ -59,28 +69,55 @@ static u32 classify(const struct lucet_activation *activation, int signal, const
 
 /* ---- the handler ---- */
 
-static void pass_on(int signal, siginfo_t *info, void *context) {
-    for (u32 i = 0; i < SIGNALS_COUNT; i++) {
-        if (signals[i] != signal)
-            continue;
-        if (previous[i].sa_flags & SA_SIGINFO) {
-            previous[i].sa_sigaction(signal, info, context);
-        } else if (previous[i].sa_handler == SIG_DFL) {
-            if (signal == INTERRUPT_SIGNAL)
-                return; /* ignored by default */
-            /* The fault happens again on return, with the effect it would have had. */
-            sigaction(signal, &previous[i], NULL);
-        } else if (previous[i].sa_handler != SIG_IGN) {
-            previous[i].sa_handler(signal);
-        } else if (signal != INTERRUPT_SIGNAL) {
-            struct sigaction standard = {.sa_handler = SIG_DFL};
-            sigaction(signal, &standard, NULL);
-        }
-        return;
-    }
+/* A predecessor that was installed after us the first time calls us as its own predecessor: the one before it is due then. Such a
+ * call has the same context as the one under way, and a deeper frame; a new signal on an emptied stack has the same frame. */
+static _Thread_local struct passing {
+    int signal;
+    const void *context, *frame;
+    struct predecessor *called;
+} passing __attribute__((tls_model("initial-exec")));
+
+NO_TSAN static void act_by_default(int signal, const siginfo_t *info) {
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    if (signal == INTERRUPT_SIGNAL)
+        return; /* which is to ignore it */
+    sigaction(signal, &standard, NULL);
+    /* A fault happens again on return; what somebody sent has to be sent again, and is blocked until then. */
+    if (info->si_code <= 0)
+        raise(signal);
 }
 
-static void leave_guest(struct lucet_activation *activation, ucontext_t *context, u32 trap, const u8 *pc) {
+NO_TSAN static struct predecessor *predecessor_of(int signal, const void *context, const void *frame) {
+    if (passing.called && passing.signal == signal && passing.context == context && frame < passing.frame)
+        return passing.called->before;
+    for (u32 i = 0; i < SIGNALS_COUNT; i++)
+        if (signals[i] == signal)
+            return atomic_load_explicit(&predecessors[i], memory_order_acquire);
+    return NULL;
+}
+
+NO_TSAN __attribute__((noinline)) static void pass_on(int signal, siginfo_t *info, void *context) {
+    const void *frame = __builtin_frame_address(0);
+    struct predecessor *predecessor = predecessor_of(signal, context, frame);
+    const struct sigaction *action = predecessor ? &predecessor->action : NULL;
+    bool has_handler =
+        action && ((action->sa_flags & SA_SIGINFO) || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN));
+    if (!has_handler) {
+        if (action && action->sa_handler == SIG_IGN && info->si_code <= 0)
+            return; /* what the kernel reports cannot be ignored */
+        act_by_default(signal, info);
+        return;
+    }
+    struct passing outer = passing;
+    passing = (struct passing){signal, context, frame, predecessor};
+    if (action->sa_flags & SA_SIGINFO)
+        action->sa_sigaction(signal, info, context);
+    else
+        action->sa_handler(signal);
+    passing = outer;
+}
+
+NO_TSAN static void leave_guest(struct lucet_activation *activation, ucontext_t *context, u32 trap, const u8 *pc) {
     activation->trap = trap;
     activation->trap_pc = pc;
     context->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)lucet_switch_leave;
@@ -88,60 +125,159 @@ static void leave_guest(struct lucet_activation *activation, ucontext_t *context
     context->uc_mcontext.gregs[REG_RSI] = SWITCH_TRAPPED;
 }
 
-static void on_signal(int signal, siginfo_t *info, void *context_pointer) {
+NO_TSAN static bool is_between(const u8 *pc, const u8 *begin, const u8 *end) {
+    return pc >= begin && pc < end;
+}
+
+/* The place of the guest's call on top of its stack. */
+NO_TSAN static const u8 *caller_of_stub(const ucontext_t *context) {
+    return *(const u8 **)(uintptr_t)context->uc_mcontext.gregs[REG_RSP] - 1;
+}
+
+/* The interrupt flag is set: end the run, unless the way back to the guest still leads past a look at the flag. */
+NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontext_t *context, const u8 *pc) {
+    const u8 *place;
+    if (is_between(pc, lucet_entering_begin, lucet_entering_end))
+        place = NULL;
+    else if (is_between(pc, lucet_returning_begin, lucet_returning_end))
+        place = caller_of_stub(context);
+    else if (code_owner(activation, pc))
+        place = pc;
+    else
+        return;
+    activation->interrupt = 0;
+    leave_guest(activation, context, TRAP_INTERRUPTED, place);
+}
+
+static const u8 interrupt_mark; /* its address comes with the interrupt signals that are ours */
+
+NO_TSAN static void on_interrupt(siginfo_t *info, ucontext_t *context, const u8 *pc) {
+    struct lucet_activation *activation = lucet_current;
+    /* Whoever sent it: signals of one number that wait are merged. */
+    if (activation && __atomic_load_n(&activation->interrupt, __ATOMIC_ACQUIRE))
+        interrupt_guest(activation, context, pc);
+    if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &interrupt_mark)
+        pass_on(INTERRUPT_SIGNAL, info, context);
+}
+
+/* First write to a protected page, by whatever code. */
+NO_TSAN static bool is_first_write(int signal, const siginfo_t *info, const ucontext_t *context) {
+    enum { PAGE_FAULT_WRITE = 2, PAGE_FAULT_FETCH = 16 };
+    u64 fault = (u64)context->uc_mcontext.gregs[REG_ERR];
+    if (signal != SIGSEGV || info->si_code != SEGV_ACCERR ||
+        (fault & (PAGE_FAULT_WRITE | PAGE_FAULT_FETCH)) != PAGE_FAULT_WRITE)
+        return false;
+    lucet_instance *instance = region_instance_at(info->si_addr);
+    return instance && heap_write_fault(&instance->heap, info->si_addr);
+}
+
+/* What the kernel reports of guest code, or of the stub that it called. */
+NO_TSAN static bool is_trap(struct lucet_activation *activation, int signal, const siginfo_t *info, ucontext_t *context,
+                            const u8 *pc) {
+    const u8 *address = info->si_addr, *place = pc;
+    u32 trap = 0;
+    if (info->si_code <= 0)
+        return false; /* somebody sent it */
+    if (code_owner(activation, pc)) {
+        trap = classify(activation, signal, pc, address);
+    } else if (signal == SIGSEGV && is_between(pc, lucet_stubs_begin, lucet_stubs_end) &&
+               in_stack_guard(activation, address)) {
+        /* At the first push of a stub the return address is on top; further down the frame word has been set. */
+        trap = TRAP_CALL_STACK_EXHAUSTED;
+        place = caller_of_stub(context);
+        if (!code_owner(activation, place))
+            place = ((const u8 **)(uintptr_t)activation->frame)[1] - 1;
+    }
+    if (trap)
+        leave_guest(activation, context, trap, place);
+    return trap != 0;
+}
+
+NO_TSAN static void on_signal(int signal, siginfo_t *info, void *context_pointer) {
     ucontext_t *context = context_pointer;
     const u8 *pc = (const u8 *)(uintptr_t)context->uc_mcontext.gregs[REG_RIP];
-    const u8 *address = info->si_addr;
-    enum { PAGE_FAULT_WRITE = 2, PAGE_FAULT_FETCH = 16 };
-    if (signal == SIGSEGV && info->si_code == SEGV_ACCERR) {
-        u64 fault = (u64)context->uc_mcontext.gregs[REG_ERR];
-        lucet_instance *instance =
-            (fault & (PAGE_FAULT_WRITE | PAGE_FAULT_FETCH)) == PAGE_FAULT_WRITE ? region_instance_at(address) : NULL;
-        if (instance && heap_write_fault(&instance->heap, address))
-            return;
-    }
     struct lucet_activation *activation = lucet_current;
-    if (activation && signal == INTERRUPT_SIGNAL) {
-        if (__atomic_load_n(&activation->interrupt, __ATOMIC_ACQUIRE) && code_owner(activation, pc)) {
-            activation->interrupt = 0;
-            leave_guest(activation, context, TRAP_INTERRUPTED, pc);
-        }
-        return;
-    }
-    if (activation && code_owner(activation, pc)) {
-        u32 trap = classify(activation, signal, pc, address);
-        if (trap) {
-            leave_guest(activation, context, trap, pc);
-            return;
-        }
-    } else if (activation && pc >= lucet_stubs_begin && pc < lucet_stubs_end && in_stack_guard(activation, address)) {
-        /* The first push of a stub: the return address into the guest is on top. */
-        const u8 *caller = *(const u8 **)(uintptr_t)context->uc_mcontext.gregs[REG_RSP] - 1;
-        leave_guest(activation, context, TRAP_CALL_STACK_EXHAUSTED, caller);
-        return;
-    }
-    pass_on(signal, info, context_pointer);
+    int saved_errno = errno;
+    if (signal == INTERRUPT_SIGNAL)
+        on_interrupt(info, context, pc);
+    else if (!is_first_write(signal, info, context) && !(activation && is_trap(activation, signal, info, context, pc)))
+        pass_on(signal, info, context);
+    errno = saved_errno;
 }
 
 /* ---- installing ---- */
+
+#ifdef __SANITIZE_THREAD__
+/* The sanitizer would put off interrupts until the thread calls something that it knows, which a guest never does, and show the
+ * handler a copy of the registers: this goes past it. */
+__asm__(
+    ".pushsection .text\n.type lucet_restore_rt, @function\nlucet_restore_rt: movl $15, %eax\nsyscall\n.popsection");
+extern void lucet_restore_rt(void) LUCET_INTERNAL;
+
+static int set_action(int signal, const struct sigaction *action) {
+    struct {
+        void (*handler)(int, siginfo_t *, void *);
+        unsigned long flags;
+        void (*restorer)(void);
+        u64 mask;
+    } kernel = {action->sa_sigaction, (unsigned long)action->sa_flags | 0x04000000, lucet_restore_rt,
+                1ULL << (INTERRUPT_SIGNAL - 1)};
+    return (int)syscall(SYS_rt_sigaction, signal, &kernel, NULL, sizeof kernel.mask);
+}
+
+static int get_action(int signal, struct sigaction *action) {
+    struct {
+        void (*handler)(int, siginfo_t *, void *);
+        unsigned long flags;
+        void (*restorer)(void);
+        u64 mask;
+    } kernel;
+    if (syscall(SYS_rt_sigaction, signal, NULL, &kernel, sizeof kernel.mask) < 0)
+        return -1;
+    memset(action, 0, sizeof *action);
+    action->sa_sigaction = kernel.handler;
+    action->sa_flags = (int)kernel.flags;
+    return 0;
+}
+#else
+static int set_action(int signal, const struct sigaction *action) {
+    return sigaction(signal, action, NULL);
+}
+
+static int get_action(int signal, struct sigaction *action) {
+    return sigaction(signal, NULL, action);
+}
+#endif
+
+static bool install(u32 i, lucet_error *error) {
+    struct sigaction present, ours = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    sigemptyset(&ours.sa_mask);
+    /* A write fault may arrive inside a host's handler too, so nothing is masked but the interrupt. */
+    sigaddset(&ours.sa_mask, INTERRUPT_SIGNAL);
+    if (get_action(signals[i], &present) < 0)
+        return fail_system(error, "sigaction");
+    if ((present.sa_flags & SA_SIGINFO) && present.sa_sigaction == on_signal)
+        return true;
+    struct predecessor *before = atomic_load(&predecessors[i]), *predecessor = malloc(sizeof *predecessor);
+    if (!predecessor)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    *predecessor = (struct predecessor){present, before};
+    atomic_store(&predecessors[i], predecessor); /* first: the handler may be called at once */
+    if (set_action(signals[i], &ours) == 0)
+        return true;
+    fail_system(error, "sigaction");
+    atomic_store(&predecessors[i], before);
+    free(predecessor); /* not seen by anybody: our handler is not installed, or had no fault yet */
+    return false;
+}
 
 /* Once per process; again when someone has taken the signals since, who is then called for what is not ours. */
 bool signals_install(lucet_error *error) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     bool ok = true;
     pthread_mutex_lock(&mutex);
-    for (u32 i = 0; ok && i < SIGNALS_COUNT; i++) {
-        struct sigaction present, ours = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
-        sigemptyset(&ours.sa_mask);
-        /* A write fault may arrive inside a host's handler too, so nothing is masked but the interrupt. */
-        sigaddset(&ours.sa_mask, INTERRUPT_SIGNAL);
-        if (sigaction(signals[i], NULL, &present) < 0)
-            ok = fail_system(error, "sigaction");
-        else if (!(present.sa_flags & SA_SIGINFO) || present.sa_sigaction != on_signal) {
-            previous[i] = present;
-            ok = sigaction(signals[i], &ours, NULL) == 0 || fail_system(error, "sigaction");
-        }
-    }
+    for (u32 i = 0; ok && i < SIGNALS_COUNT; i++)
+        ok = install(i, error);
     pthread_mutex_unlock(&mutex);
     return ok;
 }
@@ -150,10 +286,15 @@ static pthread_key_t signal_stack_key;
 static pthread_once_t signal_stack_once = PTHREAD_ONCE_INIT;
 static bool signal_stack_key_made;
 
+static _Thread_local bool thread_prepared __attribute__((tls_model("initial-exec")));
+
 static void free_signal_stack(void *memory) {
-    stack_t none = {.ss_flags = SS_DISABLE};
-    sigaltstack(&none, NULL);
+    stack_t none = {.ss_flags = SS_DISABLE}, present;
+    /* Somebody else may have put his own in place of it. */
+    if (sigaltstack(NULL, &present) == 0 && present.ss_sp == (u8 *)memory + HOST_PAGE)
+        sigaltstack(&none, NULL);
     munmap(memory, SIGNAL_STACK_SIZE + HOST_PAGE);
+    thread_prepared = false; /* another thread-specific destructor may still run guests */
 }
 
 static void make_signal_stack_key(void) {
@@ -162,8 +303,7 @@ static void make_signal_stack_key(void) {
 
 /* Every thread that runs guests needs a signal stack: the guest's own may have overflowed. */
 bool signals_prepare_thread(lucet_error *error) {
-    static _Thread_local bool prepared __attribute__((tls_model("initial-exec")));
-    if (LIKELY(prepared))
+    if (LIKELY(thread_prepared))
         return true;
     stack_t present;
     if (sigaltstack(NULL, &present) < 0)
@@ -183,10 +323,10 @@ bool signals_prepare_thread(lucet_error *error) {
         if (signal_stack_key_made)
             pthread_setspecific(signal_stack_key, memory);
     }
-    prepared = true;
+    thread_prepared = true;
     return true;
 }
 
 void signals_interrupt(struct lucet_activation *activation) {
-    pthread_kill(activation->thread, INTERRUPT_SIGNAL);
+    pthread_sigqueue(activation->thread, INTERRUPT_SIGNAL, (union sigval){.sival_ptr = (void *)&interrupt_mark});
 }

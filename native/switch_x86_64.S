@@ -76,11 +76,23 @@ FUNCTION lucet_switch_enter
     movq %rcx, %rdi
     movq %r8, %rsi
     movq %r9, %rdx
+    .globl lucet_entering_begin
+    .hidden lucet_entering_begin
+lucet_entering_begin:
+    cmpq $0, A_interrupt(%rbx)
+    jne 1f
     call *%rax
+    .globl lucet_entering_end
+    .hidden lucet_entering_end
+lucet_entering_end:
     movq A_host_sp(%rbx), %rsp
     .cfi_restore_state
+    .cfi_remember_state
     xorl %eax, %eax
     RESTORE_AND_RETURN
+1:  movq A_host_sp(%rbx), %rsp
+    .cfi_restore_state
+    call activation_interrupted_early
     .cfi_endproc
     .size lucet_switch_enter, . - lucet_switch_enter
 
@@ -143,9 +155,7 @@ FUNCTION lucet_stub_\name
     popq %rbp
     .cfi_remember_state
     .cfi_def_cfa %rsp, 8
-    cmpq $0, A_interrupt(%rdi)
-    jne interrupted
-    ret
+    jmp lucet_returning_begin
     .cfi_restore_state
     .cfi_endproc
     .size lucet_stub_\name, . - lucet_stub_\name
@@ -181,10 +191,22 @@ FUNCTION lucet_stub_\name
     PLAIN_STUB table_init
     PLAIN_STUB out_of_fuel
 
-/* rdi: activation; the return address is on top of the guest's stack. */
-interrupted:
-    movq A_host_sp(%rdi), %rsp
+/* The end of every stub, in one place so that the signal handler can tell: between the look at the flag and the guest's next
+ * instruction, an interrupt would be lost. rdi: activation; the return address is on top of the guest's stack. */
+    .globl lucet_returning_begin
+    .hidden lucet_returning_begin
+    .p2align 4
+lucet_returning_begin:
+    .cfi_startproc
+    cmpq $0, A_interrupt(%rdi)
+    jne 1f
+    ret
+    .globl lucet_returning_end
+    .hidden lucet_returning_end
+lucet_returning_end:
+1:  movq A_host_sp(%rdi), %rsp
     call activation_interrupted
+    .cfi_endproc
 
     .globl lucet_stubs_end
     .hidden lucet_stubs_end
