@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 
@@ -22,7 +23,7 @@ def u32(*values: int) -> bytes:
 
 
 def test_args() -> None:
-    program = guest(args=["prog", "", "zwölf"])
+    program = guest(args=["prog", b"", "zwölf"])
     program.check(Errno.SUCCESS, {0x10: u32(3), 0x20: u32(5 + 1 + 7)}, "args_sizes_get", 0x10, 0x20)
     program.check(
         Errno.SUCCESS,
@@ -31,6 +32,12 @@ def test_args() -> None:
         0x100,
         0x200,
     )
+
+
+def test_args_of_the_command_line_that_are_not_utf8_stay_as_they_are() -> None:
+    program = guest(args=[os.fsdecode(b"\xff")], env={"A": os.fsdecode(b"\xfe")})
+    program.check(Errno.SUCCESS, {0: u32(8), 8: b"\xff\0"}, "args_get", 0, 8)
+    program.check(Errno.SUCCESS, {0: u32(8), 8: b"A=\xfe\0"}, "environ_get", 0, 8)
 
 
 def test_no_args() -> None:

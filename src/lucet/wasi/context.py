@@ -42,6 +42,7 @@ class WasiContext:
     stdout, stderr: None (discarded), a file descriptor, a file, or a Capture.
     sockets: listening or connected sockets, which get the descriptors after the preopens.
     clock, random: where time and random bytes come from, for runs that must repeat.
+    max_descriptors: how many the program can have open at a time.
 
     Descriptors and sockets are duplicated: they stay the caller's. A context serves one instance at a time. Close it
     when the program has ended, or use it as a context manager; one that is forgotten closes what it holds.
@@ -62,8 +63,8 @@ class WasiContext:
         max_descriptors: int = MAX_DESCRIPTORS,
     ) -> None:
         variables = env.items() if isinstance(env, Mapping) else env
-        self.args = [_terminated(os.fsencode(arg)) for arg in args]
-        self.environ = [_terminated(os.fsencode(f"{name}={value}")) for name, value in variables]
+        self.args = [_terminated(_utf8(arg)) for arg in args]
+        self.environ = [_terminated(_utf8(f"{name}={value}")) for name, value in variables]
         self.clock = SystemClock() if clock is None else clock
         self.random = random
         self.fds = FdTable(max_descriptors)
@@ -102,6 +103,11 @@ class WasiContext:
         self.close()
 
 
+def _utf8(text: Text) -> bytes:
+    """As guests read text, whatever the host's locale; bytes that were none stay as they were."""
+    return text if isinstance(text, bytes) else text.encode(errors="surrogateescape")
+
+
 def _terminated(text: bytes) -> bytes:
     if 0 in text:
         raise ValueError(f"an argument or variable of the guest contains a NUL: {text!r}")
@@ -138,7 +144,7 @@ def _directory(path: str | os.PathLike[str], name: str, is_read_only: bool = Fal
     try:
         require_confinement(fd)
         rights = READ_ONLY_RIGHTS if is_read_only else ALL_RIGHTS
-        return Directory(fd, rights=rights, inheriting=rights, preopen=os.fsencode(name))
+        return Directory(fd, rights=rights, inheriting=rights, preopen=_utf8(name))
     except BaseException:
         os.close(fd)
         raise

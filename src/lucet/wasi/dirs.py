@@ -17,7 +17,6 @@ from lucet.wasi.tables import DIRECTORY_RIGHTS, WRITING_RIGHTS, Errno, FileType,
 if TYPE_CHECKING:
     from os import _ScandirIterator as ScandirIterator
 
-
 NEW_FILE_MODE: Final = 0o666
 NEW_DIRECTORY_MODE: Final = 0o777
 OPEN_FLAGS: Final = os.O_CLOEXEC | os.O_NOCTTY
