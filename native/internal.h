@@ -75,7 +75,7 @@ struct lucet_module {
     u64 serial; /* never reused: a slot remembers whose image it holds by it */
     void *handle;
     int fd; /* of the artifact, for mapping images; -1 if none is mapped */
-    
+
     const u8 *base;
     u64 image_file_delta; /* file offset = rva + delta, for image runs */
     const u8 *text, *text_end;

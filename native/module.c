@@ -669,7 +669,7 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     const struct link_map *map = NULL;
     if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) < 0)
         return fail(error, LUCET_ERROR_SYSTEM, "dlinfo: %s", dlerror());
-    
+
     const struct abi_artifact_header *h = (const void *)(map->l_addr + header_rva);
     module->header = h;
     module->base = (const u8 *)map->l_addr;

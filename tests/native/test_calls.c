@@ -213,7 +213,7 @@ static void stack_overflow_at_every_alignment(void) {
     struct lucet_activation *activation = region_take_stack(region);
     region_give_stack(region, activation);
     for (u32 shift = 0; shift < HOST_PAGE; shift += 16) {
-        
+
         u64 slots[2] = {0};
         const lucet_module *module = instance->module;
         u32 function = export_index(module, LUCET_FUNC, "recurse_grow");
