@@ -59,8 +59,8 @@ CALLER = """(module
   (func $start (if (global.get 0) (then unreachable)) (global.set 0 (i32.const 1))) (start $start))"""
 LARGE = """(module (memory (export "memory") 40)
   (func (export "poke") (param i32 i32) local.get 0 local.get 1 i32.store)
-  (func (export "touch") (param i32 i32) (loop local.get 0 local.get 0 i32.store
-    local.get 0 local.get 1 i32.add local.tee 0 i32.const 2621440 i32.lt_u br_if 0)))"""
+  (func (export "touch") (param i32 i32) (local.set 1 (i32.or (local.get 1) (i32.const 4096))) (loop local.get 0 local.get 0 i32.store
+    local.get 0 local.get 1 i32.add local.tee 0 i32.const 2621432 i32.lt_u br_if 0)))"""
 
 
 class Player:
