@@ -31,15 +31,16 @@ NO_TSAN _Noreturn void builtin_trap(u32 trap) {
 }
 
 BUILTIN_C _Noreturn void activation_interrupted(void) {
+    u32 trap = (u32)lucet_current->interrupt;
     lucet_current->interrupt = 0;
-    builtin_trap(TRAP_INTERRUPTED);
+    builtin_trap(trap);
 }
 
 /* Before the first instruction of the guest. */
 BUILTIN_C _Noreturn void activation_interrupted_early(void) {
     struct lucet_activation *activation = lucet_current;
+    activation->trap = (u32)activation->interrupt;
     activation->interrupt = 0;
-    activation->trap = TRAP_INTERRUPTED;
     activation->trap_pc = NULL;
     lucet_switch_leave(activation, SWITCH_TRAPPED);
 }

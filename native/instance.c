@@ -572,6 +572,7 @@ static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkag
     instance->context = NULL;
     instance->released = false;
     instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
+    instance->timeout = 0;
     instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
     instance->birth = atomic_fetch_add_explicit(&births, 1, memory_order_relaxed) + 1;
     if (UNLIKELY(linkage->links_instances) &&

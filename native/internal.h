@@ -203,6 +203,7 @@ struct lucet_instance {
     lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
     u64 birth;                   /* never reused: tells this instance from others in the same slot */
     u64 memory_limit, table_limit;
+    u64 timeout; /* of each run, in ns; 0 for none */
     struct group own_group;
     struct heap heap;
 };
@@ -238,7 +239,9 @@ struct lucet_activation {
     struct lucet_activation *outer;    /* of the same group: a host function of it called the guest again */
     lucet_instance *instance;          /* that was called */
     pthread_t thread;
-    u8 *stack_low; /* lowest usable byte; the guard lies below */
+    u8 *stack_low;      /* lowest usable byte; the guard lies below */
+    u64 deadline;       /* of the run, CLOCK_MONOTONIC in ns; 0 for none */
+    u32 deadline_index; /* among those being watched; 0 if it is not */
     atomic_bool suspended;
     u32 host_mxcsr; /* 0 when it was the default */
     /* how it ended, or where it is suspended */
@@ -292,6 +295,12 @@ extern LUCET_INTERNAL _Thread_local struct lucet_activation *lucet_current __att
 LUCET_INTERNAL bool signals_install(lucet_error *error);
 LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);
 LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
+/* End the activation with trap TIMED_OUT at activation->deadline, unless it is cleared before. */
+LUCET_INTERNAL bool deadline_set(struct lucet_activation *activation, lucet_error *error);
+LUCET_INTERNAL void deadline_clear(struct lucet_activation *activation);
+LUCET_INTERNAL u64 deadline_after(u64 timeout);
+LUCET_INTERNAL void group_lock(struct group *group);
+LUCET_INTERNAL void group_unlock(struct group *group);
 LUCET_INTERNAL _Noreturn void builtin_trap(u32 trap);
 LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void group_leave(lucet_instance *instance);

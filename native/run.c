@@ -8,7 +8,7 @@
 
 _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
 
-static void lock(struct group *group) {
+void group_lock(struct group *group) {
     enum { SPINS = 1000 };
     for (u32 i = 0; atomic_flag_test_and_set_explicit(&group->lock, memory_order_acquire); i++)
         if (i < SPINS)
@@ -17,7 +17,7 @@ static void lock(struct group *group) {
             sched_yield(); /* the holder is not running */
 }
 
-static void unlock(struct group *group) {
+void group_unlock(struct group *group) {
     atomic_flag_clear_explicit(&group->lock, memory_order_release);
 }
 
@@ -27,19 +27,19 @@ static void set_top(struct group *group, struct lucet_activation *activation) {
 
 static void push(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("push");
-    lock(group);
+    group_lock(group);
     activation->outer = group_top(group);
     activation->thread = pthread_self();
     set_top(group, activation);
-    unlock(group);
+    group_unlock(group);
     SYNC_POINT("pushed");
 }
 
 static void pop(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("pop");
-    lock(group);
+    group_lock(group);
     set_top(group, activation->outer);
-    unlock(group);
+    group_unlock(group);
     SYNC_POINT("popped");
 }
 
@@ -144,6 +144,8 @@ static void check_canary(const lucet_instance *instance) {
 static lucet_outcome_kind come_back(struct lucet_activation *activation, int how, lucet_outcome *outcome) {
     lucet_instance *instance = activation->instance;
     lucet_current = activation->previous;
+    if (UNLIKELY(activation->deadline))
+        deadline_clear(activation);
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
     SYNC_POINT("back");
@@ -205,6 +207,15 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     }
     activation->instance = instance;
     activation->interrupt = 0;
+    activation->deadline = 0;
+    if (UNLIKELY(instance->timeout)) {
+        activation->thread = pthread_self();
+        activation->deadline = deadline_after(instance->timeout);
+        if (!deadline_set(activation, error)) {
+            region_give_stack(instance->region, activation);
+            return LUCET_FAILED;
+        }
+    }
     atomic_store_explicit(&activation->suspended, false, memory_order_relaxed); /* a dropped one's may be true */
     push(group_of(instance), activation);
     go_in(activation);
@@ -348,11 +359,16 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         region_give_stack(called->region, activation);
         kind = outcome->kind = LUCET_TERMINATED;
     } else {
-        lock(group);
+        group_lock(group);
         activation->thread = pthread_self();
         atomic_store_explicit(&activation->suspended, false, memory_order_relaxed);
-        unlock(group);
+        group_unlock(group);
         SYNC_POINT("resume");
+        if (activation->deadline && !deadline_set(activation, error)) {
+            atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);
+            group_leave(instance);
+            return LUCET_FAILED;
+        }
         go_in(activation);
         kind = come_back(activation, lucet_switch_resume(activation), outcome);
     }
@@ -360,20 +376,4 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         started(called, kind);
     group_leave(called);
     return kind;
-}
-
-bool lucet_instance_interrupt(lucet_instance *instance) {
-    groups_hold(); /* so that the instance stays in this group, and the group exists */
-    struct group *group = group_of(instance);
-    lock(group);
-    struct lucet_activation *top = group_top(group);
-    /* All of them: a host function in between may go on as if nothing had happened. */
-    for (struct lucet_activation *a = top; a; a = a->outer)
-        __atomic_store_n(&a->interrupt, 1, __ATOMIC_RELEASE);
-    SYNC_POINT("interrupt");
-    if (top && !atomic_load_explicit(&top->suspended, memory_order_relaxed))
-        signals_interrupt(top);
-    unlock(group);
-    groups_release();
-    return top != NULL;
 }

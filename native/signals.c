@@ -15,8 +15,9 @@
 
 enum { SIGNAL_STACK_SIZE = 1 << 16, INTERRUPT_SIGNAL = SIGURG };
 
-static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, INTERRUPT_SIGNAL};
-enum { SIGNALS_COUNT = sizeof signals / sizeof *signals };
+/* The last one is that of lucet_interrupt_on, 0 until then. */
+static int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, INTERRUPT_SIGNAL, 0};
+enum { FAULTS_COUNT = 4, BREAK_SIGNAL = 5, SIGNALS_COUNT = sizeof signals / sizeof *signals };
 
 /* Who had a signal before, latest first. Never freed: a handler may be looking at it. */
 struct predecessor {
@@ -77,13 +78,20 @@ static _Thread_local struct passing {
     struct predecessor *called;
 } passing __attribute__((tls_model("initial-exec")));
 
+NO_TSAN static bool is_fault(int signal, const siginfo_t *info) {
+    for (u32 i = 0; i < FAULTS_COUNT; i++)
+        if (signals[i] == signal)
+            return info->si_code > 0; /* else somebody sent it */
+    return false;
+}
+
 NO_TSAN static void act_by_default(int signal, const siginfo_t *info) {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     if (signal == INTERRUPT_SIGNAL)
         return; /* which is to ignore it */
     sigaction(signal, &standard, NULL);
     /* A fault happens again on return; what somebody sent has to be sent again, and is blocked until then. */
-    if (info->si_code <= 0)
+    if (!is_fault(signal, info))
         raise(signal);
 }
 
@@ -103,8 +111,8 @@ NO_TSAN __attribute__((noinline)) static void pass_on(int signal, siginfo_t *inf
     bool has_handler =
         action && ((action->sa_flags & SA_SIGINFO) || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN));
     if (!has_handler) {
-        if (action && action->sa_handler == SIG_IGN && info->si_code <= 0)
-            return; /* what the kernel reports cannot be ignored */
+        if (action && action->sa_handler == SIG_IGN && !is_fault(signal, info))
+            return; /* a fault cannot be ignored */
         act_by_default(signal, info);
         return;
     }
@@ -145,8 +153,9 @@ NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontex
         place = pc;
     else
         return;
+    u32 trap = (u32)activation->interrupt;
     activation->interrupt = 0;
-    leave_guest(activation, context, TRAP_INTERRUPTED, place);
+    leave_guest(activation, context, trap, place);
 }
 
 static const u8 interrupt_mark; /* its address comes with the interrupt signals that are ours */
@@ -158,6 +167,16 @@ NO_TSAN static void on_interrupt(siginfo_t *info, ucontext_t *context, const u8 
         interrupt_guest(activation, context, pc);
     if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &interrupt_mark)
         pass_on(INTERRUPT_SIGNAL, info, context);
+}
+
+/* Ctrl-C, say: first whoever had it before. */
+NO_TSAN static void on_break(int signal, siginfo_t *info, ucontext_t *context, const u8 *pc) {
+    struct lucet_activation *activation = lucet_current;
+    pass_on(signal, info, context);
+    if (activation) {
+        activation->interrupt = TRAP_INTERRUPTED;
+        interrupt_guest(activation, context, pc);
+    }
 }
 
 /* First write to a protected page, by whatever code. */
@@ -200,6 +219,8 @@ NO_TSAN static void on_signal(int signal, siginfo_t *info, void *context_pointer
     int saved_errno = errno;
     if (signal == INTERRUPT_SIGNAL)
         on_interrupt(info, context, pc);
+    else if (signal == signals[BREAK_SIGNAL])
+        on_break(signal, info, context, pc);
     else if (!is_first_write(signal, info, context) && !(activation && is_trap(activation, signal, info, context, pc)))
         pass_on(signal, info, context);
     errno = saved_errno;
@@ -258,6 +279,8 @@ static bool install(u32 i, lucet_error *error) {
         return fail_system(error, "sigaction");
     if ((present.sa_flags & SA_SIGINFO) && present.sa_sigaction == on_signal)
         return true;
+    if (i == BREAK_SIGNAL) /* system calls that it interrupted before it still does */
+        ours.sa_flags = (ours.sa_flags & ~SA_RESTART) | (present.sa_flags & SA_RESTART);
     struct predecessor *before = atomic_load(&predecessors[i]), *predecessor = malloc(sizeof *predecessor);
     if (!predecessor)
         return fail(error, LUCET_ERROR_MEMORY, "out of memory");
@@ -276,8 +299,21 @@ bool signals_install(lucet_error *error) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     bool ok = true;
     pthread_mutex_lock(&mutex);
-    for (u32 i = 0; ok && i < SIGNALS_COUNT; i++)
+    for (u32 i = 0; ok && i < BREAK_SIGNAL; i++)
         ok = install(i, error);
+    pthread_mutex_unlock(&mutex);
+    return ok;
+}
+
+bool lucet_interrupt_on(int signal, lucet_error *error) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&mutex);
+    bool ok = signals[BREAK_SIGNAL] == 0 || signals[BREAK_SIGNAL] == signal ||
+              fail(error, LUCET_ERROR_ARGUMENT, "another signal interrupts already: %d", signals[BREAK_SIGNAL]);
+    if (ok) {
+        signals[BREAK_SIGNAL] = signal;
+        ok = install(BREAK_SIGNAL, error);
+    }
     pthread_mutex_unlock(&mutex);
     return ok;
 }

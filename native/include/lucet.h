@@ -237,6 +237,13 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
 /* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host
  * function returns. False if nothing runs there. */
 bool lucet_instance_interrupt(lucet_instance *instance);
+/* A limit for the wall-clock time of each later run of the instance (the time while it is suspended does not end it, but counts);
+ * the run ends with trap TIMED_OUT. 0: none. Generated code pays nothing for it. */
+void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
+uint64_t lucet_instance_timeout(const lucet_instance *instance);
+/* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
+ * after whoever had the signal before has been called. Again when someone else has taken the signal since. */
+bool lucet_interrupt_on(int signal, lucet_error *error);
 
 /* ---- what an instance contains; index spaces include imports ---- */
 

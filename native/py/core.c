@@ -49,7 +49,18 @@ static PyObject *set_classes(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* Ctrl-C ends a guest's loop, as long as Python handles SIGINT itself; whoever sets it to SIG_DFL wants the process to end. */
+static PyObject *interrupt_on(PyObject *self, PyObject *number) {
+    (void)self;
+    lucet_error error;
+    long signal = PyLong_AsLong(number);
+    if (signal == -1 && PyErr_Occurred())
+        return NULL;
+    return lucet_interrupt_on((int)signal, &error) ? Py_NewRef(Py_None) : raise_error(&error, NULL);
+}
+
 static PyMethodDef functions[] = {
+    {"_interrupt_on", interrupt_on, METH_O, NULL},
     {"openat2", openat2_, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> int"},
     {"_set_classes", set_classes, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

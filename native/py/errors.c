@@ -63,7 +63,8 @@ static PyObject *function_name(const lucet_outcome *outcome) {
 }
 
 PyObject *raise_trap(const lucet_outcome *outcome) {
-    PyObject *type = PyObject_GetAttrString(binding.errors, "Trap");
+    const char *name = lucet_trap_name(outcome->trap);
+    PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0 ? "TimedOut" : "Trap");
     PyObject *function = function_name(outcome);
     PyObject *offset =
         outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);

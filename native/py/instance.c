@@ -221,6 +221,34 @@ static PyObject *get_globals(PyObject *self, void *unused) {
     return PyObject_CallFunctionObjArgs(binding.globals, self, NULL);
 }
 
+static PyObject *get_timeout(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance)
+        return NULL;
+    uint64_t timeout = lucet_instance_timeout(instance);
+    return timeout ? PyFloat_FromDouble((double)timeout / 1e9) : Py_NewRef(Py_None);
+}
+
+static int set_timeout(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    double seconds = 0;
+    if (value && value != Py_None) {
+        seconds = PyFloat_AsDouble(value);
+        if (seconds == -1.0 && PyErr_Occurred())
+            return -1;
+        if (!(seconds > 0 && seconds < 1e9)) {
+            PyErr_SetString(PyExc_ValueError, "a timeout is a positive number of seconds, or None");
+            return -1;
+        }
+    }
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance)
+        return -1;
+    lucet_instance_set_timeout(instance, seconds > 0 ? (uint64_t)(seconds * 1e9) + 1 : 0);
+    return 0;
+}
+
 static PyObject *get_state(PyObject *object, void *unused) {
     (void)unused;
     InstanceObject *self = (InstanceObject *)object;
@@ -288,6 +316,8 @@ static PyGetSetDef getset[] = {
     {"memory", get_memory, NULL, "Memory 0.", NULL},
     {"exports", get_exports, NULL, "Mapping: name -> Func, Memory, Table or Global.", NULL},
     {"globals", get_globals, NULL, "Mapping: name -> exported Global.", NULL},
+    {"timeout", get_timeout, set_timeout,
+     "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.", NULL},
     {"state", get_state, NULL, "\"ready\", \"running\", \"suspended\", \"faulted\", \"closed\" ...", NULL},
     {"module", get_module, NULL, NULL, NULL},
     {"region", get_region, NULL, NULL, NULL},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lucet.errors import Malformed as Malformed
     from lucet.errors import MemoryAccessError as MemoryAccessError
     from lucet.errors import RegionFull as RegionFull
+    from lucet.errors import TimedOut as TimedOut
     from lucet.errors import Trap as Trap
     from lucet.errors import Unsupported as Unsupported
     from lucet.runtime import Instance as Instance
@@ -57,6 +58,7 @@ __all__ = [
     "Module",
     "Region",
     "RegionFull",
+    "TimedOut",
     "Trap",
     "Unsupported",
     "compile",

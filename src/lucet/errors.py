@@ -14,6 +14,7 @@
     +-- InstanceError           an operation that the instance's state does not allow
     +-- MemoryAccessError(IndexError)  the host asked for bytes outside guest memory
     +-- Trap                    the guest trapped  (code, function, offset)
+    |   +-- TimedOut(TimeoutError)  it ran for longer than it was given
     +-- Exit                    the guest ended its program  (status)
 """
 
@@ -112,6 +113,10 @@ class Trap(LucetError):
         place = "" if self.function is None else f" in {self.function}"
         place += "" if self.offset is None else f" at offset {self.offset:#x}"
         return self.message + place
+
+
+class TimedOut(Trap, TimeoutError):
+    """The run took longer than Instance.timeout allows."""
 
 
 class Exit(LucetError):

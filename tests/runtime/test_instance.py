@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -414,3 +416,34 @@ def test_two_threads_cannot_run_one_instance(state: lucet.Instance) -> None:
     assert state.interrupt()
     thread.join()
     assert state.run("count") == 11
+
+
+# ---- ending a run from outside
+
+
+def test_a_timeout_ends_a_loop(state: lucet.Instance) -> None:
+    assert state.timeout is None
+    state.timeout = 0.05
+    assert state.timeout == pytest.approx(0.05)
+    for _ in range(3):
+        with pytest.raises(lucet.TimedOut) as caught:
+            state.run("spin")
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.function == "spin"
+        assert state.run("load", 0) == 0
+    state.timeout = None
+    for wrong in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="timeout"):
+            state.timeout = wrong
+    state.timeout = 1000
+    for _ in range(1000):
+        state.run("count")
+
+
+def test_ctrl_c_ends_a_loop(state: lucet.Instance) -> None:
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        state.run("spin")
+    timer.join()
+    assert state.run("load", 0) == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 from lucet.runtime import _core
 from lucet.runtime._core import Func, Global, Instance, Linkage, Memory, Region, Table, openat2
 from lucet.runtime.exports import Exports, Globals
@@ -34,3 +37,12 @@ __all__ = [
 ]
 
 _core._set_classes(HostFunction, Exports, Globals, FuncType, GlobalType)
+
+
+def _watch_ctrl_c() -> None:
+    """Ctrl-C ends guest loops, too, where Python would turn it into KeyboardInterrupt."""
+    if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+        _core._interrupt_on(signal.SIGINT)
+
+
+_watch_ctrl_c()

@@ -1,0 +1,191 @@
+/* kill.c: ending a run from outside: by another thread, by a deadline, by a signal such as Ctrl-C. */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "internal.h"
+
+static void interrupt_all(struct lucet_activation *top, u32 trap) {
+    /* All of them: a host function in between may go on as if nothing had happened. */
+    for (struct lucet_activation *a = top; a; a = a->outer)
+        __atomic_store_n(&a->interrupt, trap, __ATOMIC_RELEASE);
+}
+
+bool lucet_instance_interrupt(lucet_instance *instance) {
+    groups_hold(); /* so that the instance stays in this group, and the group exists */
+    struct group *group = group_of(instance);
+    group_lock(group);
+    struct lucet_activation *top = group_top(group);
+    interrupt_all(top, TRAP_INTERRUPTED);
+    SYNC_POINT("interrupt");
+    if (top && !atomic_load_explicit(&top->suspended, memory_order_relaxed))
+        signals_interrupt(top);
+    group_unlock(group);
+    groups_release();
+    return top != NULL;
+}
+
+/* ---- deadlines: one thread for the process, asleep until the earliest; a binary heap of activations ---- */
+
+static pthread_mutex_t deadlines_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t deadlines_changed;
+static bool watcher_runs;
+static u64 watcher_wakes; /* when it will look again; 0 while it is awake */
+static struct lucet_activation **deadlines;
+static u32 deadlines_count, deadlines_capacity;
+
+static u64 now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (u64)time.tv_sec * 1000000000 + (u64)time.tv_nsec;
+}
+
+static void place(struct lucet_activation *activation, u32 i) {
+    deadlines[i] = activation;
+    activation->deadline_index = i;
+}
+
+static void sift_up(struct lucet_activation *activation, u32 i) {
+    for (; i > 1 && deadlines[i / 2]->deadline > activation->deadline; i /= 2)
+        place(deadlines[i / 2], i);
+    place(activation, i);
+}
+
+static void sift_down(struct lucet_activation *activation, u32 i) {
+    for (u32 child; (child = 2 * i) <= deadlines_count; i = child) {
+        if (child < deadlines_count && deadlines[child + 1]->deadline < deadlines[child]->deadline)
+            child++;
+        if (deadlines[child]->deadline >= activation->deadline)
+            break;
+        place(deadlines[child], i);
+    }
+    place(activation, i);
+}
+
+static void take_out(struct lucet_activation *activation) {
+    u32 i = activation->deadline_index;
+    struct lucet_activation *last = deadlines[deadlines_count--];
+    activation->deadline_index = 0;
+    if (last == activation)
+        return;
+    if (i > 1 && deadlines[i / 2]->deadline > last->deadline)
+        sift_up(last, i);
+    else
+        sift_down(last, i);
+}
+
+static void *watch(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&deadlines_lock);
+    for (;;) {
+        u64 time = now();
+        while (deadlines_count && deadlines[1]->deadline <= time) {
+            struct lucet_activation *late = deadlines[1];
+            take_out(late);
+            /* It cannot end before deadline_clear has had the lock. */
+            __atomic_store_n(&late->interrupt, TRAP_TIMED_OUT, __ATOMIC_RELEASE);
+            signals_interrupt(late);
+        }
+        watcher_wakes = deadlines_count ? deadlines[1]->deadline : UINT64_MAX;
+        if (deadlines_count) {
+            struct timespec until = {(time_t)(watcher_wakes / 1000000000), (long)(watcher_wakes % 1000000000)};
+            pthread_cond_timedwait(&deadlines_changed, &deadlines_lock, &until);
+        } else {
+            pthread_cond_wait(&deadlines_changed, &deadlines_lock);
+        }
+    }
+    return NULL;
+}
+
+static bool start_watcher(void) {
+    pthread_condattr_t attributes;
+    pthread_attr_t detached;
+    pthread_t thread;
+    sigset_t all, before;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&deadlines_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&detached, 1 << 17);
+    /* The process's signals are not for this thread. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    watcher_wakes = 0;
+    watcher_runs = pthread_create(&thread, &detached, watch, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&detached);
+    return watcher_runs;
+}
+
+static void before_fork(void) {
+    pthread_mutex_lock(&deadlines_lock);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&deadlines_lock);
+}
+
+/* The child has one thread only; runs of the others are over there. */
+static void in_child(void) {
+    watcher_runs = false;
+    for (u32 i = 1; i <= deadlines_count; i++)
+        deadlines[i]->deadline_index = 0;
+    deadlines_count = 0;
+    pthread_mutex_unlock(&deadlines_lock);
+}
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void watch_forks(void) {
+    pthread_atfork(before_fork, after_fork, in_child);
+}
+
+static bool reserve_deadline(void) {
+    if (deadlines_count + 2 <= deadlines_capacity)
+        return true;
+    u32 capacity = deadlines_capacity ? deadlines_capacity * 2 : 64;
+    struct lucet_activation **larger = realloc(deadlines, capacity * sizeof *larger);
+    if (!larger)
+        return false;
+    deadlines = larger;
+    deadlines_capacity = capacity;
+    return true;
+}
+
+bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
+    pthread_once(&fork_once, watch_forks);
+    pthread_mutex_lock(&deadlines_lock);
+    bool ok = reserve_deadline() && (watcher_runs || start_watcher());
+    if (ok) {
+        sift_up(activation, ++deadlines_count);
+        /* Deadlines come mostly in order: the watcher is woken only for one that is earlier than all others. */
+        if (activation->deadline < watcher_wakes)
+            pthread_cond_signal(&deadlines_changed);
+    }
+    pthread_mutex_unlock(&deadlines_lock);
+    return ok || fail(error, LUCET_ERROR_MEMORY, "no memory or thread for a timeout");
+}
+
+void deadline_clear(struct lucet_activation *activation) {
+    pthread_mutex_lock(&deadlines_lock);
+    if (activation->deadline_index)
+        take_out(activation);
+    pthread_mutex_unlock(&deadlines_lock);
+}
+
+void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds) {
+    instance->timeout = nanoseconds;
+}
+
+uint64_t lucet_instance_timeout(const lucet_instance *instance) {
+    return instance->timeout;
+}
+
+u64 deadline_after(u64 timeout) {
+    u64 deadline;
+    return __builtin_add_overflow(now(), timeout, &deadline) ? UINT64_MAX - 1 : deadline;
+}
