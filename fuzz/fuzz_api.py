@@ -37,7 +37,8 @@ EXPORTER = """(module
   (func (export "fill") (param i32 i32 i32) local.get 0 local.get 1 local.get 2 memory.fill)
   (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
   (func (export "tgrow") (param funcref i32) (result i32) local.get 0 local.get 1 table.grow 0)
-  (func $spin (export "spin") (param i32) (local.set 0 (i32.or (i32.const 1) (i32.and (local.get 0) (i32.const 0xfffff))))
+  (func $spin (export "spin") (param i32)
+    (local.set 0 (i32.or (i32.const 1) (i32.and (local.get 0) (i32.const 0xfffff))))
     (loop local.get 0 i32.const 1 i32.sub local.tee 0 br_if 0))
   (func $deep (export "deep") (result i32) call $deep i32.const 1 i32.add)
   (func (export "many") (result i32 i64 f32 f64) i32.const 1 i64.const 2 f32.const 3 f64.const 4)
@@ -51,7 +52,8 @@ IMPORTER = """(module
   (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
   (func (export "bump") global.get $g i32.const 1 i32.add global.set $g))"""
 CALLER = """(module
-  (import "h" "call" (func $call (param i32) (result i32))) (import "h" "ref" (func $ref (param externref) (result externref)))
+  (import "h" "call" (func $call (param i32) (result i32)))
+  (import "h" "ref" (func $ref (param externref) (result externref)))
   (memory (export "memory") 2) (global (export "n") (mut i32) (i32.const 0))
   (func (export "call") (param i32) (result i32) local.get 0 call $call i32.const 1 i32.add)
   (func (export "ref") (param externref) (result externref) local.get 0 call $ref)
@@ -59,7 +61,8 @@ CALLER = """(module
   (func $start (if (global.get 0) (then unreachable)) (global.set 0 (i32.const 1))) (start $start))"""
 LARGE = """(module (memory (export "memory") 40)
   (func (export "poke") (param i32 i32) local.get 0 local.get 1 i32.store)
-  (func (export "touch") (param i32 i32) (local.set 1 (i32.or (local.get 1) (i32.const 4096))) (loop local.get 0 local.get 0 i32.store
+  (func (export "touch") (param i32 i32) (local.set 1 (i32.or (local.get 1) (i32.const 4096)))
+    (loop local.get 0 local.get 0 i32.store
     local.get 0 local.get 1 i32.add local.tee 0 i32.const 2621432 i32.lt_u br_if 0)))"""
 
 
@@ -125,15 +128,45 @@ class Player:
     def number(self) -> int:
         r = self.random
         return r.choice(
-            [0, 1, 2, 5, 8, 100, 4096, 65535, 65536, -1, -4, 2**31 - 1, -(2**31), 2**32, 2**63, 2**64, -(2**64)]
-            + [r.randrange(200000), r.randrange(3000000)]
+            [
+                0,
+                1,
+                2,
+                5,
+                8,
+                100,
+                4096,
+                65535,
+                65536,
+                -1,
+                -4,
+                2**31 - 1,
+                -(2**31),
+                2**32,
+                2**63,
+                2**64,
+                -(2**64),
+                r.randrange(200000),
+                r.randrange(3000000),
+            ]
         )
 
     def value(self) -> Any:
         return self.random.choice(
-            [self.number(), self.number(), None, 1.5, "text", b"bytes", [], float("nan"), object(), self]
-            + self.items[-3:]
-            + self.instances[-2:]
+            [
+                self.number(),
+                self.number(),
+                None,
+                1.5,
+                "text",
+                b"bytes",
+                [],
+                float("nan"),
+                object(),
+                self,
+                *self.items[-3:],
+                *self.instances[-2:],
+            ]
         )
 
     # ---- steps
@@ -143,7 +176,9 @@ class Player:
         imports: Any = self.host
         if module is self.modules[1]:
             imports = {"e": self.pick(self.instances).exports}
-        self.instances.append(self.pick(self.regions).new_instance(module, imports if self.random.random() < 0.9 else None))
+        self.instances.append(
+            self.pick(self.regions).new_instance(module, imports if self.random.random() < 0.9 else None)
+        )
 
     def link(self) -> None:
         self.linkages.append(self.regions[0].link(self.modules[2], self.host))
@@ -154,7 +189,9 @@ class Player:
 
     def make_limited(self) -> None:
         self.instances.append(
-            self.regions[0].new_instance(self.modules[0], memory_limit=self.number() % 2**64, table_limit=self.number() % 2**64)
+            self.regions[0].new_instance(
+                self.modules[0], memory_limit=self.number() % 2**64, table_limit=self.number() % 2**64
+            )
         )
 
     def close(self) -> None:
@@ -175,7 +212,7 @@ class Player:
 
     def run(self) -> None:
         instance = self.pick(self.instances)
-        name = self.pick(list(instance.exports) + ["call", "poke", "peek", "indirect"])
+        name = self.pick([*instance.exports, "call", "poke", "peek", "indirect"])
         if name == "spin":
             instance.run(name, self.random.choice([1, 1000, 100000]))
         else:
@@ -204,7 +241,7 @@ class Player:
 
     def use_item(self) -> None:
         item, r = self.pick(self.items), self.random
-        r.choice(
+        use: Callable[[], object] = r.choice(
             [
                 lambda: item(*(self.value() for _ in range(r.randrange(3)))),
                 lambda: item(r.randrange(100)),
@@ -222,7 +259,8 @@ class Player:
                 lambda: item.read_u64(self.number()),
                 lambda: (item.name, item.type, item == self.pick(self.items)),
             ]
-        )()
+        )
+        use()
 
     def keep_result(self) -> None:
         item = self.pick(self.items)
@@ -239,7 +277,9 @@ class Player:
     def array(self) -> None:
         import numpy
 
-        self.views.append(numpy.frombuffer(self.pick(self.views + [self.pick(self.instances).memory]), dtype=numpy.uint8))
+        self.views.append(
+            numpy.frombuffer(self.pick([*self.views, self.pick(self.instances).memory]), dtype=numpy.uint8)
+        )
 
     def use_view(self) -> None:
         view = self.pick(self.views)

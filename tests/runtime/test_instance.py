@@ -79,7 +79,9 @@ def arithmetic(load: Load, region: lucet.Region) -> lucet.Instance:
         ("identity", (None,), None),
     ],
 )
-def test_values_go_in_and_come_out(arithmetic: lucet.Instance, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+def test_values_go_in_and_come_out(
+    arithmetic: lucet.Instance, name: str, arguments: tuple[Any, ...], result: Any
+) -> None:
     assert arithmetic.run(name, *arguments) == result
     function = arithmetic.exports[name]
     assert isinstance(function, Func)
@@ -347,9 +349,9 @@ def test_a_closed_instance_refuses_everything(state: lucet.Instance) -> None:
         lambda: len(table),
         lambda: state.run("load", 0),
         lambda: state.memory,
-        lambda: state.reset(),
+        state.reset,
         lambda: state.exports["load"],
-        lambda: memoryview(memory),  # type: ignore[arg-type]
+        lambda: memoryview(memory),
     ):
         with pytest.raises(lucet.InstanceError, match="closed"):
             use()
@@ -406,7 +408,11 @@ def test_threads_run_different_instances_at_once(load: Load, region: lucet.Regio
 
 
 def test_two_threads_cannot_run_one_instance(state: lucet.Instance) -> None:
-    thread = threading.Thread(target=lambda: pytest.raises(lucet.Trap, state.run, "spin"))
+    def spin() -> None:
+        with pytest.raises(lucet.Trap):
+            state.run("spin")
+
+    thread = threading.Thread(target=spin)
     thread.start()
     while state.state != "running":
         pass
