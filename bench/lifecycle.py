@@ -222,7 +222,7 @@ def traced_calls(bench: Bench, thousands: int, engine: int, wasm: bytes) -> int 
         except subprocess.CalledProcessError:
             return None
         totals.append(calls_of_the_cycles(log.read_text()))
-    return totals[1] - totals[0]
+    return max(totals[1] - totals[0], 0)
 
 
 def calls_of_the_cycles(log: str) -> int:
