@@ -23,7 +23,7 @@ enum {
 };
 
 static bool protect(struct heap *heap, u64 from, u64 to, int protection) {
-    return from >= to || mprotect(heap->base + from, to - from, protection) == 0;
+    return heap->packed || from >= to || mprotect(heap->base + from, to - from, protection) == 0;
 }
 
 /* Make writable, in the signal handler: past the sanitizer, which would take locks of its own. */
@@ -72,13 +72,24 @@ static bool map_image(struct heap *heap, const lucet_module *module, int protect
     return true;
 }
 
+/* Into zero bytes: without writing the zeros of the image, which would make a page resident for nothing. */
+static void copy_sparsely(u8 *to, const u8 *from, u64 size) {
+    enum { BLOCK = 64 };
+    static const u8 zeros[BLOCK];
+    for (u64 i = 0; i < size; i += BLOCK) {
+        u64 count = size - i < BLOCK ? size - i : BLOCK;
+        if (memcmp(from + i, zeros, count) != 0)
+            memcpy(to + i, from + i, count);
+    }
+}
+
 static void copy_image(struct heap *heap, const lucet_module *module, u64 from, u64 to) {
     for (u32 i = 0; i < module->header->images_count; i++) {
         const struct abi_image *run = &module->images[i];
         u64 start = run->heap_offset > from ? run->heap_offset : from;
         u64 end = run->heap_offset + run->size < to ? run->heap_offset + run->size : to;
         if (start < end)
-            memcpy(heap->base + start, module->base + run->rva + (start - run->heap_offset), end - start);
+            copy_sparsely(heap->base + start, module->base + run->rva + (start - run->heap_offset), end - start);
     }
 }
 
@@ -87,12 +98,67 @@ static void forget_writes(struct heap *heap) {
     heap->faults = heap->hot_count = heap->extents_count = 0;
 }
 
+/* Of this process: a forked child must not read its parent's. */
+static int pagemap(void) {
+    static _Atomic u64 shared; /* process id << 32 | descriptor + 1; 0 if there is none yet */
+    u64 known = atomic_load(&shared), mine = (u64)getpid() << 32;
+    if (known && (known >> 32) == mine >> 32)
+        return (int)(u32)known - 1;
+    int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    if (atomic_compare_exchange_strong(&shared, &known, mine | ((u32)descriptor + 1))) {
+        if (known)
+            close((int)(u32)known - 1); /* inherited */
+        return descriptor;
+    }
+    close(descriptor); /* another thread was faster */
+    return (int)(u32)known - 1;
+}
+
+static void restore_bytes(struct heap *heap, const lucet_module *module, u64 from, u64 to) {
+    memset(heap->base + from, 0, to - from);
+    if (module)
+        copy_image(heap, module, from, to);
+}
+
+/* The memory of a packed region: only pages that were ever touched are written, so that reset makes none resident; and the
+ * neighbours' part of the first and last page stays as it is. module: NULL for zeros. */
+static bool restore_packed(struct heap *heap, const lucet_module *module) {
+    enum { BATCH = 512 };
+    u64 entries[BATCH], start = (u64)(uintptr_t)heap->base, end = start + heap->used, budget = RESTORED_PAGES_MAX;
+    for (u64 page = start / HOST_PAGE; page * HOST_PAGE < end;) {
+        u64 left = (end - page * HOST_PAGE + HOST_PAGE - 1) / HOST_PAGE, count = left < BATCH ? left : BATCH;
+        ssize_t size = (ssize_t)(count * 8);
+        bool known = pread(pagemap(), entries, (size_t)size, (off_t)(page * 8)) == size;
+        for (u64 i = 0; i < count; i++, page++) {
+            u64 low = page * HOST_PAGE, high = low + HOST_PAGE;
+            bool whole = low >= start && high <= end;
+            if (known && !(entries[i] >> 62))
+                continue;
+            if (whole && (!known || budget == 0)) {
+                if (madvise((void *)(uintptr_t)low, HOST_PAGE, MADV_DONTNEED) < 0)
+                    return false;
+                if (module)
+                    copy_image(heap, module, low - start, high - start);
+                continue;
+            }
+            budget -= budget > 0;
+            restore_bytes(heap, module, (low > start ? low : start) - start, (high < end ? high : end) - start);
+        }
+    }
+    return true;
+}
+
 /* Fresh zero pages, nothing accessible. When that fails, the pages belong to nobody and the next user must try again. */
 static bool make_fresh(struct heap *heap) {
     heap->size = heap->module_serial = 0;
     heap->module = NULL;
     heap->tracked = false;
-    if (heap->used && mmap(heap->base, heap->used, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+    if (heap->packed) {
+        if (!restore_packed(heap, NULL))
+            return false;
+    } else if (heap->used && mmap(heap->base, heap->used, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
                            -1, 0) == MAP_FAILED)
         return false;
     heap->accessible = heap->used = 0;
@@ -120,7 +186,7 @@ bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (!protect(heap, 0, size, PROT_READ | PROT_WRITE))
         return false;
     heap->accessible = size;
-    heap->mapped_image = module_maps_image(module);
+    heap->mapped_image = !heap->packed && module_maps_image(module);
     if (heap->mapped_image) {
         if (!map_image(heap, module, PROT_READ | PROT_WRITE))
             return false;
@@ -251,24 +317,6 @@ bool heap_will_write(struct heap *heap, u64 offset, u64 size) {
 
 /* ---- reset ---- */
 
-/* Of this process: a forked child must not read its parent's. */
-static int pagemap(void) {
-    static _Atomic u64 shared; /* process id << 32 | descriptor + 1; 0 if there is none yet */
-    u64 known = atomic_load(&shared), mine = (u64)getpid() << 32;
-    if (known && (known >> 32) == mine >> 32)
-        return (int)(u32)known - 1;
-    int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return -1;
-    if (atomic_compare_exchange_strong(&shared, &known, mine | ((u32)descriptor + 1))) {
-        if (known)
-            close((int)(u32)known - 1); /* inherited */
-        return descriptor;
-    }
-    close(descriptor); /* another thread was faster */
-    return (int)(u32)known - 1;
-}
-
 /* Give all pages of an extent back; the kernel shows zeros or the mapped image afterwards. */
 static bool give_back(struct heap *heap, u64 first, u64 end) {
     if (madvise(heap->base + first * HOST_PAGE, (end - first) * HOST_PAGE, MADV_DONTNEED) < 0)
@@ -305,6 +353,12 @@ bool heap_reset(struct heap *heap) {
     if (UNLIKELY(!heap->module))
         return make_fresh(heap);
     u64 initial = heap->module->memory_minimum, budget = RESTORED_PAGES_MAX;
+    if (heap->packed) {
+        if (!restore_packed(heap, heap->module))
+            return make_fresh(heap);
+        heap->accessible = heap->used = heap->size = initial;
+        return true;
+    }
     if (UNLIKELY(heap->used > initial)) {
         if (madvise(heap->base + initial, heap->used - initial, MADV_DONTNEED) < 0 ||
             !protect(heap, initial, heap->used, PROT_NONE))

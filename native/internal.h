@@ -152,6 +152,7 @@ struct heap {
     bool mapped_image; /* image runs are file mappings: giving a page back restores it */
     bool tracked;      /* pages are write-protected until written */
     bool overflowed;   /* everything is writable, nothing more is known */
+    bool packed;       /* in a packed region: always writable, and not even aligned to pages */
     u32 faults, hot_count, extents_count;
     u32 hot[HEAP_HOT_MAX];
     struct heap_extent extents[HEAP_EXTENTS_MAX];
@@ -264,6 +265,7 @@ struct lucet_region {
     pthread_spinlock_t lock;
     u8 *base;
     u64 size, stride; /* of a slot: area, memory, guard */
+    bool packed;      /* no protection anywhere, so one mapping for all slots: modules check their bounds themselves */
     lucet_instance *slots;
     u32 free_head, slots_made;
     atomic_uint used;

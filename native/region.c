@@ -113,6 +113,14 @@ lucet_region_config lucet_region_defaults(void) {
                                  .track_writes = true};
 }
 
+enum { PACKED_ALIGNMENT = 64 };
+
+/* Without guards and without watching writes nothing needs protection, and slots need not even begin on a page: 100,000 instances
+ * are one mapping of the kernel's (it allows 65,530), and an idle one may take a single page. */
+static bool is_packed(const lucet_region_config *config) {
+    return config->memory_guard == 0 && !config->track_writes;
+}
+
 static bool check_config(const lucet_region_config *config, lucet_error *error) {
     if (config->slots == 0 || config->slots > 10000000)
         return fail(error, LUCET_ERROR_ARGUMENT, "a region has 1 to 10,000,000 slots, not %u", config->slots);
@@ -122,13 +130,14 @@ static bool check_config(const lucet_region_config *config, lucet_error *error) 
         return fail(error, LUCET_ERROR_ARGUMENT, "memory_guard must be a multiple of 64 KiB, at most 8 GiB");
     if (config->stack_size % HOST_PAGE || config->stack_size < 4 * HOST_PAGE || config->stack_size > (1ULL << 32))
         return fail(error, LUCET_ERROR_ARGUMENT, "stack_size must be a multiple of 4 KiB from 16 KiB to 4 GiB");
-    if (config->instance_area % HOST_PAGE || config->instance_area < HOST_PAGE || config->instance_area > (1U << 30))
-        return fail(error, LUCET_ERROR_ARGUMENT, "instance_area must be a multiple of 4 KiB from 4 KiB to 1 GiB");
+    u32 unit = is_packed(config) ? PACKED_ALIGNMENT : HOST_PAGE;
+    if (config->instance_area % unit || config->instance_area < unit || config->instance_area > (1U << 30))
+        return fail(error, LUCET_ERROR_ARGUMENT, "instance_area must be a multiple of %u bytes up to 1 GiB", unit);
     return true;
 }
 
-static void *reserve(u64 size) {
-    void *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static void *reserve(u64 size, int protection) {
+    void *base = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return base == MAP_FAILED ? NULL : base;
 }
 
@@ -143,12 +152,13 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
     }
     atomic_init(&region->refs, 1);
     region->config = *config;
+    region->packed = is_packed(config);
     if (region->config.memory_limit > config->memory_reserved)
         region->config.memory_limit = config->memory_reserved;
     region->stride = config->instance_area + config->memory_reserved + config->memory_guard;
     /* One area more than slots: the guard of the last memory is there even with memory_guard 0. */
     if (__builtin_mul_overflow(region->stride, (u64)config->slots, &region->size) ||
-        !(region->base = reserve(region->size))) {
+        !(region->base = reserve(region->size, region->packed ? PROT_READ | PROT_WRITE : PROT_NONE))) {
         fail(
             error, LUCET_ERROR_LIMITS,
             "%u slots of %llu MiB do not fit into the address space (47 bits): use fewer, or modules compiled with explicit "
@@ -228,8 +238,9 @@ static u64 next_random(lucet_region *region) { /* xorshift64*, seeded by the ker
 static lucet_instance *make_slot(lucet_region *region, u32 i) {
     lucet_instance *instance = &region->slots[i];
     u8 *area = region->base + (u64)i * region->stride;
-    if (mprotect(area, region->config.instance_area, PROT_READ | PROT_WRITE) < 0)
+    if (!region->packed && mprotect(area, region->config.instance_area, PROT_READ | PROT_WRITE) < 0)
         return NULL;
+    instance->heap.packed = region->packed;
     instance->slot = i;
     instance->region = region;
     instance->vmctx = area + region->config.instance_area;
@@ -287,7 +298,7 @@ void region_give_slot(lucet_region *region, lucet_instance *instance) {
 static struct lucet_activation *make_stack(lucet_region *region) {
     /* guard | stack | one page for the activation, out of reach of the guard's arithmetic */
     u64 size = region->config.stack_size + STACK_GUARD + HOST_PAGE;
-    u8 *low = reserve(size);
+    u8 *low = reserve(size, PROT_NONE);
     if (!low)
         return NULL;
     if (mprotect(low + STACK_GUARD, size - STACK_GUARD, PROT_READ | PROT_WRITE) < 0) {

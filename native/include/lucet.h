@@ -164,6 +164,8 @@ typedef struct lucet_region_config {
     bool track_writes;        /* know exactly which pages were written: for slots that are used again and again */
 } lucet_region_config;
 
+/* With memory_guard 0 and without track_writes, slots are packed: only modules compiled with explicit bounds checks fit, and
+ * instance_area may be any multiple of 64 bytes. */
 /* 100 slots, 4 GiB + 32 MiB, 4 GiB of memory, 1 MiB stacks, 10,000,000 elements, 1 MiB area, writes tracked. */
 lucet_region_config lucet_region_defaults(void);
 lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *error);
