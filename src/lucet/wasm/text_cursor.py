@@ -11,7 +11,7 @@ from lucet.wasm import text_numbers
 from lucet.wasm.text_keywords import KNOWN
 from lucet.wasm.text_lexer import Kind, StringError, Tokens, unescape, unescape_name
 
-_MEMARG_WORD: Final = re.compile(r"(?:offset|align)=(?:0x[0-9a-fA-F]++(?:_[0-9a-fA-F]++)*+|[0-9]++(?:_[0-9]++)*+)")
+_MEMARG_WORD: Final = re.compile(r"(?:offset|align)=(?:0x[0-9a-fA-F]++(?:_[0-9a-fA-F]++)*|[0-9]++(?:_[0-9]++)*)")
 _LONGEST_SHOWN: Final = 60
 """Of a token in a message, in characters."""
 
