@@ -53,8 +53,8 @@ class StringError(ValueError):
 
 
 _NEWLINE: Final = re.compile(r"\r\n|\n|\r")
-# Repeated sets of characters are possessive, repeated groups are not: CPython before 3.11.5 (Debian 12 has 3.11.2) does not
-# give back what the last, failing round of such a group consumed (python/cpython#106052).
+# Repeated sets of characters are possessive, repeated groups are not: CPython before 3.11.5 (Debian 12 has 3.11.2) does
+# not give back what the last, failing round of such a group consumed (python/cpython#106052).
 _IDCHARS: Final = r"[0-9A-Za-z!#$%&'*+\-./:<=>?@\\^_`|~]++"
 _NUM: Final = r"[0-9]++(?:_[0-9]++)*"
 _HEXNUM: Final = r"[0-9a-fA-F]++(?:_[0-9a-fA-F]++)*"
