@@ -70,6 +70,7 @@ class _Worker:
                 process_group=0,  # Ctrl-C is for the parent, which decides what becomes of its workers
             )
         except OSError as error:
+            self._stderr.close()
             raise CompilerFailed(f"cannot start a compiler process: {error}") from error
 
     @property
@@ -118,14 +119,14 @@ class _Worker:
         try:
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._close()
+            self.kill()
+        self.close()
 
     def kill(self) -> None:
         self._process.kill()
-        self._close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """After kill."""
         self._process.wait()
         self._stderr.close()
         self.replies.close()
@@ -178,6 +179,7 @@ class _Pool:
         self._idle.remove(worker)
         self._all.discard(worker)
         worker.kill()
+        worker.close()
 
     def release(self, worker: _Worker, *, usable: bool) -> None:
         if not usable:
@@ -189,6 +191,8 @@ class _Pool:
             else:
                 self._all.discard(worker)
             self._changed.notify_all()
+        if not usable:
+            worker.close()  # waits, so it comes last: Ctrl-C may come once more
 
     def stop(self) -> None:
         with self._changed:

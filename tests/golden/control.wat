@@ -1,0 +1,17 @@
+;; Blocks with parameters and results, loops, branches, unreachable code that is skipped.
+(module
+  (func (param i32) (result i32)
+    (block (result i32)
+      (br_if 0 (i32.const 7) (i32.eqz (local.get 0)))
+      (drop)
+      (if (result i32) (i32.lt_s (local.get 0) (i32.const 10))
+        (then (i32.const 1))
+        (else (br 1 (i32.const 2)) (i32.add (i32.const 1) (i32.const 2))))))
+  (func (param i32) (result i32)
+    (local.get 0)
+    (loop (param i32) (result i32)
+      (i32.sub (i32.const 1))
+      (br_if 0 (local.tee 0) (i32.ne (local.get 0) (i32.const 5)))))
+  (func (param i32)
+    (block (block (block (br_table 0 1 2 (local.get 0))) (return)) (unreachable))
+    (if (local.get 0) (then (nop)))))

@@ -1,0 +1,12 @@
+;; Loads and stores: constant and variable addresses, an offset beyond the guard, two accesses by one pointer.
+(module (memory 1) (data $d "abc")
+  (func (param i32) (result i64)
+    (i32.store8 offset=3 (local.get 0) (i32.load16_s (local.get 0)))
+    (f32.store (i32.const 8) (f32.const nan:0x200000))
+    (i64.load32_u offset=0x10000000 (local.get 0)))
+  (func (param i32) (result i32)
+    (memory.copy (local.get 0) (i32.const 1) (i32.const -2))
+    (memory.fill (local.get 0) (i32.const 1) (i32.const 2))
+    (memory.init $d (local.get 0) (i32.const 1) (i32.const 2))
+    (data.drop $d)
+    (i32.add (memory.grow (i32.const 1)) (memory.size))))

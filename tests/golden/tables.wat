@@ -1,0 +1,11 @@
+;; Instructions on a dynamic table, and its element segments.
+(module (import "m" "g" (global $g i32))
+  (func $f) (table $t 4 funcref)
+  (elem (table $t) (global.get $g) func $f) (elem $e funcref (ref.func $f) (ref.null func))
+  (func (param i32)
+    (table.set $t (local.get 0) (table.get $t (i32.const 1)))
+    (drop (table.grow $t (ref.func $f) (table.size $t)))
+    (table.fill $t (local.get 0) (ref.null func) (i32.const 2))
+    (table.copy $t $t (local.get 0) (i32.const 1) (i32.const 2))
+    (table.init $t $e (local.get 0) (i32.const 0) (i32.const 2))
+    (elem.drop $e)))
