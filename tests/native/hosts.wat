@@ -18,6 +18,7 @@
     (i32.add (i32.mul (call $stop (local.get 0)) (i32.const 1000)) (call $stop (i32.add (local.get 0) (i32.const 1)))))
   (func (export "stop_and_spin") (param i32) (drop (call $stop (local.get 0))) (loop $again (br $again)))
   (func (export "call_for_ever") (loop $again (drop (call $add (i32.const 1) (i32.const 2))) (br $again)))
+  (func (export "one") (result i32) (i32.const 1))
   (func (export "trap") (unreachable))
   (func (export "spin") (loop $again (br $again)))
   (func (export "poke") (param i32 i32) (i32.store8 (local.get 0) (local.get 1)))
