@@ -178,8 +178,9 @@ def test_nothing_in_the_area_overlaps() -> None:
     )
     spans = [(-VMCTX_FIXED_SIZE, 0)]
     spans += [(offset, offset + 16) for offset in plan.function_imports]
-    words = [one.offset for one in (*plan.globals, *plan.tables)]
-    words += [one.offset for one in (*plan.elems, *plan.datas)] + [one.offset for one in plan.memories]
+    words = [one.offset for one in plan.globals] + [one.offset for one in plan.tables]
+    words += [one.offset for one in plan.elems] + [one.offset for one in plan.datas]
+    words += [one.offset for one in plan.memories]
     spans += [(offset, offset + 8) for offset in words]
     spans += [(offset, offset + 40) for offset in plan.ref_offsets.values()]
     spans.sort()
