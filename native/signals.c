@@ -160,12 +160,31 @@ NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontex
 
 static const u8 interrupt_mark; /* its address comes with the interrupt signals that are ours */
 
+static const u8 poke_mark; /* and with those of lucet_poke */
+static void (*_Atomic poked)(void);
+
+void lucet_set_poked(void (*function)(void)) {
+    atomic_store(&poked, function);
+}
+
+void lucet_poke(pthread_t thread) {
+    pthread_sigqueue(thread, INTERRUPT_SIGNAL, (union sigval){.sival_ptr = (void *)&poke_mark});
+}
+
+NO_TSAN static void on_poke(const struct lucet_activation *activation, const u8 *pc) {
+    void (*function)(void) = atomic_load_explicit(&poked, memory_order_acquire);
+    if (function && activation && code_owner(activation, pc))
+        function();
+}
+
 NO_TSAN static void on_interrupt(siginfo_t *info, ucontext_t *context, const u8 *pc) {
     struct lucet_activation *activation = lucet_current;
     /* Whoever sent it: signals of one number that wait are merged. */
     if (activation && __atomic_load_n(&activation->interrupt, __ATOMIC_ACQUIRE))
         interrupt_guest(activation, context, pc);
-    if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &interrupt_mark)
+    if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &poke_mark)
+        on_poke(activation, pc);
+    else if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &interrupt_mark)
         pass_on(INTERRUPT_SIGNAL, info, context);
 }
 

@@ -20,6 +20,7 @@
 #ifndef LUCET_H
 #define LUCET_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -243,6 +244,10 @@ bool lucet_instance_interrupt(lucet_instance *instance);
  * the run ends with trap TIMED_OUT. 0: none. Generated code pays nothing for it. */
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
+/* For a host that holds a lock of its own while guests run: lucet_poke makes the thread call `poked` in a signal handler if it is
+ * running guest code just then, which holds nothing of the host's; else nothing happens. */
+void lucet_set_poked(void (*poked)(void));
+void lucet_poke(pthread_t thread);
 /* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
  * after whoever had the signal before has been called. Again when someone else has taken the signal since. */
 bool lucet_interrupt_on(int signal, lucet_error *error);

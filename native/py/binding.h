@@ -66,6 +66,7 @@ typedef struct {
     PyObject *exports; /* dict: name -> object, made when first asked for */
     Py_ssize_t calls;  /* runs under way: counted before the GIL is given up */
     Py_ssize_t views;  /* buffers of its memory that are alive */
+    uint32_t long_runs;   /* score: see gil.c */
     PyObject *weakrefs;
 } InstanceObject;
 
@@ -114,7 +115,17 @@ HIDDEN PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32
 HIDDEN lucet_instance *instance_open(InstanceObject *instance); /* NULL and InstanceError if closed */
 HIDDEN PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const lucet_outcome *outcome,
                              const lucet_error *error);
-extern HIDDEN _Thread_local PyThreadState *gil_state; /* of this thread, while guest code runs without the GIL */
+
+/* gil.c: around a run of guest code, and around the calls of host functions in it */
+typedef struct {
+    PyThreadState *outer;
+    uint64_t ticks;
+} GilFrame;
+HIDDEN void gil_initialise(void);
+HIDDEN GilFrame gil_enter(InstanceObject *instance);
+HIDDEN void gil_leave(InstanceObject *instance, GilFrame frame);
+HIDDEN bool gil_call_begin(void); /* what gil_call_end is to be given */
+HIDDEN void gil_call_end(bool held);
 
 /* items.c */
 HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);

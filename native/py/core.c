@@ -86,6 +86,7 @@ PyMODINIT_FUNC PyInit__core(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module)
         return NULL;
+    gil_initialise();
     binding.errors = PyImport_ImportModule("lucet.errors");
     bool ok = binding.errors != NULL;
     for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {

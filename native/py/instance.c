@@ -54,11 +54,9 @@ static bool start(InstanceObject *self) {
     lucet_outcome outcome;
     lucet_error error;
     self->calls++;
-    PyThreadState *outer = gil_state;
-    gil_state = PyEval_SaveThread();
+    GilFrame frame = gil_enter(self);
     lucet_outcome_kind kind = lucet_instance_start(self->instance, &outcome, &error);
-    PyEval_RestoreThread(gil_state);
-    gil_state = outer;
+    gil_leave(self, frame);
     self->calls--;
     PyObject *none = finish_call(self, kind, &outcome, &error);
     Py_XDECREF(none);
@@ -80,6 +78,7 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->linkage = (LinkageObject *)Py_NewRef((PyObject *)linkage);
     self->externrefs = self->exports = self->weakrefs = NULL;
     self->calls = self->views = 0;
+    self->long_runs = 0;
     lucet_instance_set_context(instance, self);
     PyObject_GC_Track((PyObject *)self);
     bool ok = true;

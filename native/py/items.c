@@ -73,12 +73,10 @@ static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref
     lucet_error error;
     Py_INCREF((PyObject *)instance);
     instance->calls++;
-    PyThreadState *outer = gil_state;
-    gil_state = PyEval_SaveThread();
+    GilFrame frame = gil_enter(instance);
     lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, &outcome, &error)
                                   : lucet_call(instance->instance, function, slots, &outcome, &error);
-    PyEval_RestoreThread(gil_state);
-    gil_state = outer;
+    gil_leave(instance, frame);
     instance->calls--;
     bool ok = kind == LUCET_RETURNED;
     if (!ok) {

@@ -7,8 +7,6 @@
 
 /* ---- calling Python ---- */
 
-_Thread_local PyThreadState *gil_state;
-
 static bool set_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance) {
     uint32_t count = host->type.results_count;
     const uint8_t *valtypes = host->type.valtypes + host->type.params_count;
@@ -63,8 +61,7 @@ static bool call_binding(const HostBinding *host, InstanceObject *instance, uint
 lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data) {
     const HostBinding *host = data;
     InstanceObject *object = lucet_instance_context(instance);
-    PyEval_RestoreThread(gil_state);
-    bool ok = false;
+    bool held = gil_call_begin(), ok = false;
     if (object) {
         Py_INCREF((PyObject *)object);
         ok = call_binding(host, object, slots);
@@ -73,7 +70,7 @@ lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *d
         raise_named("InstanceError", "a closed instance called a host function");
     }
     /* An exception stays set in this thread's state; the run that is ended by it raises it. */
-    gil_state = PyEval_SaveThread();
+    gil_call_end(held);
     return ok ? LUCET_HOST_OK : LUCET_HOST_TERMINATE;
 }
 
