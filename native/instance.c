@@ -134,6 +134,7 @@ static bool linkage_is_fresh(const lucet_linkage *linkage, lucet_error *error) {
 
 static void group_init(struct group *group, lucet_instance *only) {
     atomic_flag_clear(&group->lock);
+    atomic_init(&group->visited, false);
     atomic_store(&group->owner, 0);
     atomic_store(&group->top, NULL);
     group->members = only;
@@ -712,9 +713,9 @@ uint32_t lucet_funcref_function(const lucet_funcref *ref) {
     return (u32)((const struct abi_funcref *)ref)->function;
 }
 
-lucet_functype lucet_funcref_type(const lucet_funcref *ref) {
+const lucet_functype *lucet_funcref_type(const lucet_funcref *ref) {
     const lucet_module *module = lucet_funcref_instance(ref)->module;
-    return module_functype(module, module->functions[lucet_funcref_function(ref)].type);
+    return lucet_module_functype(module, lucet_funcref_function(ref));
 }
 
 bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b) {

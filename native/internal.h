@@ -91,6 +91,7 @@ struct lucet_module {
     const struct abi_elem *elems;
     const struct abi_data *datas;
     const struct abi_image *images;
+    lucet_functype *functypes; /* by canonical type */
     u32 *exports_by_name; /* export indices in the order of their names */
     u32 imported_functions;
     /* What a guest may change below vmctx, in bytes below it: own globals, up to the fixed words, and lengths of segments. */
@@ -99,7 +100,6 @@ struct lucet_module {
     u64 memory_minimum, memory_maximum; /* bytes; 0 if there is no own memory */
 };
 
-LUCET_INTERNAL lucet_functype module_functype(const lucet_module *module, u32 type);
 LUCET_INTERNAL const char *module_string(const lucet_module *module, u32 string, u32 *size);
 /* Which function of the module contains pc, and where in the .wasm; false if none does. */
 LUCET_INTERNAL bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 *wasm_offset);
@@ -174,7 +174,8 @@ struct lucet_activation;
 
 /* Only the thread that owns the group runs guest code in it, and changes its members. */
 struct group {
-    atomic_flag lock;                       /* guards top against lucet_instance_interrupt */
+    atomic_flag lock;                       /* one visitor at a time */
+    atomic_bool visited;                    /* somebody looks at top from outside: its owner waits after changing it */
     atomic_uintptr_t owner;                 /* the thread that runs in the group, 0 if none */
     _Atomic(struct lucet_activation *) top; /* innermost, running or suspended */
     lucet_instance *members;                /* linked by group_next */
@@ -251,7 +252,7 @@ struct lucet_activation {
     lucet_instance *suspended_instance;
     u64 *suspended_slots;
     u32 suspended_function;
-    struct lucet_activation *next_free;
+    struct lucet_activation *next_free, *next_made;
 };
 
 LUCET_INTERNAL struct lucet_activation *region_take_stack(lucet_region *region);
@@ -270,7 +271,7 @@ struct lucet_region {
     u32 free_head, slots_made;
     atomic_uint used;
     u64 random, secret; /* secret: of the canaries */
-    struct lucet_activation *free_stacks;
+    struct lucet_activation *free_stacks, *made_stacks;
     u32 stacks_made;
     struct registered *registered; /* its entry in the registry; NULL if it has none */
 };
@@ -301,8 +302,10 @@ LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
 LUCET_INTERNAL bool deadline_set(struct lucet_activation *activation, lucet_error *error);
 LUCET_INTERNAL void deadline_clear(struct lucet_activation *activation);
 LUCET_INTERNAL u64 deadline_after(u64 timeout);
-LUCET_INTERNAL void group_lock(struct group *group);
-LUCET_INTERNAL void group_unlock(struct group *group);
+/* While visited, what group_top shows stays there. The owner pays nothing for it: see run.c. */
+LUCET_INTERNAL void group_visit(struct group *group);
+LUCET_INTERNAL void group_unvisit(struct group *group);
+LUCET_INTERNAL void visits_install(void);
 LUCET_INTERNAL _Noreturn void builtin_trap(u32 trap);
 LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void group_leave(lucet_instance *instance);

@@ -16,13 +16,13 @@ static void interrupt_all(struct lucet_activation *top, u32 trap) {
 bool lucet_instance_interrupt(lucet_instance *instance) {
     groups_hold(); /* so that the instance stays in this group, and the group exists */
     struct group *group = group_of(instance);
-    group_lock(group);
+    group_visit(group);
     struct lucet_activation *top = group_top(group);
     interrupt_all(top, TRAP_INTERRUPTED);
     SYNC_POINT("interrupt");
-    if (top && !atomic_load_explicit(&top->suspended, memory_order_relaxed))
+    if (top && !atomic_load_explicit(&top->suspended, memory_order_acquire))
         signals_interrupt(top);
-    group_unlock(group);
+    group_unvisit(group);
     groups_release();
     return top != NULL;
 }

@@ -664,6 +664,19 @@ static void set_restored(lucet_module *module) {
     module->segments_high = (u32)-r.segments_high;
 }
 
+static lucet_functype make_functype(const lucet_module *module, u32 type) {
+    const struct abi_type *t = &module->types[type];
+    lucet_functype result = {.id = t->id,
+                             .params_count = t->params_count,
+                             .results_count = t->results_count,
+                             .valtypes = module->base + t->valtypes_rva};
+    u32 slots[2] = {0, 0};
+    for (u32 i = 0; i < t->params_count + t->results_count; i++)
+        slots[i >= t->params_count] += result.valtypes[i] == LUCET_VALTYPE_V128 ? 2 : 1;
+    result.slots_count = slots[0] > slots[1] ? slots[0] : slots[1];
+    return result;
+}
+
 static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     /* Not through its symbol table: the header that was checked is this one. */
     const struct link_map *map = NULL;
@@ -696,6 +709,11 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
         module->memory_maximum = most * WASM_PAGE;
     }
     set_restored(module);
+    module->functypes = calloc(h->types_count + 1, sizeof *module->functypes);
+    if (!module->functypes)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    for (u32 i = 0; i < h->types_count; i++)
+        module->functypes[i] = make_functype(module, i);
     module->exports_by_name = malloc((h->exports_count + 1) * sizeof(u32));
     if (!module->exports_by_name)
         return fail(error, LUCET_ERROR_MEMORY, "out of memory");
@@ -852,6 +870,7 @@ void lucet_module_release(lucet_module *module) {
     if (module->fd >= 0)
         close(module->fd);
     free(module->exports_by_name);
+    free(module->functypes);
     free(module);
 }
 
@@ -870,17 +889,8 @@ static lucet_string string_of(const lucet_module *module, u32 string) {
     return s;
 }
 
-lucet_functype module_functype(const lucet_module *module, u32 type) {
-    const struct abi_type *t = &module->types[type];
-    lucet_functype result = {.id = t->id,
-                             .params_count = t->params_count,
-                             .results_count = t->results_count,
-                             .valtypes = module->base + t->valtypes_rva};
-    u32 slots[2] = {0, 0};
-    for (u32 i = 0; i < t->params_count + t->results_count; i++)
-        slots[i >= t->params_count] += result.valtypes[i] == LUCET_VALTYPE_V128 ? 2 : 1;
-    result.slots_count = slots[0] > slots[1] ? slots[0] : slots[1];
-    return result;
+const lucet_functype *lucet_module_functype(const lucet_module *module, uint32_t index) {
+    return index < module->header->functions_count ? &module->functypes[module->functions[index].type] : NULL;
 }
 
 uint32_t lucet_module_imports_count(const lucet_module *module) {
@@ -929,7 +939,7 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
     case LUCET_FUNC:
         if (index >= h->functions_count)
             return false;
-        type->functype = module_functype(module, module->functions[index].type);
+        type->functype = *lucet_module_functype(module, index);
         return true;
     case LUCET_TABLE:
         if (index >= h->tables_count)

@@ -194,9 +194,13 @@ void lucet_region_retain(lucet_region *region) {
     atomic_fetch_add_explicit(&region->refs, 1, memory_order_relaxed);
 }
 
+static void kept_stacks_drop(const lucet_region *region);
+
+/* All that were made: those that threads keep are among them. */
 static void free_stacks(lucet_region *region) {
-    for (struct lucet_activation *a = region->free_stacks, *next; a; a = next) {
-        next = a->next_free;
+    kept_stacks_drop(region);
+    for (struct lucet_activation *a = region->made_stacks, *next; a; a = next) {
+        next = a->next_made;
         u64 size = region->config.stack_size + STACK_GUARD + HOST_PAGE;
         munmap(a->stack_low - STACK_GUARD, size);
     }
@@ -310,7 +314,68 @@ static struct lucet_activation *make_stack(lucet_region *region) {
     return activation;
 }
 
-struct lucet_activation *region_take_stack(lucet_region *region) {
+/* Every thread keeps one stack that it used last, so that taking it again needs no lock. */
+static _Thread_local struct kept_stack {
+    lucet_region *region; /* of the activation; the entry of a thread whose region is gone is emptied by the region's end */
+    struct lucet_activation *_Atomic activation;
+    struct kept_stack *next;
+    bool listed;
+} kept_stack __attribute__((tls_model("initial-exec")));
+
+static pthread_mutex_t kept_stacks_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kept_stack *kept_stacks;
+static pthread_key_t kept_stacks_key;
+static pthread_once_t kept_stacks_once = PTHREAD_ONCE_INIT;
+static bool kept_stacks_key_made;
+
+static void put_back(lucet_region *region, struct lucet_activation *activation) {
+    pthread_spin_lock(&region->lock);
+    activation->next_free = region->free_stacks;
+    region->free_stacks = activation;
+    pthread_spin_unlock(&region->lock);
+}
+
+static void kept_stacks_drop(const lucet_region *region) {
+    pthread_mutex_lock(&kept_stacks_lock);
+    for (struct kept_stack *kept = kept_stacks; kept; kept = kept->next)
+        if (atomic_load(&kept->activation) && kept->region == region)
+            atomic_store(&kept->activation, NULL);
+    pthread_mutex_unlock(&kept_stacks_lock);
+}
+
+/* When a thread ends. */
+static void unlist_kept_stack(void *entry) {
+    struct kept_stack *kept = entry;
+    pthread_mutex_lock(&kept_stacks_lock);
+    if (atomic_load(&kept->activation))
+        put_back(kept->region, atomic_load(&kept->activation));
+    atomic_store(&kept->activation, NULL);
+    for (struct kept_stack **link = &kept_stacks; *link; link = &(*link)->next)
+        if (*link == kept) {
+            *link = kept->next;
+            break;
+        }
+    kept->listed = false;
+    pthread_mutex_unlock(&kept_stacks_lock);
+}
+
+static void make_kept_stacks_key(void) {
+    kept_stacks_key_made = pthread_key_create(&kept_stacks_key, unlist_kept_stack) == 0;
+}
+
+static bool list_kept_stack(struct kept_stack *kept) {
+    pthread_once(&kept_stacks_once, make_kept_stacks_key);
+    if (!kept_stacks_key_made || pthread_setspecific(kept_stacks_key, kept) != 0)
+        return false;
+    pthread_mutex_lock(&kept_stacks_lock);
+    kept->next = kept_stacks;
+    kept_stacks = kept;
+    kept->listed = true;
+    pthread_mutex_unlock(&kept_stacks_lock);
+    return true;
+}
+
+static struct lucet_activation *take_from_region(lucet_region *region) {
     struct lucet_activation *activation = NULL;
     bool make = false;
     pthread_spin_lock(&region->lock);
@@ -322,17 +387,37 @@ struct lucet_activation *region_take_stack(lucet_region *region) {
         region->stacks_made += make;
     }
     pthread_spin_unlock(&region->lock);
-    if (make && !(activation = make_stack(region))) {
-        pthread_spin_lock(&region->lock);
+    if (!make)
+        return activation;
+    activation = make_stack(region);
+    pthread_spin_lock(&region->lock);
+    if (activation) {
+        activation->next_made = region->made_stacks;
+        region->made_stacks = activation;
+    } else {
         region->stacks_made--;
-        pthread_spin_unlock(&region->lock);
     }
+    pthread_spin_unlock(&region->lock);
     return activation;
 }
 
+struct lucet_activation *region_take_stack(lucet_region *region) {
+    struct kept_stack *kept = &kept_stack;
+    struct lucet_activation *activation = atomic_load_explicit(&kept->activation, memory_order_relaxed);
+    if (LIKELY(activation) && LIKELY(kept->region == region)) {
+        atomic_store_explicit(&kept->activation, NULL, memory_order_relaxed);
+        return activation;
+    }
+    return take_from_region(region);
+}
+
 void region_give_stack(lucet_region *region, struct lucet_activation *activation) {
-    pthread_spin_lock(&region->lock);
-    activation->next_free = region->free_stacks;
-    region->free_stacks = activation;
-    pthread_spin_unlock(&region->lock);
+    struct kept_stack *kept = &kept_stack;
+    bool may_keep = !region->config.stacks && !atomic_load_explicit(&kept->activation, memory_order_relaxed);
+    if (LIKELY(may_keep) && (LIKELY(kept->listed) || list_kept_stack(kept))) {
+        kept->region = region;
+        atomic_store_explicit(&kept->activation, activation, memory_order_release);
+        return;
+    }
+    put_back(region, activation);
 }

@@ -1,24 +1,57 @@
 /* run.c: entering guest code and coming back. */
 
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <xmmintrin.h>
 
 #include "internal.h"
 
 _Thread_local struct lucet_activation *lucet_current __attribute__((tls_model("initial-exec")));
 
-void group_lock(struct group *group) {
-    enum { SPINS = 1000 };
-    for (u32 i = 0; atomic_flag_test_and_set_explicit(&group->lock, memory_order_acquire); i++)
-        if (i < SPINS)
-            __builtin_ia32_pause();
-        else
-            sched_yield(); /* the holder is not running */
+/* ---- looking at a group from outside ----
+ *
+ * The owner changes group->top on every run; lucet_instance_interrupt looks at it seldom. So the owner only stores, and then reads
+ * group->visited; the order of the two, for which it would need a fence, the visitor enforces with membarrier. */
+
+static bool have_membarrier;
+
+void visits_install(void) {
+#ifndef __SANITIZE_THREAD__
+    have_membarrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+#endif
 }
 
-void group_unlock(struct group *group) {
+static void pause_a_while(u32 i) {
+    enum { SPINS = 1000 };
+    if (i < SPINS)
+        __builtin_ia32_pause();
+    else
+        sched_yield(); /* the one that is waited for is not running */
+}
+
+void group_visit(struct group *group) {
+    for (u32 i = 0; atomic_flag_test_and_set_explicit(&group->lock, memory_order_acquire); i++)
+        pause_a_while(i);
+    atomic_store(&group->visited, true);
+    if (have_membarrier)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+void group_unvisit(struct group *group) {
+    atomic_store_explicit(&group->visited, false, memory_order_release);
     atomic_flag_clear_explicit(&group->lock, memory_order_release);
+}
+
+/* After a change: until it is clear that nobody relies on what was there before. */
+static void let_visitors_go(struct group *group) {
+    if (UNLIKELY(!have_membarrier))
+        atomic_thread_fence(memory_order_seq_cst);
+    atomic_signal_fence(memory_order_seq_cst);
+    for (u32 i = 0; UNLIKELY(atomic_load_explicit(&group->visited, memory_order_acquire)); i++)
+        pause_a_while(i);
 }
 
 static void set_top(struct group *group, struct lucet_activation *activation) {
@@ -27,19 +60,17 @@ static void set_top(struct group *group, struct lucet_activation *activation) {
 
 static void push(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("push");
-    group_lock(group);
     activation->outer = group_top(group);
     activation->thread = pthread_self();
     set_top(group, activation);
-    group_unlock(group);
+    let_visitors_go(group);
     SYNC_POINT("pushed");
 }
 
 static void pop(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("pop");
-    group_lock(group);
     set_top(group, activation->outer);
-    group_unlock(group);
+    let_visitors_go(group);
     SYNC_POINT("popped");
 }
 
@@ -359,10 +390,9 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         region_give_stack(called->region, activation);
         kind = outcome->kind = LUCET_TERMINATED;
     } else {
-        group_lock(group);
         activation->thread = pthread_self();
-        atomic_store_explicit(&activation->suspended, false, memory_order_relaxed);
-        group_unlock(group);
+        atomic_store_explicit(&activation->suspended, false, memory_order_release);
+        let_visitors_go(group);
         SYNC_POINT("resume");
         if (activation->deadline && !deadline_set(activation, error)) {
             atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);

@@ -318,6 +318,7 @@ bool signals_install(lucet_error *error) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     bool ok = true;
     pthread_mutex_lock(&mutex);
+    visits_install();
     for (u32 i = 0; ok && i < BREAK_SIGNAL; i++)
         ok = install(i, error);
     pthread_mutex_unlock(&mutex);

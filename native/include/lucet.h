@@ -114,6 +114,8 @@ lucet_export_info lucet_module_export(const lucet_module *module, uint32_t i);
 bool lucet_module_find_export(const lucet_module *module, const char *name, size_t size, lucet_export_info *found);
 /* The declared type of item `index` of an index space; false if there is none. */
 bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t index, lucet_externtype *type);
+/* Of function `index` of the index space; NULL if there is none. Lives as long as the module. */
+const lucet_functype *lucet_module_functype(const lucet_module *module, uint32_t index);
 /* The function's name for people; {NULL, 0} if the module has none. */
 lucet_string lucet_module_function_name(const lucet_module *module, uint32_t index);
 lucet_string lucet_module_producer(const lucet_module *module);
@@ -256,7 +258,7 @@ bool lucet_interrupt_on(int signal, lucet_error *error);
 
 /* The function as a reference; NULL if the index is out of range. */
 const lucet_funcref *lucet_instance_funcref(lucet_instance *instance, uint32_t function);
-lucet_functype lucet_funcref_type(const lucet_funcref *ref);
+const lucet_functype *lucet_funcref_type(const lucet_funcref *ref);
 lucet_instance *lucet_funcref_instance(const lucet_funcref *ref);
 uint32_t lucet_funcref_function(const lucet_funcref *ref);
 

@@ -6,11 +6,16 @@
 
 #include "binding.h"
 
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
-static _Thread_local PyThreadState *gil_state; /* of this thread, while guest code runs without the GIL */
+#define FAST_TLS __attribute__((tls_model("initial-exec")))
+
+static _Thread_local PyThreadState *gil_state FAST_TLS; /* of this thread, while guest code runs without the GIL */
 
 enum {
     TICK = 1000000,      /* ns between two looks */
@@ -31,7 +36,7 @@ static volatile bool ticker_sleeps = true; /* or was never started */
 static bool ticker_started;
 static pthread_mutex_t ticker_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t ticker_wakes = PTHREAD_COND_INITIALIZER;
-static _Thread_local volatile bool holds_gil; /* and runs guest code */
+static _Thread_local volatile bool holds_gil FAST_TLS; /* and runs guest code */
 
 /* In the signal handler, on top of guest code. */
 static void give_up(void) {
@@ -58,7 +63,8 @@ static void *tick(void *unused) {
             continue;
         pthread_mutex_lock(&ticker_lock);
         ticker_sleeps = true;
-        /* A run that has begun meanwhile did not see that the ticker sleeps. */
+        /* A run that has begun meanwhile did not see that the ticker sleeps; whoever begins one does so without a fence. */
+        syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
         while (ticker_sleeps && holder.sequence == seen)
             pthread_cond_wait(&ticker_wakes, &ticker_lock);
         ticker_sleeps = false;

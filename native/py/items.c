@@ -51,20 +51,13 @@ static PyObject *get_instance(PyObject *object, void *unused) {
 
 /* ---- Func ---- */
 
-static bool function_type(const ItemObject *self, lucet_functype *functype) {
-    lucet_externtype type;
-    if (self->ref) {
-        if (!instance_open(self->instance))
-            return false;
-        *functype = lucet_funcref_type(self->ref);
-        return true;
-    }
-    if (!lucet_module_type(self->instance->linkage->module->module, LUCET_FUNC, self->index, &type)) {
+static const lucet_functype *function_type(const ItemObject *self) {
+    if (self->ref)
+        return instance_open(self->instance) ? lucet_funcref_type(self->ref) : NULL;
+    const lucet_functype *type = lucet_module_functype(self->instance->linkage->module->module, self->index);
+    if (!type)
         PyErr_SetString(PyExc_SystemError, "no such function");
-        return false;
-    }
-    *functype = type.functype;
-    return true;
+    return type;
 }
 
 /* The slots hold the arguments. False: an exception is set. */
@@ -107,22 +100,22 @@ static PyObject *results_object(const lucet_functype *type, const uint64_t *slot
 PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, PyObject *const *args,
                         Py_ssize_t count) {
     const ItemObject self = {.instance = instance, .ref = ref, .index = function};
-    lucet_functype type;
-    if (!instance_open(instance) || !function_type(&self, &type))
+    const lucet_functype *type = instance_open(instance) ? function_type(&self) : NULL;
+    if (!type)
         return NULL;
-    if (count != (Py_ssize_t)type.params_count)
-        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type.params_count,
+    if (count != (Py_ssize_t)type->params_count)
+        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
                             count);
     uint64_t usual[USUAL_SLOTS], *slots = usual;
-    if (type.slots_count > USUAL_SLOTS && !(slots = PyMem_Malloc(type.slots_count * sizeof *slots)))
+    if (type->slots_count > USUAL_SLOTS && !(slots = PyMem_Malloc(type->slots_count * sizeof *slots)))
         return PyErr_NoMemory();
     PyObject *result = NULL;
     bool ok = true;
-    for (uint32_t i = 0; ok && i < type.params_count; i++)
-        ok = slot_from_object(&slots[i], type.valtypes[i], args[i], instance);
+    for (uint32_t i = 0; ok && i < type->params_count; i++)
+        ok = slot_from_object(&slots[i], type->valtypes[i], args[i], instance);
     /* Converting may have run Python code, which may have closed the instance. */
     if (ok && instance_open(instance) && run(instance, function, ref, slots))
-        result = results_object(&type, slots, instance);
+        result = results_object(type, slots, instance);
     if (slots != usual)
         PyMem_Free(slots);
     return result;
@@ -141,18 +134,18 @@ HIDDEN PyObject *func_vectorcall(PyObject *object, PyObject *const *args, size_t
 /* For exact bit patterns (NaN payloads): one unsigned int per 8-byte slot. */
 static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     const ItemObject *self = (const ItemObject *)object;
-    lucet_functype type;
-    if (!instance_open(self->instance) || !function_type(self, &type))
+    const lucet_functype *type = instance_open(self->instance) ? function_type(self) : NULL;
+    if (!type)
         return NULL;
-    for (uint32_t i = 0; i < type.params_count; i++)
-        if (type.valtypes[i] == VALTYPE_FUNCREF || type.valtypes[i] == VALTYPE_EXTERNREF) {
+    for (uint32_t i = 0; i < type->params_count; i++)
+        if (type->valtypes[i] == VALTYPE_FUNCREF || type->valtypes[i] == VALTYPE_EXTERNREF) {
             PyErr_SetString(PyExc_TypeError, "references cannot be passed as raw slots");
             return NULL;
         }
     Py_ssize_t count = PyList_Check(list) ? PyList_Size(list) : -1;
-    if (count != (Py_ssize_t)type.params_count)
-        return PyErr_Format(PyExc_TypeError, "a list of %u ints is expected", type.params_count);
-    uint64_t *slots = PyMem_Malloc((type.slots_count + 1) * sizeof *slots);
+    if (count != (Py_ssize_t)type->params_count)
+        return PyErr_Format(PyExc_TypeError, "a list of %u ints is expected", type->params_count);
+    uint64_t *slots = PyMem_Malloc((type->slots_count + 1) * sizeof *slots);
     if (!slots)
         return PyErr_NoMemory();
     bool ok = true;
@@ -162,9 +155,9 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     }
     PyObject *result = NULL;
     if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots)) {
-        result = PyList_New((Py_ssize_t)type.results_count);
-        for (uint32_t i = 0; result && i < type.results_count; i++) {
-            uint8_t valtype = type.valtypes[type.params_count + i];
+        result = PyList_New((Py_ssize_t)type->results_count);
+        for (uint32_t i = 0; result && i < type->results_count; i++) {
+            uint8_t valtype = type->valtypes[type->params_count + i];
             bool narrow = valtype == VALTYPE_I32 || valtype == VALTYPE_F32;
             PyObject *value = PyLong_FromUnsignedLongLong(narrow ? (uint32_t)slots[i] : slots[i]);
             if (!value || PyList_SetItem(result, (Py_ssize_t)i, value) < 0)
@@ -177,8 +170,8 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
 
 static PyObject *func_get_type(PyObject *object, void *unused) {
     (void)unused;
-    lucet_functype type;
-    PyObject *both = function_type((ItemObject *)object, &type) ? functype_object(&type) : NULL;
+    const lucet_functype *type = function_type((ItemObject *)object);
+    PyObject *both = type ? functype_object(type) : NULL;
     PyObject *result = both ? PyObject_CallObject(binding.functype, both) : NULL;
     Py_XDECREF(both);
     return result;

@@ -86,7 +86,7 @@ static void calls_by_reference(void) {
     const lucet_funcref *add =
         lucet_instance_funcref(instance, export_index(lucet_instance_module(instance), LUCET_FUNC, "add"));
     CHECK(add && lucet_funcref_instance(add) == instance);
-    CHECK_EQUAL(lucet_funcref_type(add).params_count, 2);
+    CHECK_EQUAL(lucet_funcref_type(add)->params_count, 2);
     u64 slots[2] = {40, 2};
     CHECK_EQUAL(lucet_call_ref(instance, add, slots, &last_outcome, &last_error), LUCET_RETURNED);
     CHECK_EQUAL((u32)slots[0], 42);
