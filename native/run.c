@@ -183,7 +183,8 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
     check_canary(instance);
     switch (how) {
     case SWITCH_SUSPENDED:
-        atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);
+        atomic_store_explicit(&activation->suspended, true, memory_order_release);
+        let_visitors_go(group_of(instance)); /* one may be about to signal this thread, which may end now */
         outcome->kind = LUCET_SUSPENDED;
         outcome->suspended_slots = activation->suspended_slots;
         outcome->suspended_instance = activation->suspended_instance;
