@@ -1,8 +1,8 @@
 """The typed contract of the C binding (native/py)."""
 
 import os
-from types import TracebackType
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Self, final
 
 from typing_extensions import Buffer
