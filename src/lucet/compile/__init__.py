@@ -1,7 +1,8 @@
 """The compile half: a WebAssembly module's bytes to the bytes of a shared object.
 
-This package is what users call as `lucet.compile(wasm, ...)`: driver.compile, which type checkers see there. The package
-itself is callable because importing any of its modules binds the name `lucet.compile` to it, whatever stood there before.
+This package is what users call as `lucet.compile(wasm, ...)`: driver.compile, which type checkers see there. The
+package itself is callable because importing any of its modules binds the name `lucet.compile` to it, whatever stood
+there before.
 """
 
 from __future__ import annotations

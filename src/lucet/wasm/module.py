@@ -1,7 +1,7 @@
 """A decoded WebAssembly module, named as in the specification's "Structure / Modules".
 
-Function bodies stay undecoded bytes here (FunctionBody), so that a large module can be decoded, validated and translated
-function by function in worker processes. Offsets are byte offsets in the .wasm file.
+Function bodies stay undecoded bytes here (FunctionBody), so that a large module can be decoded, validated and
+translated function by function in worker processes. Offsets are byte offsets in the .wasm file.
 """
 
 from __future__ import annotations
