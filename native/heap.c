@@ -158,8 +158,8 @@ static bool make_fresh(struct heap *heap) {
     if (heap->packed) {
         if (!restore_packed(heap, NULL))
             return false;
-    } else if (heap->used && mmap(heap->base, heap->used, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
-                           -1, 0) == MAP_FAILED)
+    } else if (heap->used && mmap(heap->base, heap->used, PROT_NONE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
         return false;
     heap->accessible = heap->used = 0;
     heap->mapped_image = false;

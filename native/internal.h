@@ -92,7 +92,7 @@ struct lucet_module {
     const struct abi_data *datas;
     const struct abi_image *images;
     lucet_functype *functypes; /* by canonical type */
-    u32 *exports_by_name; /* export indices in the order of their names */
+    u32 *exports_by_name;      /* export indices in the order of their names */
     u32 imported_functions;
     /* What a guest may change below vmctx, in bytes below it: own globals, up to the fixed words, and lengths of segments. */
     u32 globals_low, segments_low, segments_high;

@@ -316,7 +316,8 @@ static struct lucet_activation *make_stack(lucet_region *region) {
 
 /* Every thread keeps one stack that it used last, so that taking it again needs no lock. */
 static _Thread_local struct kept_stack {
-    lucet_region *region; /* of the activation; the entry of a thread whose region is gone is emptied by the region's end */
+    lucet_region
+        *region; /* of the activation; the entry of a thread whose region is gone is emptied by the region's end */
     struct lucet_activation *_Atomic activation;
     struct kept_stack *next;
     bool listed;

@@ -66,7 +66,7 @@ typedef struct {
     PyObject *exports; /* dict: name -> object, made when first asked for */
     Py_ssize_t calls;  /* runs under way: counted before the GIL is given up */
     Py_ssize_t views;  /* buffers of its memory that are alive */
-    uint32_t long_runs;   /* score: see gil.c */
+    uint32_t long_runs; /* score: see gil.c */
     PyObject *weakrefs;
 } InstanceObject;
 

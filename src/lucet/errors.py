@@ -1,21 +1,21 @@
 """The exceptions of Lucet.
 
-    LucetError(Exception)
-    +-- CompileError            something about the input of the compiler
-    |   +-- Malformed           the bytes are not a module             (offset, function)
-    |   +-- Invalid             a module, but not a valid one          (offset, function)
-    |   +-- Unsupported         valid perhaps, but uses a feature that is not implemented  (feature, offset)
-    |   +-- LimitExceeded       larger than an implementation limit    (limit)
-    |   +-- CompilerFailed      a compiler process died or misbehaved
-    +-- ArtifactError           not an artifact of this version, or not for this machine
-    +-- LinkError               an import is missing or of another type
-    +-- LimitsExceeded          the region cannot hold the instance
-    +-- RegionFull              no free slot
-    +-- InstanceError           an operation that the instance's state does not allow
-    +-- MemoryAccessError(IndexError)  the host asked for bytes outside guest memory
-    +-- Trap                    the guest trapped  (code, function, offset)
-    |   +-- TimedOut(TimeoutError)  it ran for longer than it was given
-    +-- Exit                    the guest ended its program  (status)
+LucetError(Exception)
++-- CompileError            something about the input of the compiler
+|   +-- Malformed           the bytes are not a module             (offset, function)
+|   +-- Invalid             a module, but not a valid one          (offset, function)
+|   +-- Unsupported         valid perhaps, but uses a feature that is not implemented  (feature, offset)
+|   +-- LimitExceeded       larger than an implementation limit    (limit)
+|   +-- CompilerFailed      a compiler process died or misbehaved
++-- ArtifactError           not an artifact of this version, or not for this machine
++-- LinkError               an import is missing or of another type
++-- LimitsExceeded          the region cannot hold the instance
++-- RegionFull              no free slot
++-- InstanceError           an operation that the instance's state does not allow
++-- MemoryAccessError(IndexError)  the host asked for bytes outside guest memory
++-- Trap                    the guest trapped  (code, function, offset)
+|   +-- TimedOut(TimeoutError)  it ran for longer than it was given
++-- Exit                    the guest ended its program  (status)
 """
 
 from __future__ import annotations
