@@ -5,7 +5,7 @@ export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
 # Real programs and the official test suite; whatever needs them is skipped where the folder is absent.
 export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
 
-c_files := "$(git ls-files 'native/*.[ch]' 'tests/native/*.[ch]')"
+c_files := "$(git ls-files '*.[ch]')"
 
 # everything that must pass before a change lands
 check: setup lint test-native test-spec test

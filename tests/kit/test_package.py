@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lucet
+import lucet.errors
 from lucet.cli.main import COMMANDS
 
 INIT = Path(__file__).parents[2] / "src" / "lucet" / "__init__.py"
@@ -35,6 +36,11 @@ def test_type_checkers_see_the_same_names() -> None:
     for name, home in imported.items():
         if name != "compile":
             assert getattr(lucet, name) is getattr(importlib.import_module(home), name)
+
+
+def test_every_exception_is_public() -> None:
+    classes = {name for name, value in vars(lucet.errors).items() if isinstance(value, type)}
+    assert classes - {"LocatedError"} <= set(lucet.__all__)
 
 
 def test_unknown_names_are_attribute_errors() -> None:

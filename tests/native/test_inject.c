@@ -299,7 +299,6 @@ static void fail_each_call(void (*scenario)(void), bool for_good) {
             check_all_is_well();
         if (!injection.fired)
             break;
-        
     }
     CHECK_EQUAL(usage_now().descriptors, before.descriptors);
     CHECK(n > 10);
