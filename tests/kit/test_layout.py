@@ -98,3 +98,11 @@ def test_meson_leaves_out_the_caches_of_every_package() -> None:
     packages = {path.parent for path in tracked("src/lucet/*.py")}
     caches = [str((package / "__pycache__").relative_to(SOURCE)) for package in packages]
     assert [cache for cache in caches if f"'{cache}'" not in build] == []
+
+
+@pytest.mark.parametrize("document", tracked("*.md"), ids=named)
+def test_documents_name_files_that_exist(document: Path) -> None:
+    text = document.read_text()
+    paths = re.findall(r"`((?:src|native|tests|docs|bench|fuzz|examples)/[\w./-]+)`|\]\((?!https?:)([^)#]+)\)", text)
+    missing = [path for pair in paths for path in pair if path and not (document.parent / path).exists()]
+    assert [path for path in missing if not (ROOT / path).exists()] == []
