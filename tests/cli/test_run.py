@@ -123,10 +123,23 @@ def test_no_cache_leaves_nothing(lucet: Lucet, environment: dict[str, str], tmp_
     assert not list((tmp_path / "own-cache").rglob("*"))
 
 
-def start(tmp_path: Path, environment: dict[str, str], wasm: bytes, stdout: int | None = None) -> Guest:
+def start(
+    tmp_path: Path,
+    environment: dict[str, str],
+    wasm: bytes,
+    stdout: int | None = None,
+    on_interrupt: signal.Handlers = signal.SIG_DFL,
+) -> Guest:
+    """on_interrupt: what the process inherits, whatever the tests themselves were started with."""
     (tmp_path / "guest.wasm").write_bytes(wasm)
-    command = [sys.executable, "-m", "lucet", "run", "guest.wasm"]
-    return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "lucet", "run", "guest.wasm"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, on_interrupt),  # noqa: PLW1509  there are no threads
+    )
 
 
 def test_interrupt_ends_a_guest_that_runs_forever(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -136,6 +149,15 @@ def test_interrupt_ends_a_guest_that_runs_forever(tmp_path: Path, environment: d
         assert process.wait(timeout=10) == -signal.SIGINT  # a shell shows 130
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_an_interrupt_that_is_ignored_stays_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    with start(tmp_path, environment, programs.prints_forever(), subprocess.PIPE, signal.SIG_IGN) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"y\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read(1_000_000).count(b"y") == 500_000
+        process.kill()
 
 
 def test_no_compiler_process_waits_while_the_guest_runs(tmp_path: Path, environment: dict[str, str]) -> None:

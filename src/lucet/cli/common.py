@@ -83,7 +83,10 @@ def about(path: str) -> Iterator[None]:
 
 def default_signals() -> None:
     """Die of SIGINT and of a closed pipe as any Unix program does; Python's own handlers would wait for the guest."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # else whoever started us ignores it, and so do we
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
