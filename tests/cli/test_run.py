@@ -221,3 +221,11 @@ def test_a_bug_shows_its_traceback_only_when_asked(environment: dict[str, str]) 
         command, env={**environment, "LUCET_DEBUG": "1"}, capture_output=True, timeout=60, check=False
     )
     assert b"Traceback" in loud.stderr
+
+
+def test_without_a_usable_cache_it_runs_all_the_same(lucet: Lucet, environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    outcome = lucet("run", HELLO, env={**environment, "LUCET_CACHE_DIR": str(tmp_path / "file")})
+    assert outcome.returncode == 0
+    assert outcome.stderr == b""
+    assert outcome.stdout.startswith(b"hello")

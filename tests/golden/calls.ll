@@ -147,7 +147,7 @@ t15:
 }
 
 @table0 = external hidden constant [3 x i64], align 8
-attributes #0 = { nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -80,7 +80,7 @@ o4:
 }
 
 
-attributes #0 = { nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

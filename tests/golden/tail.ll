@@ -154,7 +154,7 @@ define hidden tailcc void @t5(ptr %vmctx, ptr %results) #0 !dbg !13 {
 }
 
 @table0 = external hidden constant [2 x i64], align 8
-attributes #0 = { nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lucet.cli.common import Failure, Parser, about, default_signals, guarded
+from lucet.cli.common import Failure, Parser, about, default_signals, describe, guarded
 from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
 from lucet.cli.progress import Progress
 
@@ -100,10 +100,9 @@ def _load(path: str, options: Options, *, cache: bool) -> Module:
         return Module.load(path)
     wasm = read_wasm(path, kind)
     with Progress(path) as progress:
-        if cache:
-            from lucet.compile.cache import cached_compile
-
-            module = Module.load(cached_compile(wasm, options, progress=progress))
+        path_in_cache = _in_cache(wasm, options, progress) if cache else None
+        if path_in_cache is not None:
+            module = Module.load(path_in_cache)
         else:
             from lucet.compile.driver import compile_module
 
@@ -113,3 +112,15 @@ def _load(path: str, options: Options, *, cache: bool) -> Module:
 
         end_idle_workers()
     return module
+
+
+def _in_cache(wasm: bytes, options: Options, progress: Progress) -> Path | None:
+    """The artifact's file, compiled if need be; None where there can be no cache (a read-only home, say)."""
+    from lucet.compile.cache import cached_compile
+
+    try:
+        return cached_compile(wasm, options, progress=progress)
+    except OSError as error:
+        if sys.stderr.isatty():  # a program's own standard error is not for our advice
+            print(f"lucet: no cache, so every run compiles: {describe(error)}", file=sys.stderr)
+        return None

@@ -44,7 +44,8 @@ BODY_ATTRIBUTES: Final = "#0"
 _TRAP_ATTRIBUTES: Final = "#1"
 _ATTRIBUTES: Final = (
     # No frame is skipped over a guard page, no loop becomes a call of memset, and unwind tables are exact everywhere.
-    'attributes #0 = { nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }\n'
+    # A line is relative to its function, so an inlined one would name the wrong place; producers have inlined already.
+    'attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }\n'
     # Merged traps would share one location in the .wasm.
     "attributes #1 = { nomerge noreturn nounwind }\n"
 )
@@ -63,8 +64,8 @@ class Signature:
 
     def parameters(self) -> str:
         """The parameter list of a definition or declaration."""
-        names = [f"{valtype} %p{index}" for index, valtype in enumerate(self.params)]
-        return ", ".join(["ptr %vmctx", *(["ptr %results"] if self.by_pointer else []), *names])
+        names = [f"{valtype} noundef %p{index}" for index, valtype in enumerate(self.params)]
+        return ", ".join(["ptr noundef %vmctx", *(["ptr noundef %results"] if self.by_pointer else []), *names])
 
 
 @lru_cache(maxsize=4096)

@@ -72,6 +72,11 @@ def make_plan(module: Module, options: Options) -> Plan:
         init_globals=tuple(
             index for index, one in enumerate(globals_) if not one.imported and globals_bits.get(index) is None
         ),
+        init_tables=tuple(
+            len(module.all_tables) - len(module.tables) + index
+            for index, one in enumerate(module.tables)
+            if one.init is not None
+        ),
         init_elems=init_elems,
         init_datas=init_datas,
         rounds=options.target_cpu != "x86-64",
@@ -177,6 +182,8 @@ def _functions_with_records(module: Module, facts: Facts, live_elems: set[int]) 
     functions = {index for index in facts.ref_funcs if index < len(module.all_funcs)} | _exported(module, "func")
     for one in module.globals:
         functions |= ref_funcs(one.init)
+    for table in module.tables:
+        functions |= ref_funcs(table.init or ())
     for index in live_elems:
         for item in module.elems[index].items:
             functions |= ref_funcs(item)

@@ -128,6 +128,8 @@ class Plan:
     """Functions that someone can call in C convention: exported, start, with a funcref record."""
     init_globals: tuple[int, ...]
     """Own globals whose initial value init computes."""
+    init_tables: tuple[int, ...]
+    """Own tables whose elements init sets to a value other than null."""
     init_elems: tuple[int, ...]
     """Active element segments that init copies and drops, in order."""
     init_datas: tuple[int, ...]
@@ -138,7 +140,7 @@ class Plan:
 
     @property
     def has_init(self) -> bool:
-        return bool(self.init_globals or self.init_elems or self.init_datas)
+        return bool(self.init_globals or self.init_tables or self.init_elems or self.init_datas)
 
     def static_symbol(self, function: int) -> str:
         """What a static table's entry for the function points at."""

@@ -94,6 +94,7 @@ _NO_PLAN = Plan(
     tail_calls=False,
     escapes=frozenset(),
     init_globals=(),
+    init_tables=(),
     init_elems=(),
     init_datas=(),
 )
@@ -118,12 +119,15 @@ def load_slot(f: FunctionWriter, slots: str, index: int, valtype: ValType) -> st
 
 
 def _init(module: Module, plan: Plan) -> FunctionText:
-    """What instantiation must compute, in the specification's order: globals, element segments, data segments."""
+    """What instantiation must compute, in the specification's order: globals, tables, element and data segments."""
     f = FunctionWriter(module, plan, FuncType())
     imported = len(module.all_globals) - len(module.globals)
     for index in plan.init_globals:
         value = _expression(f, module.globals[index - imported].init)
         f.out.append(f"  store {value}, ptr {f.address(plan.globals[index].offset)}")
+    for index in plan.init_tables:
+        value = _expression(f, module.tables[index - len(module.all_tables) + len(module.tables)].init or [])
+        f.builtin("table_fill", (f"i32 {index}", "i64 0", value, f"i64 {plan.tables[index].minimum}"), 0)
     for index in plan.init_elems:
         elem = module.elems[index]
         start = f.extend(_expression(f, elem.offset_expr or []))
