@@ -64,8 +64,8 @@ class Signature:
 
     def parameters(self) -> str:
         """The parameter list of a definition or declaration."""
-        names = [f"{valtype} noundef %p{index}" for index, valtype in enumerate(self.params)]
-        return ", ".join(["ptr noundef %vmctx", *(["ptr noundef %results"] if self.by_pointer else []), *names])
+        names = [f"{valtype} %p{index}" for index, valtype in enumerate(self.params)]
+        return ", ".join(["ptr %vmctx", *(["ptr %results"] if self.by_pointer else []), *names])
 
 
 @lru_cache(maxsize=4096)
