@@ -252,6 +252,7 @@ struct lucet_activation {
     lucet_instance *suspended_instance;
     u64 *suspended_slots;
     u32 suspended_function;
+    u64 suspended_run;
     struct lucet_activation *next_free, *next_made;
 };
 

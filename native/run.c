@@ -171,6 +171,8 @@ static void check_canary(const lucet_instance *instance) {
     (void)instance;
 }
 
+static atomic_ullong suspensions;
+
 /* The group stays owned by this thread. */
 static lucet_outcome_kind come_back(struct lucet_activation *activation, int how, lucet_outcome *outcome) {
     lucet_instance *instance = activation->instance;
@@ -183,12 +185,14 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
     check_canary(instance);
     switch (how) {
     case SWITCH_SUSPENDED:
+        activation->suspended_run = atomic_fetch_add_explicit(&suspensions, 1, memory_order_relaxed) + 1;
         atomic_store_explicit(&activation->suspended, true, memory_order_release);
         let_visitors_go(group_of(instance)); /* one may be about to signal this thread, which may end now */
         outcome->kind = LUCET_SUSPENDED;
         outcome->suspended_slots = activation->suspended_slots;
         outcome->suspended_instance = activation->suspended_instance;
         outcome->suspended_function = activation->suspended_function;
+        outcome->suspended_run = activation->suspended_run;
         return LUCET_SUSPENDED;
     case SWITCH_TRAPPED:
         outcome->kind = LUCET_TRAPPED;
@@ -372,6 +376,17 @@ lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome 
 }
 
 /* ---- going on ---- */
+
+bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run) {
+    groups_hold();
+    struct group *group = group_of(instance);
+    group_visit(group);
+    const struct lucet_activation *top = group_top(group);
+    bool is = top && atomic_load_explicit(&top->suspended, memory_order_acquire) && top->suspended_run == suspended_run;
+    group_unvisit(group);
+    groups_release();
+    return is;
+}
 
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error) {
     outcome->kind = LUCET_FAILED;

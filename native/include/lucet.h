@@ -222,6 +222,7 @@ typedef struct lucet_outcome {
     uint64_t *suspended_slots;  /* where the results of the suspended host function go */
     lucet_instance *suspended_instance;
     uint32_t suspended_function;
+    uint64_t suspended_run;     /* tells this suspension from all others: see lucet_is_suspended */
 } lucet_outcome;
 
 const char *lucet_trap_name(uint32_t trap); /* "UNREACHABLE" */
@@ -237,6 +238,8 @@ lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint6
                               lucet_error *error);
 lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
                                   lucet_outcome *outcome, lucet_error *error);
+/* Whether it is the suspension of that number that lucet_resume would end, not one of an inner or later run. */
+bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run);
 /* Go on after LUCET_SUSPENDED, on any thread. With terminate, the guest's frames are dropped instead. */
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error);
 /* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host

@@ -21,6 +21,7 @@ PyAPI_FUNC(PyObject *) PyVectorcall_Call(PyObject *callable, PyObject *tuple, Py
 #define Py_TPFLAGS_HAVE_VECTORCALL (1UL << 11)
 #endif
 
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define HIDDEN __attribute__((visibility("hidden")))
 
 enum { VALTYPE_I32 = 0x7f, VALTYPE_I64 = 0x7e, VALTYPE_F32 = 0x7d, VALTYPE_F64 = 0x7c, VALTYPE_V128 = 0x7b };
@@ -46,6 +47,7 @@ typedef struct {
     lucet_linkage *linkage;
     ModuleObject *module;
     PyObject *kept; /* list: the objects that were imported */
+    bool links_instances;
     Py_ssize_t bindings_count;
     HostBinding *bindings;
 } LinkageObject;
@@ -66,7 +68,10 @@ typedef struct {
     PyObject *exports; /* dict: name -> object, made when first asked for */
     Py_ssize_t calls;  /* runs under way: counted before the GIL is given up */
     Py_ssize_t views;  /* buffers of its memory that are alive */
-    uint32_t long_runs; /* score: see gil.c */
+    uint32_t long_runs;      /* score: see gil.c */
+    PyObject *user_context;  /* whatever the embedder put there; NULL for None */
+    PyObject *suspend_value; /* between a host function's return and the end of the run that it suspends */
+    const HostBinding *suspend_host;
     PyObject *weakrefs;
 } InstanceObject;
 
@@ -81,9 +86,9 @@ typedef struct {
 } ItemObject;
 
 typedef struct {
-    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view;
+    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
-    PyObject *host_function, *exports, *globals, *functype, *globaltype;
+    PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
     PyObject *errors; /* module lucet.errors */
 } BindingState;
 
@@ -108,6 +113,12 @@ HIDDEN PyObject *string_object(lucet_string string);
 /* linkage.c */
 HIDDEN LinkageObject *link_module(ModuleObject *module, PyObject *imports);
 HIDDEN lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data);
+
+/* suspended.c */
+HIDDEN PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
+                               const lucet_outcome *outcome);
+HIDDEN bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance);
+HIDDEN PyObject *results_object(const lucet_functype *type, const uint64_t *slots, InstanceObject *instance);
 
 /* instance.c */
 HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits);
@@ -134,6 +145,6 @@ HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, cons
 
 /* the types, each in its file */
 extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
-    global_spec, view_spec;
+    global_spec, view_spec, suspended_spec;
 
 #endif

@@ -37,11 +37,12 @@ static PyObject *openat2_(PyObject *self, PyObject *args) {
 
 static PyObject *set_classes(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *host_function, *exports, *globals, *functype, *globaltype;
-    if (!PyArg_ParseTuple(args, "OOOOO", &host_function, &exports, &globals, &functype, &globaltype))
+    PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
+    if (!PyArg_ParseTuple(args, "OOOOOO", &host_function, &suspend, &exports, &globals, &functype, &globaltype))
         return NULL;
     /* Once, for the life of the process. */
     binding.host_function = Py_NewRef(host_function);
+    binding.suspend = Py_NewRef(suspend);
     binding.exports = Py_NewRef(exports);
     binding.globals = Py_NewRef(globals);
     binding.functype = Py_NewRef(functype);
@@ -79,9 +80,10 @@ PyMODINIT_FUNC PyInit__core(void) {
         PyType_Spec *spec;
         PyTypeObject **type;
     } types[] = {
-        {&module_spec, &binding.module},     {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
-        {&instance_spec, &binding.instance}, {&func_spec, &binding.func},       {&memory_spec, &binding.memory},
-        {&table_spec, &binding.table},       {&global_spec, &binding.global},   {&view_spec, &binding.view},
+        {&module_spec, &binding.module},       {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
+        {&instance_spec, &binding.instance},   {&func_spec, &binding.func},       {&memory_spec, &binding.memory},
+        {&table_spec, &binding.table},         {&global_spec, &binding.global},   {&view_spec, &binding.view},
+        {&suspended_spec, &binding.suspended},
     };
     PyObject *module = PyModule_Create(&definition);
     if (!module)

@@ -27,7 +27,7 @@ PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const l
             raise_named("InstanceError", "the run was ended by its host function");
         return NULL;
     case LUCET_SUSPENDED:
-        return raise_named("InstanceError", "the guest was suspended outside asyncio");
+        return raise_named("InstanceError", "the start function was suspended");
     case LUCET_FAILED:
         return raise_error(error, NULL);
     }
@@ -79,6 +79,8 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->externrefs = self->exports = self->weakrefs = NULL;
     self->calls = self->views = 0;
     self->long_runs = 0;
+    self->user_context = self->suspend_value = NULL;
+    self->suspend_host = NULL;
     lucet_instance_set_context(instance, self);
     PyObject_GC_Track((PyObject *)self);
     bool ok = true;
@@ -220,6 +222,20 @@ static PyObject *get_globals(PyObject *self, void *unused) {
     return PyObject_CallFunctionObjArgs(binding.globals, self, NULL);
 }
 
+static PyObject *get_context(PyObject *object, void *unused) {
+    (void)unused;
+    PyObject *context = ((InstanceObject *)object)->user_context;
+    return Py_NewRef(context ? context : Py_None);
+}
+
+static int set_context(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    PyObject *before = ((InstanceObject *)object)->user_context;
+    ((InstanceObject *)object)->user_context = Py_XNewRef(value);
+    Py_XDECREF(before);
+    return 0;
+}
+
 static PyObject *get_timeout(PyObject *object, void *unused) {
     (void)unused;
     lucet_instance *instance = instance_open((InstanceObject *)object);
@@ -272,6 +288,8 @@ static int traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->linkage);
     Py_VISIT(self->externrefs);
     Py_VISIT(self->exports);
+    Py_VISIT(self->user_context);
+    Py_VISIT(self->suspend_value);
     return 0;
 }
 
@@ -280,6 +298,8 @@ static int clear(PyObject *object) {
     if (!self->calls && !self->views)
         close_now(self);
     Py_CLEAR(self->exports);
+    Py_CLEAR(self->user_context);
+    Py_CLEAR(self->suspend_value);
     return 0;
 }
 
@@ -291,6 +311,8 @@ static void dealloc(PyObject *object) {
         PyObject_ClearWeakRefs(object);
     close_now(self);
     Py_CLEAR(self->exports);
+    Py_CLEAR(self->user_context);
+    Py_CLEAR(self->suspend_value);
     Py_CLEAR(self->linkage);
     Py_CLEAR(self->region);
     PyObject_GC_Del(object);
@@ -315,6 +337,7 @@ static PyGetSetDef getset[] = {
     {"memory", get_memory, NULL, "Memory 0.", NULL},
     {"exports", get_exports, NULL, "Mapping: name -> Func, Memory, Table or Global.", NULL},
     {"globals", get_globals, NULL, "Mapping: name -> exported Global.", NULL},
+    {"context", get_context, set_context, "Anything that host functions are to find with their caller.", NULL},
     {"timeout", get_timeout, set_timeout,
      "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.",
      NULL},

@@ -3,6 +3,7 @@
 #include "binding.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
 
@@ -61,19 +62,19 @@ static const lucet_functype *function_type(const ItemObject *self) {
 }
 
 /* The slots hold the arguments. False: an exception is set. */
-static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots) {
-    lucet_outcome outcome;
+static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots,
+                lucet_outcome *outcome) {
     lucet_error error;
     Py_INCREF((PyObject *)instance);
     instance->calls++;
     GilFrame frame = gil_enter(instance);
-    lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, &outcome, &error)
-                                  : lucet_call(instance->instance, function, slots, &outcome, &error);
+    lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, outcome, &error)
+                                  : lucet_call(instance->instance, function, slots, outcome, &error);
     gil_leave(instance, frame);
     instance->calls--;
-    bool ok = kind == LUCET_RETURNED;
+    bool ok = kind == LUCET_RETURNED || kind == LUCET_SUSPENDED;
     if (!ok) {
-        PyObject *none = finish_call(instance, kind, &outcome, &error);
+        PyObject *none = finish_call(instance, kind, outcome, &error);
         Py_XDECREF(none);
     }
     Py_DECREF((PyObject *)instance);
@@ -82,7 +83,7 @@ static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref
 
 enum { USUAL_SLOTS = 16 };
 
-static PyObject *results_object(const lucet_functype *type, const uint64_t *slots, InstanceObject *instance) {
+PyObject *results_object(const lucet_functype *type, const uint64_t *slots, InstanceObject *instance) {
     const uint8_t *valtypes = type->valtypes + type->params_count;
     if (type->results_count == 0)
         Py_RETURN_NONE;
@@ -106,18 +107,26 @@ PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet
     if (count != (Py_ssize_t)type->params_count)
         return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
                             count);
+    /* A run that a host function may suspend outlives this call, and so must its slots. */
+    bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
     uint64_t usual[USUAL_SLOTS], *slots = usual;
-    if (type->slots_count > USUAL_SLOTS && !(slots = PyMem_Malloc(type->slots_count * sizeof *slots)))
+    if ((may_suspend || type->slots_count > USUAL_SLOTS) && !(slots = malloc((type->slots_count + 1) * sizeof *slots)))
         return PyErr_NoMemory();
+    lucet_outcome outcome;
     PyObject *result = NULL;
     bool ok = true;
     for (uint32_t i = 0; ok && i < type->params_count; i++)
         ok = slot_from_object(&slots[i], type->valtypes[i], args[i], instance);
     /* Converting may have run Python code, which may have closed the instance. */
-    if (ok && instance_open(instance) && run(instance, function, ref, slots))
+    if (ok && instance_open(instance) && run(instance, function, ref, slots, &outcome)) {
+        if (UNLIKELY(outcome.kind == LUCET_SUSPENDED)) {
+            result = new_suspended(instance, type, slots, &outcome);
+            return result; /* which owns the slots */
+        }
         result = results_object(type, slots, instance);
+    }
     if (slots != usual)
-        PyMem_Free(slots);
+        free(slots);
     return result;
 }
 
@@ -145,7 +154,7 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     Py_ssize_t count = PyList_Check(list) ? PyList_Size(list) : -1;
     if (count != (Py_ssize_t)type->params_count)
         return PyErr_Format(PyExc_TypeError, "a list of %u ints is expected", type->params_count);
-    uint64_t *slots = PyMem_Malloc((type->slots_count + 1) * sizeof *slots);
+    uint64_t *slots = malloc((type->slots_count + 1) * sizeof *slots);
     if (!slots)
         return PyErr_NoMemory();
     bool ok = true;
@@ -154,7 +163,10 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
         ok = !PyErr_Occurred();
     }
     PyObject *result = NULL;
-    if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots)) {
+    lucet_outcome outcome;
+    if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots, &outcome)) {
+        if (outcome.kind == LUCET_SUSPENDED)
+            return new_suspended(self->instance, type, slots, &outcome);
         result = PyList_New((Py_ssize_t)type->results_count);
         for (uint32_t i = 0; result && i < type->results_count; i++) {
             uint8_t valtype = type->valtypes[type->params_count + i];
@@ -164,7 +176,7 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
                 Py_CLEAR(result);
         }
     }
-    PyMem_Free(slots);
+    free(slots);
     return result;
 }
 

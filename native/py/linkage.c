@@ -7,7 +7,7 @@
 
 /* ---- calling Python ---- */
 
-static bool set_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance) {
+bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance) {
     uint32_t count = host->type.results_count;
     const uint8_t *valtypes = host->type.valtypes + host->type.params_count;
     if (count == 0) {
@@ -28,13 +28,28 @@ static bool set_results(const HostBinding *host, PyObject *result, uint64_t *slo
     return true;
 }
 
-static bool call_binding(const HostBinding *host, InstanceObject *instance, uint64_t *slots) {
+/* LUCET_HOST_TERMINATE: an exception is set. */
+static lucet_host_result take_result(const HostBinding *host, PyObject *result, uint64_t *slots,
+                                     InstanceObject *instance) {
+    if (!result)
+        return LUCET_HOST_TERMINATE;
+    if (UNLIKELY((PyObject *)Py_TYPE(result) == binding.suspend)) {
+        PyObject *value = PyObject_GetAttrString(result, "value"), *before = instance->suspend_value;
+        instance->suspend_value = value;
+        instance->suspend_host = host;
+        Py_XDECREF(before);
+        return value ? LUCET_HOST_SUSPEND : LUCET_HOST_TERMINATE;
+    }
+    return set_host_results(host, result, slots, instance) ? LUCET_HOST_OK : LUCET_HOST_TERMINATE;
+}
+
+static lucet_host_result call_binding(const HostBinding *host, InstanceObject *instance, uint64_t *slots) {
     enum { USUAL = 12 };
     PyObject *usual[USUAL + 2], **arguments = usual;
     uint32_t count = host->type.params_count,
              first = 1; /* arguments[0] is for the callee: PY_VECTORCALL_ARGUMENTS_OFFSET */
     if (count > USUAL && !(arguments = PyMem_Malloc((count + 2) * sizeof *arguments)))
-        return PyErr_NoMemory(), false;
+        return PyErr_NoMemory(), LUCET_HOST_TERMINATE;
     uint32_t end = first;
     if (host->wants_caller)
         arguments[end++] = Py_NewRef((PyObject *)instance);
@@ -53,25 +68,26 @@ static bool call_binding(const HostBinding *host, InstanceObject *instance, uint
         Py_DECREF(arguments[i]);
     if (arguments != usual)
         PyMem_Free(arguments);
-    ok = result && set_results(host, result, slots, instance);
+    lucet_host_result outcome = take_result(host, result, slots, instance);
     Py_XDECREF(result);
-    return ok;
+    return outcome;
 }
 
 lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data) {
     const HostBinding *host = data;
     InstanceObject *object = lucet_instance_context(instance);
-    bool held = gil_call_begin(), ok = false;
+    bool held = gil_call_begin();
+    lucet_host_result result = LUCET_HOST_TERMINATE;
     if (object) {
         Py_INCREF((PyObject *)object);
-        ok = call_binding(host, object, slots);
+        result = call_binding(host, object, slots);
         Py_DECREF((PyObject *)object);
     } else {
         raise_named("InstanceError", "a closed instance called a host function");
     }
     /* An exception stays set in this thread's state; the run that is ended by it raises it. */
     gil_call_end(held);
-    return ok ? LUCET_HOST_OK : LUCET_HOST_TERMINATE;
+    return result;
 }
 
 /* ---- binding imports ---- */
@@ -167,6 +183,7 @@ static bool bind_item(LinkageObject *self, const lucet_import_info *info, PyObje
         import->instance = lucet_funcref_instance(item->ref);
         import->index = lucet_funcref_function(item->ref);
     }
+    self->links_instances = true;
     return PyList_Append(self->kept, (PyObject *)item->instance) == 0;
 }
 
@@ -199,6 +216,7 @@ LinkageObject *link_module(ModuleObject *module, PyObject *imports) {
     self->linkage = NULL;
     self->module = (ModuleObject *)Py_NewRef((PyObject *)module);
     self->bindings_count = 0;
+    self->links_instances = false;
     self->bindings = calloc(count + 1, sizeof *self->bindings);
     self->kept = PyList_New(0);
     PyObject_GC_Track((PyObject *)self);

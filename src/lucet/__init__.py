@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lucet.runtime import Memory as Memory
     from lucet.runtime import Module as Module
     from lucet.runtime import Region as Region
+    from lucet.runtime import Suspend as Suspend
+    from lucet.runtime import Suspended as Suspended
     from lucet.runtime import externref as externref
     from lucet.runtime import f32 as f32
     from lucet.runtime import f64 as f64
@@ -58,6 +60,8 @@ __all__ = [
     "Module",
     "Region",
     "RegionFull",
+    "Suspend",
+    "Suspended",
     "TimedOut",
     "Trap",
     "Unsupported",
@@ -72,7 +76,21 @@ __all__ = [
 ]
 
 _RUNTIME: Final = frozenset(
-    ["Instance", "Memory", "Module", "Region", "externref", "f32", "f64", "funcref", "host_function", "i32", "i64"]
+    [
+        "Instance",
+        "Memory",
+        "Module",
+        "Region",
+        "Suspend",
+        "Suspended",
+        "externref",
+        "f32",
+        "f64",
+        "funcref",
+        "host_function",
+        "i32",
+        "i64",
+    ]
 )
 
 if not TYPE_CHECKING:  # a checker that saw __getattr__ would accept any name

@@ -6,9 +6,9 @@ import signal
 import threading
 
 from lucet.runtime import _core
-from lucet.runtime._core import Func, Global, Instance, Linkage, Memory, Region, Table, openat2
+from lucet.runtime._core import Func, Global, Instance, Linkage, Memory, Region, Suspended, Table, openat2
 from lucet.runtime.exports import Exports, Globals
-from lucet.runtime.hostfunc import HostFunction, externref, f32, f64, funcref, host_function, i32, i64
+from lucet.runtime.hostfunc import HostFunction, Suspend, externref, f32, f64, funcref, host_function, i32, i64
 from lucet.runtime.module import ExportType, ImportType, Module
 from lucet.wasm.types import FuncType, GlobalType
 
@@ -25,6 +25,8 @@ __all__ = [
     "Memory",
     "Module",
     "Region",
+    "Suspend",
+    "Suspended",
     "Table",
     "externref",
     "f32",
@@ -36,7 +38,7 @@ __all__ = [
     "openat2",
 ]
 
-_core._set_classes(HostFunction, Exports, Globals, FuncType, GlobalType)
+_core._set_classes(HostFunction, Suspend, Exports, Globals, FuncType, GlobalType)
 
 
 def _watch_ctrl_c() -> None:

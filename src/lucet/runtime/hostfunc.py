@@ -18,6 +18,14 @@ f64 = Annotated[float, "f64"]
 externref = Annotated[Any, "externref"]
 funcref = Annotated[Func | None, "funcref"]
 
+
+@dataclass(frozen=True)
+class Suspend:
+    """What a host function returns to suspend its guest: the run then gives a Suspended with this value."""
+
+    value: Any = None
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -1,0 +1,179 @@
+/* suspended.c: the type Suspended, a run that a host function has suspended; it goes on, on any thread, with resume(). */
+
+#include "binding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    PyObject_HEAD
+    InstanceObject *instance;
+    PyObject *value; /* that the host function gave */
+    const lucet_functype *type;
+    const HostBinding *host; /* whose results the guest is waiting for */
+    uint64_t *slots;         /* of the call: the guest's entry still refers to them */
+    uint64_t run, *host_slots;
+    InstanceObject *host_instance;
+} SuspendedObject;
+
+PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
+                        const lucet_outcome *outcome) {
+    SuspendedObject *self = PyObject_GC_New(SuspendedObject, binding.suspended);
+    InstanceObject *host_instance = lucet_instance_context(outcome->suspended_instance);
+    if (!self)
+        return NULL;
+    self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
+    self->host_instance = (InstanceObject *)Py_XNewRef((PyObject *)host_instance);
+    self->value = host_instance ? host_instance->suspend_value : NULL;
+    if (host_instance)
+        host_instance->suspend_value = NULL;
+    self->host = host_instance ? host_instance->suspend_host : NULL;
+    self->type = type;
+    self->slots = slots;
+    self->run = outcome->suspended_run;
+    self->host_slots = outcome->suspended_slots;
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
+}
+
+static bool is_current(const SuspendedObject *self) {
+    return self->slots && self->instance->instance && self->host_instance && self->host_instance->instance &&
+           lucet_is_suspended(self->instance->instance, self->run);
+}
+
+static bool check_current(const SuspendedObject *self) {
+    if (is_current(self))
+        return true;
+    raise_named("InstanceError", "the run is over, or another one that was suspended later must go on first");
+    return false;
+}
+
+/* The slots go with the run: on to the next Suspended, or away. */
+static PyObject *go_on(SuspendedObject *self, bool terminate) {
+    InstanceObject *instance = self->instance;
+    uint64_t *slots = self->slots;
+    lucet_outcome outcome;
+    lucet_error error;
+    Py_INCREF((PyObject *)instance);
+    instance->calls++;
+    self->slots = NULL;
+    GilFrame frame = gil_enter(instance);
+    lucet_outcome_kind kind = lucet_resume(instance->instance, terminate, &outcome, &error);
+    gil_leave(instance, frame);
+    instance->calls--;
+    PyObject *result = NULL;
+    if (kind == LUCET_SUSPENDED) {
+        result = new_suspended(instance, self->type, slots, &outcome);
+        slots = result ? NULL : slots;
+    } else if (kind == LUCET_RETURNED) {
+        result = results_object(self->type, slots, instance);
+    } else if (kind == LUCET_TERMINATED && terminate) {
+        result = Py_NewRef(Py_None);
+    } else {
+        result = finish_call(instance, kind, &outcome, &error);
+        Py_CLEAR(result);
+    }
+    free(slots);
+    Py_DECREF((PyObject *)instance);
+    return result;
+}
+
+static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    SuspendedObject *self = (SuspendedObject *)object;
+    if (count > 1) {
+        PyErr_SetString(PyExc_TypeError, "resume(result=None)");
+        return NULL;
+    }
+    if (!check_current(self))
+        return NULL;
+    uint32_t results = self->host->type.slots_count;
+    uint64_t *converted = calloc(results + 1, sizeof *converted);
+    if (!converted)
+        return PyErr_NoMemory();
+    /* Converting may run Python code, which may have ended the run: only then may its stack be written. */
+    bool ok =
+        set_host_results(self->host, count ? args[0] : Py_None, converted, self->host_instance) && check_current(self);
+    if (ok)
+        memcpy(self->host_slots, converted, results * sizeof *converted);
+    free(converted);
+    if (!ok)
+        return NULL;
+    return go_on(self, false);
+}
+
+static PyObject *suspended_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    SuspendedObject *self = (SuspendedObject *)object;
+    if (!self->slots || !self->instance->instance)
+        return Py_NewRef(Py_None);
+    return check_current(self) ? go_on(self, true) : NULL;
+}
+
+static PyObject *get_value(PyObject *object, void *unused) {
+    (void)unused;
+    PyObject *value = ((SuspendedObject *)object)->value;
+    return Py_NewRef(value ? value : Py_None);
+}
+
+static PyObject *get_instance(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef((PyObject *)((SuspendedObject *)object)->instance);
+}
+
+static int traverse(PyObject *object, visitproc visit, void *arg) {
+    SuspendedObject *self = (SuspendedObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->instance);
+    Py_VISIT(self->host_instance);
+    Py_VISIT(self->value);
+    return 0;
+}
+
+static int clear(PyObject *object) {
+    Py_CLEAR(((SuspendedObject *)object)->value);
+    return 0;
+}
+
+/* Nobody can let it go on any more: the guest's frames are dropped, and the instance can be used again. */
+static void dealloc(PyObject *object) {
+    SuspendedObject *self = (SuspendedObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (is_current(self)) {
+        lucet_outcome outcome;
+        lucet_resume(self->instance->instance, true, &outcome, NULL);
+    }
+    /* The slots of a run that an outer one holds back may still be written: by nobody, as it is never resumed. */
+    free(self->slots);
+    Py_CLEAR(self->value);
+    Py_CLEAR(self->host_instance);
+    Py_CLEAR(self->instance);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"resume", (PyCFunction)(void (*)(void))resume, METH_FASTCALL,
+     "resume(result=None) -> result of the run, or Suspended again\n\nGo on: result is what the host function returns."},
+    {"close", suspended_close, METH_NOARGS, "close()\n\nEnd the run: the guest's frames are dropped."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"value", get_value, NULL, "What the host function suspended with.", NULL},
+    {"instance", get_instance, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_doc, "A run that a host function suspended by returning lucet.Suspend(value)."},
+    {0, NULL},
+};
+
+PyType_Spec suspended_spec = {"lucet.runtime._core.Suspended", sizeof(SuspendedObject), 0,
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
