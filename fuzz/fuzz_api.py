@@ -85,6 +85,7 @@ class Player:
         self.items: list[Any] = []
         self.views: list[Any] = []
         self.linkages: list[Any] = []
+        self.suspended: list[Any] = []
         self.threads: list[threading.Thread] = []
         self.depth = 0
         from lucet.runtime import HostFunction
@@ -93,7 +94,7 @@ class Player:
         ref = HostFunction(lambda value: value, ("externref",), ("externref",), wants_caller=False)
         self.host = {"h": {"call": call, "ref": ref}}
 
-    def nested(self, caller: Any, n: int) -> int:
+    def nested(self, caller: Any, n: int) -> object:
         """What a host function does: more random steps, with its caller among the instances."""
         if self.depth < 3:
             self.depth += 1
@@ -105,7 +106,9 @@ class Player:
             finally:
                 self.depth -= 1
         if n % 7 == 6:
-            return int(caller.run("call", n - 1))
+            return caller.run("call", n - 1)
+        if n % 3 == 2:
+            return self.lucet.Suspend(self.value())
         return n
 
     def play(self, steps: int) -> None:
@@ -237,7 +240,20 @@ class Player:
                 ("bump", ()),
             ]
         )
-        instance.run(name, *arguments)
+        result = instance.run(name, *arguments)
+        if isinstance(result, self.lucet.Suspended):
+            self.suspended.append(result)
+
+    def go_on(self) -> None:
+        run = self.suspended.pop(self.random.randrange(len(self.suspended)))
+        if self.random.random() < 0.2:
+            run.close()
+        result = run.resume(self.random.choice([1, 2, self.value()]))
+        if isinstance(result, self.lucet.Suspended):
+            self.suspended.append(result)
+
+    def drop_run(self) -> None:
+        del self.suspended[self.random.randrange(len(self.suspended))]
 
     def use_item(self) -> None:
         item, r = self.pick(self.items), self.random
@@ -328,6 +344,7 @@ class Player:
         self.threads.clear()
         self.views.clear()
         self.items.clear()
+        self.suspended.clear()
         self.linkages.clear()
         self.instances.clear()
         gc.collect()
@@ -337,8 +354,8 @@ class Player:
 
     actions: tuple[Callable[[Player], None], ...] = (
         make, make, make, link, make_linked, make_limited, close, drop, reset, export, export, drop_item, run, run_well,
-        run_well, run_well, use_item, use_item, use_item, keep_result, view, array, use_view, release_view, look,
-        interrupt, thread, collect,
+        run_well, run_well, go_on, go_on, drop_run, use_item, use_item, use_item, keep_result, view, array, use_view,
+        release_view, look, interrupt, thread, collect,
     )  # fmt: skip
 
 
