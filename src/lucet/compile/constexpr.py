@@ -16,7 +16,6 @@ _BINARY: Final[dict[str, tuple[Callable[[int, int], int], int]]] = {
 }
 _MASKS: Final = {"i32.const": 0xFFFFFFFF, "i64.const": (1 << 64) - 1, "f32.const": -1, "f64.const": -1}
 _REF_FUNC: Final = BY_NAME["ref.func"].code
-_GLOBAL_GET: Final = BY_NAME["global.get"].code
 _REF_NULL: Final = BY_NAME["ref.null"].code
 
 
@@ -53,7 +52,3 @@ def constant_item(expr: Sequence[Instr]) -> int:
 
 def ref_funcs(expr: Sequence[Instr]) -> set[int]:
     return {immediate for opcode, _, immediate in expr if opcode == _REF_FUNC}
-
-
-def global_gets(expr: Sequence[Instr]) -> set[int]:
-    return {immediate for opcode, _, immediate in expr if opcode == _GLOBAL_GET}

@@ -6,7 +6,7 @@ code is reachable again.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, SLOT_SIZE, Frame, FunctionWriter, signature
@@ -209,7 +209,7 @@ def _load_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> 
         f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {f.slot(frame, index, valtype)}')}")
 
 
-_CONTROL: Final[dict[str, Any]] = {
+HANDLERS: Final[dict[str, Handler]] = {
     "unreachable": _unreachable,
     "nop": _nop,
     "block": _block,
@@ -222,4 +222,3 @@ _CONTROL: Final[dict[str, Any]] = {
     "br_table": _br_table,
     "return": _return,
 }
-HANDLERS: Final[dict[str, Handler]] = _CONTROL
