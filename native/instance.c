@@ -488,6 +488,9 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->linkage = linkage;
     instance->initialised = false;
     instance->memory_owner = owns_memory(module) ? instance : NULL;
+    if (UNLIKELY(!budget_charge(instance, module->memory_minimum)))
+        return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
+                    (unsigned long long)module->memory_minimum);
     if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
         return fail_system(error, "preparing the slot's memory");
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
@@ -523,6 +526,7 @@ static void shrink_tables(lucet_instance *instance) {
 
 static void give_back(lucet_instance *instance) {
     lucet_region *region = instance->region;
+    budget_charge(instance, 0);
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
     if (UNLIKELY(!heap_reset(&instance->heap)))
@@ -749,8 +753,13 @@ u64 instance_memory_grow(lucet_instance *instance, u64 delta) {
         owner->module->memory_maximum < owner->memory_limit ? owner->module->memory_maximum : owner->memory_limit;
     if (delta > 65536 || delta * WASM_PAGE > most - (old < most ? old : most))
         return UINT64_MAX;
-    if (delta && !heap_grow(&owner->heap, old + delta * WASM_PAGE))
+    u64 size = old + delta * WASM_PAGE;
+    if (delta && !budget_charge(owner, size))
         return UINT64_MAX;
+    if (delta && !heap_grow(&owner->heap, size)) {
+        budget_charge(owner, old);
+        return UINT64_MAX;
+    }
     VMCTX_WORD(owner->vmctx, VMCTX_MEMORY_SIZE) = owner->heap.size;
     return old / WASM_PAGE;
 }

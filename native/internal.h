@@ -205,6 +205,7 @@ struct lucet_instance {
     lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
     u64 birth;                   /* never reused: tells this instance from others in the same slot */
     u64 memory_limit, table_limit;
+    u64 charged; /* to the region's budget */
     u64 timeout; /* of each run, in ns; 0 for none */
     struct group own_group;
     struct heap heap;
@@ -283,6 +284,8 @@ static inline u64 canary_of(const lucet_instance *instance) {
     return instance->region->secret ^ (instance->slot * 0x9e3779b97f4a7c15ULL);
 }
 
+/* The instance has so many bytes of memory from now on; false if the region's budget does not allow it. */
+LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 size);
 LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
 LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
 /* Free what a slot's instance left for the next one. */

@@ -152,6 +152,8 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
     }
     atomic_init(&region->refs, 1);
     region->config = *config;
+    if (config->budget)
+        lucet_budget_retain(config->budget);
     region->packed = is_packed(config);
     if (region->config.memory_limit > config->memory_reserved)
         region->config.memory_limit = config->memory_reserved;
@@ -218,6 +220,8 @@ void lucet_region_release(lucet_region *region) {
     if (region->base)
         munmap(region->base, region->size);
     free_stacks(region);
+    if (region->config.budget)
+        lucet_budget_release(region->config.budget);
     pthread_spin_destroy(&region->lock);
     free(region);
 }

@@ -231,6 +231,20 @@ NO_TSAN static bool is_trap(struct lucet_activation *activation, int signal, con
     return trap != 0;
 }
 
+static _Atomic(lucet_fatal_hook) fatal_hook;
+
+void lucet_set_fatal_hook(lucet_fatal_hook hook) {
+    atomic_store(&fatal_hook, hook);
+}
+
+NO_TSAN static void report_fatal(const struct lucet_activation *activation, int signal, const siginfo_t *info,
+                                 const u8 *pc) {
+    lucet_fatal_hook hook = atomic_load_explicit(&fatal_hook, memory_order_acquire);
+    const lucet_instance *owner = hook && activation && is_fault(signal, info) ? code_owner(activation, pc) : NULL;
+    if (owner)
+        hook((lucet_instance *)owner, signal, pc, info->si_addr);
+}
+
 NO_TSAN static void on_signal(int signal, siginfo_t *info, void *context_pointer) {
     ucontext_t *context = context_pointer;
     const u8 *pc = (const u8 *)(uintptr_t)context->uc_mcontext.gregs[REG_RIP];
@@ -240,8 +254,11 @@ NO_TSAN static void on_signal(int signal, siginfo_t *info, void *context_pointer
         on_interrupt(info, context, pc);
     else if (signal == signals[BREAK_SIGNAL])
         on_break(signal, info, context, pc);
-    else if (!is_first_write(signal, info, context) && !(activation && is_trap(activation, signal, info, context, pc)))
+    else if (!is_first_write(signal, info, context) &&
+             !(activation && is_trap(activation, signal, info, context, pc))) {
+        report_fatal(activation, signal, info, pc);
         pass_on(signal, info, context);
+    }
     errno = saved_errno;
 }
 

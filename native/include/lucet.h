@@ -154,6 +154,14 @@ void lucet_linkage_release(lucet_linkage *linkage);
 
 /* ---- regions ---- */
 
+/* Bytes of memory that the instances of all regions with the same budget may have together. */
+typedef struct lucet_budget lucet_budget;
+lucet_budget *lucet_budget_new(uint64_t limit, lucet_error *error);
+void lucet_budget_retain(lucet_budget *budget);
+void lucet_budget_release(lucet_budget *budget);
+uint64_t lucet_budget_limit(const lucet_budget *budget);
+uint64_t lucet_budget_used(const lucet_budget *budget);
+
 typedef struct lucet_region_config {
     uint32_t slots;           /* instances at once */
     uint64_t memory_reserved; /* address space per memory: 4 GiB, or less for modules compiled with explicit checks */
@@ -163,6 +171,7 @@ typedef struct lucet_region_config {
     uint32_t stacks;          /* guest stacks at once, running or suspended; 0: as needed */
     uint64_t table_limit;     /* elements that one table may have */
     uint32_t instance_area;   /* bytes per slot for globals, imports and function references */
+    lucet_budget *budget;     /* NULL for none; the region keeps a reference */
     bool random_slots;        /* take free slots in random order, not last freed first */
     bool track_writes;        /* know exactly which pages were written: for slots that are used again and again */
 } lucet_region_config;
@@ -222,7 +231,7 @@ typedef struct lucet_outcome {
     uint64_t *suspended_slots;  /* where the results of the suspended host function go */
     lucet_instance *suspended_instance;
     uint32_t suspended_function;
-    uint64_t suspended_run;     /* tells this suspension from all others: see lucet_is_suspended */
+    uint64_t suspended_run; /* tells this suspension from all others: see lucet_is_suspended */
 } lucet_outcome;
 
 const char *lucet_trap_name(uint32_t trap); /* "UNREACHABLE" */
@@ -249,6 +258,10 @@ bool lucet_instance_interrupt(lucet_instance *instance);
  * the run ends with trap TIMED_OUT. 0: none. Generated code pays nothing for it. */
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
+/* Called in the signal handler when generated code faults in a way that no trap explains: a defect of the compiler or the machine,
+ * after which the process cannot be trusted. Then whoever had the signal before is called. pc, address: of the fault. */
+typedef void (*lucet_fatal_hook)(lucet_instance *instance, int signal, const void *pc, const void *address);
+void lucet_set_fatal_hook(lucet_fatal_hook hook);
 /* For a host that holds a lock of its own while guests run: lucet_poke makes the thread call `poked` in a signal handler if it is
  * running guest code just then, which holds nothing of the host's; else nothing happens. */
 void lucet_set_poked(void (*poked)(void));

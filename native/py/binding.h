@@ -54,6 +54,11 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
+    lucet_budget *budget;
+} BudgetObject;
+
+typedef struct {
+    PyObject_HEAD
     lucet_region *region;
     PyObject *weakrefs;
 } RegionObject;
@@ -86,7 +91,7 @@ typedef struct {
 } ItemObject;
 
 typedef struct {
-    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended;
+    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended, *budget;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
     PyObject *errors; /* module lucet.errors */
@@ -145,6 +150,6 @@ HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, cons
 
 /* the types, each in its file */
 extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
-    global_spec, view_spec, suspended_spec;
+    global_spec, view_spec, suspended_spec, budget_spec;
 
 #endif

@@ -5,17 +5,78 @@
 #include <stddef.h>
 #include <structmember.h>
 
+/* ---- Budget ---- */
+
+static PyObject *budget_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"limit", NULL};
+    unsigned long long limit;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "K:Budget", names, &limit))
+        return NULL;
+    lucet_error error;
+    lucet_budget *budget = lucet_budget_new(limit, &error);
+    if (!budget)
+        return raise_error(&error, NULL);
+    BudgetObject *self = (BudgetObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self)
+        self->budget = budget;
+    else
+        lucet_budget_release(budget);
+    return (PyObject *)self;
+}
+
+static PyObject *get_budget_limit(PyObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(lucet_budget_limit(((BudgetObject *)self)->budget));
+}
+
+static PyObject *get_budget_used(PyObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(lucet_budget_used(((BudgetObject *)self)->budget));
+}
+
+static void budget_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    lucet_budget_release(((BudgetObject *)object)->budget);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyGetSetDef budget_getset[] = {
+    {"limit", get_budget_limit, NULL, "Bytes.", NULL},
+    {"used", get_budget_used, NULL, "Bytes of memory that instances have now.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot budget_slots[] = {
+    {Py_tp_new, budget_new},
+    {Py_tp_dealloc, budget_dealloc},
+    {Py_tp_getset, budget_getset},
+    {Py_tp_doc, "Budget(limit)\n\nBytes of memory that the instances of all regions made with it may have together."},
+    {0, NULL},
+};
+
+PyType_Spec budget_spec = {"lucet.runtime._core.Budget", sizeof(BudgetObject), 0, Py_TPFLAGS_DEFAULT, budget_slots};
+
+/* ---- Region ---- */
+
 static PyObject *region_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     static char *names[] = {"slots",       "memory_limit",  "memory_reserved", "memory_guard", "stack_size", "stacks",
-                            "table_limit", "instance_area", "random_slots",    "track_writes", NULL};
+                            "table_limit", "instance_area", "random_slots",    "track_writes", "budget",     NULL};
     lucet_region_config config = lucet_region_defaults();
     unsigned long long memory_limit = config.memory_limit, reserved = config.memory_reserved,
                        guard = config.memory_guard, stack = config.stack_size, tables = config.table_limit;
+    PyObject *budget = Py_None;
     int random = config.random_slots, track = config.track_writes;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|I$KKKKIKIpp:Region", names, &config.slots, &memory_limit,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|I$KKKKIKIppO:Region", names, &config.slots, &memory_limit,
                                      &reserved, &guard, &stack, &config.stacks, &tables, &config.instance_area, &random,
-                                     &track))
+                                     &track, &budget))
         return NULL;
+    if (budget != Py_None && !PyObject_TypeCheck(budget, binding.budget)) {
+        PyErr_SetString(PyExc_TypeError, "budget must be a lucet.Budget");
+        return NULL;
+    }
+    if (budget != Py_None)
+        config.budget = ((BudgetObject *)budget)->budget;
     config.memory_limit = memory_limit;
     config.memory_reserved = reserved;
     config.memory_guard = guard;
@@ -150,7 +211,7 @@ static PyType_Slot slots[] = {
     {Py_tp_getset, getset},
     {Py_tp_members, members},
     {Py_tp_doc, "Region(slots=100, *, memory_limit, memory_reserved, memory_guard, stack_size, stacks, table_limit,\n"
-                "       instance_area, random_slots, track_writes)\n\n"
+                "       instance_area, random_slots, track_writes, budget)\n\n"
                 "Address space, reserved once, in slots for instances. Sizes are in bytes."},
     {0, NULL},
 };

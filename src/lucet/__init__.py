@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lucet.errors import TimedOut as TimedOut
     from lucet.errors import Trap as Trap
     from lucet.errors import Unsupported as Unsupported
+    from lucet.runtime import Budget as Budget
     from lucet.runtime import Instance as Instance
     from lucet.runtime import Memory as Memory
     from lucet.runtime import Module as Module
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactError",
+    "Budget",
     "CompileError",
     "CompilerFailed",
     "Exit",
@@ -77,6 +79,7 @@ __all__ = [
 
 _RUNTIME: Final = frozenset(
     [
+        "Budget",
         "Instance",
         "Memory",
         "Module",

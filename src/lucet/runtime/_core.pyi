@@ -25,6 +25,14 @@ class Module:
 @final
 class Linkage: ...
 
+@final
+class Budget:
+    def __new__(cls, limit: int) -> Self: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+
 class Region:
     def __new__(
         cls,
@@ -39,6 +47,7 @@ class Region:
         instance_area: int = ...,
         random_slots: bool = False,
         track_writes: bool = True,
+        budget: Budget | None = None,
     ) -> Self: ...
     def link(self, module: Module, imports: Mapping[str, Mapping[str, object]] | None = None, /) -> Linkage: ...
     def new_instance(

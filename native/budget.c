@@ -1,0 +1,58 @@
+/* budget.c: memory that the instances of several regions share a limit for. */
+
+#include <stdlib.h>
+
+#include "internal.h"
+
+struct lucet_budget {
+    atomic_uint refs;
+    u64 limit;
+    _Atomic u64 used;
+};
+
+lucet_budget *lucet_budget_new(uint64_t limit, lucet_error *error) {
+    lucet_budget *budget = calloc(1, sizeof *budget);
+    if (!budget) {
+        fail(error, LUCET_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    atomic_init(&budget->refs, 1);
+    budget->limit = limit;
+    return budget;
+}
+
+void lucet_budget_retain(lucet_budget *budget) {
+    atomic_fetch_add_explicit(&budget->refs, 1, memory_order_relaxed);
+}
+
+void lucet_budget_release(lucet_budget *budget) {
+    if (atomic_fetch_sub_explicit(&budget->refs, 1, memory_order_acq_rel) == 1)
+        free(budget);
+}
+
+uint64_t lucet_budget_limit(const lucet_budget *budget) {
+    return budget->limit;
+}
+
+uint64_t lucet_budget_used(const lucet_budget *budget) {
+    return atomic_load_explicit(&budget->used, memory_order_relaxed);
+}
+
+bool budget_charge(lucet_instance *instance, u64 size) {
+    lucet_budget *budget = instance->region->config.budget;
+    if (!budget)
+        return true;
+    if (size <= instance->charged) {
+        atomic_fetch_sub_explicit(&budget->used, instance->charged - size, memory_order_relaxed);
+        instance->charged = size;
+        return true;
+    }
+    u64 more = size - instance->charged, used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    do {
+        if (used > budget->limit || more > budget->limit - used)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + more, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    instance->charged = size;
+    return true;
+}
