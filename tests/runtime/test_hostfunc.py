@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -155,12 +155,35 @@ def test_functions_without_types_are_refused(make: Callable[[], object]) -> None
         make()
 
 
+def test_a_host_function_keeps_its_signature_for_type_checkers() -> None:
+    assert_type(add(1, 2), int)
+    with pytest.raises(TypeError):
+        add("1", 2)  # type: ignore[arg-type]  # which mypy would call unused if it did not know the type
+    assert (add.params, add.results, add.wants_caller) == (("i32", "i64"), ("i64",), False)
+
+
+def test_suspend_is_no_result() -> None:
+    @lucet.host_function
+    def either(a: lucet.i32) -> lucet.f64 | lucet.Suspend:
+        return lucet.Suspend(a)
+
+    @lucet.host_function
+    def nothing() -> lucet.Suspend | None:
+        return None
+
+    assert either.results == ("f64",)
+    assert nothing.results == ()
+
+
 def test_annotations_that_are_no_wasm_types_are_refused() -> None:
     def f(a: str) -> None: ...
     def g(*a: lucet.i32) -> None: ...
     def h(a: lucet.i32) -> str: ...  # type: ignore[empty-body]
+    def i(a: lucet.i32) -> lucet.i32 | None: ...
+    def j(a: lucet.i32) -> lucet.i32 | lucet.f32 | lucet.Suspend: ...  # type: ignore[empty-body]
 
-    for function in (f, g, h):
+    functions: list[Callable[..., object]] = [f, g, h, i, j]
+    for function in functions:
         with pytest.raises(TypeError, match=function.__name__):
             lucet.host_function(function)
 

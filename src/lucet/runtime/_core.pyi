@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base  # which every type checker brings: a stub is never run
 
 from lucet.runtime.exports import Exports, Globals
 from lucet.wasm.types import FuncType, GlobalType
 
+@disjoint_base
 class Module:
     @classmethod
     def load(cls, path: str | bytes | os.PathLike[str], /) -> Self: ...
@@ -33,18 +34,19 @@ class Budget:
     @property
     def used(self) -> int: ...
 
+@disjoint_base
 class Region:
     def __new__(
         cls,
         slots: int = 100,
         *,
-        memory_limit: int = ...,
-        memory_reserved: int = ...,
-        memory_guard: int = ...,
-        stack_size: int = ...,
-        stacks: int = ...,
-        table_limit: int = ...,
-        instance_area: int = ...,
+        memory_limit: int = 4294967296,
+        memory_reserved: int = 4294967296,
+        memory_guard: int = 33554432,
+        stack_size: int = 1048576,
+        stacks: int = 0,
+        table_limit: int = 10000000,
+        instance_area: int = 1048576,
         random_slots: bool = False,
         track_writes: bool = True,
         budget: Budget | None = None,
@@ -139,6 +141,13 @@ class Memory:
     def pages(self) -> int: ...
     @property
     def instance(self) -> Instance: ...
+
+@final
+class View:
+    """What Memory.view() shows, under its memoryview."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __release_buffer__(self, view: memoryview, /) -> None: ...
 
 @final
 class Table:

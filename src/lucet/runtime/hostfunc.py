@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 from lucet.runtime._core import Func, Instance
 
@@ -31,32 +32,33 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class HostFunction:
+class HostFunction(Generic[P, R]):
     """A callable with a WebAssembly type, for the imports of Region.new_instance.
 
     params, results: names of value types: "i32", "i64", "f32", "f64", "externref", "funcref"; "int" and "float" stand
     for the width that the module imports. With wants_caller the calling Instance is the first argument.
     """
 
-    callable: Callable[..., Any]
+    callable: Callable[P, R]
     params: tuple[str, ...]
     results: tuple[str, ...]
     wants_caller: bool = True
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function itself, as before it was decorated."""
         return self.callable(*args, **kwargs)
 
 
-def host_function(function: Callable[..., Any]) -> HostFunction:
+def host_function(function: Callable[P, R]) -> HostFunction[P, R]:
     """Give a function the WebAssembly type that its annotations say.
 
         @lucet.host_function
         def add(a: lucet.i32, b: lucet.i32) -> lucet.i32: ...
 
     int is an i32 or i64, float an f32 or f64, as the module imports it. Without a return annotation, or with None,
-    there is no result; a tuple annotation gives several. A first parameter annotated lucet.Instance gets the instance
-    that calls. TypeError says which annotation is missing or has no WebAssembly type.
+    there is no result; a tuple annotation gives several; "| lucet.Suspend" says that the function may suspend. A first
+    parameter annotated lucet.Instance gets the instance that calls. TypeError says which annotation is missing or has
+    no WebAssembly type.
     """
     name = getattr(function, "__qualname__", repr(function))
     try:
@@ -72,7 +74,14 @@ def host_function(function: Callable[..., Any]) -> HostFunction:
         if parameter.name not in hints:
             raise TypeError(f"{name}: parameter {parameter.name!r} has no annotation")
         params.append(_valtype(hints[parameter.name], partial(_no_type, name, f"parameter {parameter.name!r}")))
-    return HostFunction(function, tuple(params), _results(name, hints.get("return")), wants_caller)
+    return HostFunction(function, tuple(params), _results(name, _unsuspended(hints.get("return"))), wants_caller)
+
+
+def _unsuspended(hint: Any) -> Any:
+    """The annotation without "| lucet.Suspend", which is no result of the guest's call."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+    left = [member for member in members if member is not Suspend]
+    return left[0] if len(left) == 1 else hint
 
 
 def _results(name: str, hint: Any) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def functions(context: WasiContext, abi: Abi) -> Mapping[str, HostCall]:
     return {name: _adapt(getattr(calls, name), call) for name, call in abi.calls.items()}
 
 
-def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction]]:
+def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction[..., int]]]:
     """The host functions of both versions, for region.new_instance."""
     return {
         abi.module: {

@@ -80,7 +80,7 @@ class WasiContext:
             self.close()
             raise
 
-    def imports(self) -> Mapping[str, Mapping[str, HostFunction]]:
+    def imports(self) -> Mapping[str, Mapping[str, HostFunction[..., int]]]:
         """The host functions by import module and name, for `region.new_instance(module, context.imports())`."""
         from lucet.wasi.calls import imports
 
