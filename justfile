@@ -8,7 +8,7 @@ export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
 c_files := "$(git ls-files '*.[ch]')"
 
 # everything that must pass before a change lands
-check: setup lint test-native test-spec test
+check: setup lint types test-native test-spec test
 
 # the development environment in .venv
 setup:
@@ -25,6 +25,11 @@ lint:
     mypy
     PYTHONPATH=src lint-imports
     clang-format --dry-run -Werror {{c_files}}
+
+# what users' type checkers see of the installed package: the extension's stub, and a program in pyright's strict mode
+types: build
+    python -m mypy.stubtest lucet.runtime._core --allowlist tests/kit/stubtest_allowlist.txt --ignore-unused-allowlist
+    basedpyright -p examples
 
 # rewrite sources the way lint wants them
 format:
