@@ -125,6 +125,22 @@ TAIL = """(module
     (return_call $four_big (local.get 1) (i64.sub (local.get 0) (i64.const 1)) (i64.const 1) (i64.const 1) (i64.const 1)
       (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1)))
   (func $four_big (type $four_big) (return_call $four (local.get 1) (i32.add (local.get 0) (i32.const 1))))
+  (func $two (export "two") (param i64 i32) (result i64 f64)
+    (if (i64.eqz (local.get 0)) (then (return (i64.const 5) (f64.const 6))))
+    (if (i32.eqz (local.get 1)) (then (return_call $two_big TWO)))
+    (if (i32.eq (local.get 1) (i32.const 2))
+      (then (return_call $two (i64.sub (local.get 0) (i64.const 1)) (i32.const 0))))
+    (return_call $two (i64.sub (local.get 0) (i64.const 1)) (i32.sub (local.get 1) (i32.const 1))))
+  (func $two_big (param i64 i64 i64 i64 i64 i64 i64 f64) (result i64 f64)
+    (if (i64.eqz (local.get 0)) (then (return (i64.const 7) (local.get 7))))
+    (return_call $two (i64.sub (local.get 0) (i64.const 1)) (i32.const 5)))
+  (func $one (export "one") (param i64 f64) (result f64)
+    (if (i64.eqz (local.get 0)) (then (return (local.get 1))))
+    (if (i64.eqz (i64.and (local.get 0) (i64.const 1)))
+      (then (return_call $one (i64.sub (local.get 0) (i64.const 1)) (local.get 1))))
+    (return_call $one_more (local.get 0) (local.get 1)))
+  (func $one_more (param i64 f64) (result f64)
+    (return_call $one (i64.sub (local.get 0) (i64.const 1)) (local.get 1)))
   (func (export "ordinary") (param i64) (result i64) (local i32)
     (local.set 1 (i32.const 50))
     (loop $l
@@ -132,11 +148,15 @@ TAIL = """(module
       (br_if $l (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))
     (local.get 0))
   (func $runaway (export "runaway") (param i32) (result i32) (call $runaway (i32.add (local.get 0) (i32.const 1)))))"""
-TAIL = TAIL.replace(
-    "BIG",
-    """(i32.const 1) (i64.sub (local.get 0) (i64.const 1)) (i32.const 3) (i64.const 4) (i32.const 5) (i64.const 6)
+TAIL = (
+    TAIL.replace(
+        "BIG",
+        """(i32.const 1) (i64.sub (local.get 0) (i64.const 1)) (i32.const 3) (i64.const 4) (i32.const 5) (i64.const 6)
        (i32.const 7) (i64.const 8) (i32.const 9) (f64.const 10) (f32.const 11)""",
-).replace("CHECK", "(call $check (local.get 7) (local.get 8) (local.get 9) (local.get 10))")
+    )
+    .replace("TWO", "(local.get 0)" + "(i64.const 1)" * 6 + "(f64.const 6)")
+    .replace("CHECK", "(call $check (local.get 7) (local.get 8) (local.get 9) (local.get 10))")
+)
 
 
 @pytest.mark.parametrize("how", ["direct", "static", "dynamic"])
@@ -147,6 +167,13 @@ def test_tail_calls_leave_no_frame(instantiate: Instantiate, how: str) -> None:
 
 def test_tail_calls_with_results_in_memory(instantiate: Instantiate) -> None:
     assert instantiate(TAIL).run("four", 10_000_000, 5) == (1, 2, 3.0, 10_000_005)
+
+
+@pytest.mark.parametrize(("name", "argument", "expected"), [("two", 3, (5, 6.0)), ("one", 2.5, 2.5)])
+def test_tail_calls_with_results_in_registers(
+    instantiate: Instantiate, name: str, argument: float, expected: object
+) -> None:
+    assert instantiate(TAIL).run(name, 10_000_001, argument) == expected
 
 
 def test_tail_calls_restore_the_stack_of_their_caller(instantiate: Instantiate) -> None:

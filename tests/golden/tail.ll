@@ -15,7 +15,7 @@ define hidden i32 @f0(ptr %vmctx, i32 %p0) #0 {
   ret i32 %8
 }
 
-define hidden tailcc i32 @j0(ptr %vmctx, i32 %p0) #0 {
+define weak hidden tailcc i32 @j0(ptr %vmctx, i32 %p0) #0 {
   %1 = getelementptr i8, ptr %vmctx, i64 -80
   %2 = load ptr, ptr %1, !invariant.load !4
   %3 = getelementptr i8, ptr %vmctx, i64 -72
@@ -39,14 +39,14 @@ define hidden void @e0(ptr %vmctx, ptr %code, ptr %slots) #0 {
   ret void
 }
 
-define hidden tailcc i32 @t1(ptr %vmctx, i32 %p0) #0 !dbg !9 {
+define weak hidden tailcc i32 @t1(ptr %vmctx, i32 %p0) #0 !dbg !9 {
   %v0 = alloca i32
   store i32 %p0, ptr %v0
   %1 = tail call tailcc i32 @t2(ptr %vmctx, i32 %p0), !dbg !DILocation(line: 4, scope: !9)
   ret i32 %1
 }
 
-define hidden tailcc i32 @t2(ptr %vmctx, i32 %p0) #0 !dbg !10 {
+define weak hidden tailcc i32 @t2(ptr %vmctx, i32 %p0) #0 !dbg !10 {
   %v0 = alloca i32
   store i32 %p0, ptr %v0
   %1 = icmp ult i32 1, 2
@@ -77,7 +77,7 @@ t6:
   unreachable
 }
 
-define hidden tailcc i32 @t3(ptr %vmctx, i32 %p0) #0 !dbg !11 {
+define weak hidden tailcc i32 @t3(ptr %vmctx, i32 %p0) #0 !dbg !11 {
   %v0 = alloca i32
   %s0.0.i32 = alloca i32
   %table1.at = getelementptr i8, ptr %vmctx, i64 -88
@@ -132,7 +132,7 @@ t15:
   unreachable
 }
 
-define hidden tailcc i32 @t4(ptr %vmctx, i32 %p0) #0 !dbg !12 {
+define weak hidden tailcc i32 @t4(ptr %vmctx, i32 %p0) #0 !dbg !12 {
   %v0 = alloca i32
   %s0.0.i32 = alloca i32
   store i32 %p0, ptr %v0
@@ -148,7 +148,7 @@ return:
   ret i32 %6
 }
 
-define hidden tailcc void @t5(ptr %vmctx, ptr %results) #0 !dbg !13 {
+define weak hidden tailcc void @t5(ptr %vmctx, ptr %results) #0 !dbg !13 {
   tail call tailcc void @t5(ptr %vmctx, ptr %results), !dbg !DILocation(line: 2, scope: !13)
   ret void
 }

@@ -1,8 +1,10 @@
 """Calls.
 
 Functions of a module with tail calls have bodies in LLVM's tailcc (t<function>), which `tail call` makes a jump;
-never `musttail`, which LLVM 22 miscompiles when arguments are on the stack. All other calls are `notail`, so that
-LLVM does not turn recursion into a loop: a runaway guest must exhaust its stack, not hang.
+never `musttail`, which LLVM 22 miscompiles when arguments are on the stack. The bodies are weak, so that LLVM assumes
+nothing about what they return: it would drop a result that it knows and return that value itself, and such a call is
+no tail call. All other calls are `notail`, so that LLVM does not turn recursion into a loop: a runaway guest must
+exhaust its stack, not hang.
 """
 
 from __future__ import annotations

@@ -354,7 +354,8 @@ class FunctionWriter:
         """The finished function."""
         sig = signature(self.functype)
         debug = f" !dbg {self.scope[9:-1]}" if self.scope else ""
-        head = f"define hidden {convention}{sig.returns} @{name}({sig.parameters()}) {BODY_ATTRIBUTES}{debug} {{"
+        linkage = "weak hidden" if convention else "hidden"  # see emit_call.py
+        head = f"define {linkage} {convention}{sig.returns} @{name}({sig.parameters()}) {BODY_ATTRIBUTES}{debug} {{"
         return "\n".join([head, *self.allocas.values(), *self.prelude.values(), *self.out, *self.cold, "}\n"])
 
 
