@@ -133,10 +133,11 @@ static bool linkage_is_fresh(const lucet_linkage *linkage, lucet_error *error) {
 /* ---- groups ---- */
 
 static void group_init(struct group *group, lucet_instance *only) {
-    atomic_flag_clear(&group->lock);
-    atomic_init(&group->visited, false);
-    atomic_store(&group->owner, 0);
-    atomic_store(&group->top, NULL);
+    /* Nobody else knows the group yet. */
+    atomic_flag_clear_explicit(&group->lock, memory_order_relaxed);
+    atomic_store_explicit(&group->visited, false, memory_order_relaxed);
+    atomic_store_explicit(&group->owner, 0, memory_order_relaxed);
+    atomic_store_explicit(&group->top, NULL, memory_order_relaxed);
     group->members = only;
     group->live = only != NULL;
     group->merged = NULL;
@@ -525,7 +526,6 @@ static void shrink_tables(lucet_instance *instance) {
 }
 
 static void give_back(lucet_instance *instance) {
-    lucet_region *region = instance->region;
     budget_charge(instance, 0);
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
@@ -536,8 +536,7 @@ static void give_back(lucet_instance *instance) {
     if (instance->own_tables)
         shrink_tables(instance);
     SYNC_POINT("give back");
-    region_give_slot(region, instance);
-    lucet_region_release(region);
+    region_give_slot(instance->region, instance);
 }
 
 static void group_dissolve(struct group *group) {
@@ -568,18 +567,16 @@ static lucet_instance *take_slot(lucet_region *region, const lucet_module *modul
 /* Everything but the state. When links_instances, the groups that are imported from are owned. */
 static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
                                      lucet_error *error) {
-    static atomic_ullong births;
     lucet_instance *instance = take_slot(region, linkage->module, error);
     if (!instance)
         return NULL;
-    lucet_region_retain(region);
     group_init(&instance->own_group, instance);
     instance->context = NULL;
     instance->released = false;
     instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
     instance->timeout = 0;
     instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
-    instance->birth = atomic_fetch_add_explicit(&births, 1, memory_order_relaxed) + 1;
+    instance->birth = ++instance->births;
     if (UNLIKELY(linkage->links_instances) &&
         (!group_enter(instance, error) || !group_join(instance, linkage, error))) {
         give_back(instance);

@@ -203,7 +203,8 @@ struct lucet_instance {
     struct lucet_table *own_tables;
     struct abi_funcref **host_refs; /* made for the host, by function index */
     lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
-    u64 birth;                   /* never reused: tells this instance from others in the same slot */
+    u64 births;                  /* instances that the slot has had */
+    u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
     u64 charged; /* to the region's budget */
     u64 timeout; /* of each run, in ns; 0 for none */
@@ -265,13 +266,13 @@ LUCET_INTERNAL void region_give_stack(lucet_region *region, struct lucet_activat
 struct lucet_region {
     atomic_uint refs;
     lucet_region_config config;
-    pthread_spinlock_t lock;
+    atomic_bool lock; /* of all that follows */
     u8 *base;
     u64 size, stride; /* of a slot: area, memory, guard */
     bool packed;      /* no protection anywhere, so one mapping for all slots: modules check their bounds themselves */
     lucet_instance *slots;
     u32 free_head, slots_made;
-    atomic_uint used;
+    atomic_uint used;   /* slots that hold an instance: each keeps the region as a reference does */
     u64 random, secret; /* secret: of the canaries */
     struct lucet_activation *free_stacks, *made_stacks;
     u32 stacks_made;

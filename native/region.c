@@ -1,6 +1,7 @@
 /* region.c: address space in slots of one size, free slots, guest stacks. */
 
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,21 @@ bool fail_system(lucet_error *error, const char *what) {
     if (error)
         error->system_errno = number;
     return false;
+}
+
+/* ---- the lock: held for a few instructions, by whoever takes or gives back a slot ---- */
+
+static void lock(lucet_region *region) {
+    enum { SPINS = 100 };
+    for (u32 i = 0; UNLIKELY(atomic_exchange_explicit(&region->lock, true, memory_order_acquire)); i++)
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            sched_yield(); /* the holder is not running */
+}
+
+static void unlock(lucet_region *region) {
+    atomic_store_explicit(&region->lock, false, memory_order_release);
 }
 
 /* ---- which region an address belongs to: read by the signal handler, without locks ---- */
@@ -145,8 +161,7 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
     if (!check_config(config, error) || !signals_install(error))
         return NULL;
     lucet_region *region = calloc(1, sizeof *region);
-    if (!region || pthread_spin_init(&region->lock, PTHREAD_PROCESS_PRIVATE) != 0) {
-        free(region);
+    if (!region) {
         fail(error, LUCET_ERROR_MEMORY, "out of memory");
         return NULL;
     }
@@ -208,9 +223,7 @@ static void free_stacks(lucet_region *region) {
     }
 }
 
-void lucet_region_release(lucet_region *region) {
-    if (atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) != 1)
-        return;
+static void destroy(lucet_region *region) {
     unregister_region(region);
     if (region->slots) {
         for (u32 i = 0; i < region->slots_made; i++)
@@ -222,8 +235,22 @@ void lucet_region_release(lucet_region *region) {
     free_stacks(region);
     if (region->config.budget)
         lucet_budget_release(region->config.budget);
-    pthread_spin_destroy(&region->lock);
     free(region);
+}
+
+/* The region lives while it has references or instances. The last of either goes under the lock, so that one thread finds both gone. */
+void lucet_region_release(lucet_region *region) {
+    u32 refs = atomic_load_explicit(&region->refs, memory_order_relaxed);
+    while (refs > 1)
+        if (atomic_compare_exchange_weak_explicit(&region->refs, &refs, refs - 1, memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return;
+    lock(region);
+    bool last = atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) == 1 &&
+                atomic_load_explicit(&region->used, memory_order_relaxed) == 0;
+    unlock(region);
+    if (last)
+        destroy(region);
 }
 
 uint32_t lucet_region_capacity(const lucet_region *region) {
@@ -261,7 +288,7 @@ static lucet_instance *make_slot(lucet_region *region, u32 i) {
 lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
     enum { LOOK_AHEAD = 8, RANDOM_AHEAD = 64 };
     lucet_instance *instance = NULL;
-    pthread_spin_lock(&region->lock);
+    lock(region);
     bool fresh = region->free_head == NO_SLOT;
     u32 *link = &region->free_head;
     if (region->config.random_slots) {
@@ -288,17 +315,22 @@ lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
         instance = &region->slots[*link];
         *link = instance->next_free;
     }
-    atomic_fetch_add_explicit(&region->used, instance != NULL, memory_order_relaxed);
-    pthread_spin_unlock(&region->lock);
+    u32 used = atomic_load_explicit(&region->used, memory_order_relaxed) + (instance != NULL);
+    atomic_store_explicit(&region->used, used, memory_order_relaxed);
+    unlock(region);
     return instance;
 }
 
 void region_give_slot(lucet_region *region, lucet_instance *instance) {
-    pthread_spin_lock(&region->lock);
+    lock(region);
     instance->next_free = region->free_head;
     region->free_head = instance->slot;
-    atomic_fetch_sub_explicit(&region->used, 1, memory_order_relaxed);
-    pthread_spin_unlock(&region->lock);
+    u32 used = atomic_load_explicit(&region->used, memory_order_relaxed) - 1;
+    atomic_store_explicit(&region->used, used, memory_order_relaxed);
+    bool last = used == 0 && atomic_load_explicit(&region->refs, memory_order_relaxed) == 0;
+    unlock(region);
+    if (UNLIKELY(last))
+        destroy(region);
 }
 
 /* ---- stacks: taken while guest code runs or is suspended, so an idle instance has none ---- */
@@ -334,10 +366,10 @@ static pthread_once_t kept_stacks_once = PTHREAD_ONCE_INIT;
 static bool kept_stacks_key_made;
 
 static void put_back(lucet_region *region, struct lucet_activation *activation) {
-    pthread_spin_lock(&region->lock);
+    lock(region);
     activation->next_free = region->free_stacks;
     region->free_stacks = activation;
-    pthread_spin_unlock(&region->lock);
+    unlock(region);
 }
 
 static void kept_stacks_drop(const lucet_region *region) {
@@ -383,7 +415,7 @@ static bool list_kept_stack(struct kept_stack *kept) {
 static struct lucet_activation *take_from_region(lucet_region *region) {
     struct lucet_activation *activation = NULL;
     bool make = false;
-    pthread_spin_lock(&region->lock);
+    lock(region);
     if (region->free_stacks) {
         activation = region->free_stacks;
         region->free_stacks = activation->next_free;
@@ -391,18 +423,18 @@ static struct lucet_activation *take_from_region(lucet_region *region) {
         make = !region->config.stacks || region->stacks_made < region->config.stacks;
         region->stacks_made += make;
     }
-    pthread_spin_unlock(&region->lock);
+    unlock(region);
     if (!make)
         return activation;
     activation = make_stack(region);
-    pthread_spin_lock(&region->lock);
+    lock(region);
     if (activation) {
         activation->next_made = region->made_stacks;
         region->made_stacks = activation;
     } else {
         region->stacks_made--;
     }
-    pthread_spin_unlock(&region->lock);
+    unlock(region);
     return activation;
 }
 

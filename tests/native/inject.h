@@ -23,6 +23,5 @@ bool lucet_inject(const char *function);
 #define dlopen(...) (lucet_inject("dlopen") ? NULL : dlopen(__VA_ARGS__))
 #define dlinfo(...) (lucet_inject("dlinfo") ? -1 : dlinfo(__VA_ARGS__))
 #define sigaltstack(...) (lucet_inject("sigaltstack") ? -1 : sigaltstack(__VA_ARGS__))
-#define pthread_spin_init(...) (lucet_inject("pthread_spin_init") ? 12 : pthread_spin_init(__VA_ARGS__))
 
 #endif

@@ -227,7 +227,17 @@ static void released_early(void) {
     CHECK_EQUAL(CALL(a, "add", 1, 2), 3);
     lucet_instance_free(a);
     CHECK_EQUAL(CALL(b, "add", 1, 2), 3);
+    /* An instance is enough to have it again, and to make others. */
+    CHECK(lucet_instance_region(b) == region);
+    lucet_region_retain(region);
+    lucet_linkage *again = load_linked("plain");
     lucet_instance_free(b);
+    CHECK_EQUAL(lucet_region_used(region), 0);
+    a = new_instance(region, again);
+    lucet_region_release(region);
+    lucet_linkage_release(again);
+    CHECK_EQUAL(CALL(a, "add", 1, 2), 3);
+    lucet_instance_free(a);
     struct usage after = usage_now();
     CHECK(after.mappings <= before.mappings + 2); /* the thread's signal stack */
 }

@@ -114,6 +114,44 @@ static void regions_come_and_go(void) {
         lucet_linkage_release(linkages[i]);
 }
 
+/* The last references and the last instances of a region end at once: it goes exactly once, and not before. */
+static lucet_instance *lasts[THREADS];
+
+static void *end_together(void *thread) {
+    u32 me = (u32)(uintptr_t)thread;
+    for (u32 i = 0; i < scaled(1000); i++) {
+        if (me == 0) {
+            region = small_region(THREADS);
+            for (u32 j = 0; j < THREADS; j++)
+                lasts[j] = new_instance(region, linkages[0]);
+            for (u32 j = 1; j < THREADS; j += 2)
+                lucet_region_retain(region);
+        }
+        pthread_barrier_wait(&barrier);
+        if (me % 2) /* while it has its instance, it may ask for the region */
+            lucet_region_retain(lucet_instance_region(lasts[me]));
+        lucet_instance_free(lasts[me]);
+        if (me % 2) {
+            CHECK_EQUAL(lucet_region_capacity(region), THREADS);
+            lucet_region_release(region);
+            lucet_region_release(region);
+        } else if (me == 0) {
+            lucet_region_release(region);
+        }
+        pthread_barrier_wait(&barrier);
+    }
+    return NULL;
+}
+
+static void references_and_instances_end_together(void) {
+    linkages[0] = load_linked("plain");
+    struct usage before = usage_now();
+    on_all_threads(end_together);
+    struct usage after = usage_now();
+    CHECK(after.mappings <= before.mappings + 4 * THREADS); /* what threads left: malloc's arenas, cached stacks */
+    lucet_linkage_release(linkages[0]);
+}
+
 static void *load_modules(void *thread) {
     static const char *const guests[] = {"plain", "heap_mapped", "exporter", "traps"};
     pthread_barrier_wait(&barrier);
@@ -192,5 +230,6 @@ static void everybody_interrupts_everybody(void) {
     on_all_threads(run_and_interrupt);
 }
 
-MAIN(TEST(shared_region), TEST(fewer_slots_than_threads), TEST(regions_come_and_go), TEST(modules_come_and_go),
-     TEST(handed_over_while_suspended), TEST(everybody_interrupts_everybody))
+MAIN(TEST(shared_region), TEST(fewer_slots_than_threads), TEST(regions_come_and_go),
+     TEST(references_and_instances_end_together), TEST(modules_come_and_go), TEST(handed_over_while_suspended),
+     TEST(everybody_interrupts_everybody))
