@@ -57,14 +57,9 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     SYNC_POINT("hostcall");
     lucet_host_result result = import->function(instance, slots, import->data);
     SYNC_POINT("hostcall done");
-    /* The function may have changed the modes on purpose: they are the host's from now on. */
-    u32 mxcsr = _mm_getcsr();
-    if (UNLIKELY((mxcsr & ~(u32)MXCSR_FLAGS) != MXCSR_DEFAULT)) {
-        activation->host_mxcsr = mxcsr;
+    /* Not read, which takes longer than all the rest: its control bits are callee-saved, the function has them as they were. */
+    if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(MXCSR_DEFAULT);
-    } else if (UNLIKELY(activation->host_mxcsr)) {
-        activation->host_mxcsr = MXCSR_DEFAULT;
-    }
     struct group *group = group_of(activation->instance);
     if (UNLIKELY(group_top(group) != activation))
         drop_activations(group, activation);

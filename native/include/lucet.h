@@ -11,7 +11,8 @@
  *  5. Pointers that a function returns into an object (strings, types, memory) live as long as that object. The base of an
  *     instance's memory never moves; its size only grows, until reset or free.
  *  6. A host function runs on the host's stack, on the thread that runs the guest, and may call any function of this API,
- *     other than freeing or resetting the instances of the group that called it. It must return, not jump out.
+ *     other than freeing or resetting the instances of the group that called it. It must return, not jump out;
+ *     and as the ABI demands, with the floating-point control modes (MXCSR) that it was called with: the guest goes on with them.
  *  7. `data` pointers given to the API are never dereferenced or freed by it.
  *  8. lucet_error objects are the caller's; functions write them only when they fail. NULL is allowed.
  *  9. Any function may be called from any thread; objects of one group are not to be used by two threads at once, except that

@@ -4,8 +4,17 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xmmintrin.h>
 
 /* ---- calling Python ---- */
+
+/* Libraries that Python code calls may leave other floating-point modes behind than they found. The guest has those of the start of
+ * a process; the host's own, if they are others, come back when the run ends. */
+static void restore_modes(void) {
+    enum { DEFAULT = 0x1f80, FLAGS = 0x3f };
+    if (UNLIKELY((_mm_getcsr() & ~(unsigned)FLAGS) != DEFAULT))
+        _mm_setcsr(DEFAULT);
+}
 
 bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance) {
     uint32_t count = host->type.results_count;
@@ -87,6 +96,7 @@ lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *d
     }
     /* An exception stays set in this thread's state; the run that is ended by it raises it. */
     gil_call_end(held);
+    restore_modes();
     return result;
 }
 

@@ -30,4 +30,7 @@
   (func $recurse (export "recurse_host") (param i32) (result i32)
     (drop (call $add (i32.const 1) (i32.const 2)))
     (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
-  (func (export "divide") (param f32 f32) (result f32) (f32.div (local.get 0) (local.get 1))))
+  (func (export "divide") (param f32 f32) (result f32) (f32.div (local.get 0) (local.get 1)))
+  (func (export "call_and_divide") (param f32 f32) (result f32)
+    (drop (call $stop (i32.const 1)))
+    (f32.div (local.get 0) (local.get 1))))

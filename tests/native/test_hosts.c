@@ -258,19 +258,28 @@ static void other_threads_are_refused(void) {
 
 /* ---- floating-point modes ---- */
 
-static lucet_host_result round_up(lucet_instance *instance, u64 *slots) {
+static u32 mode_seen;
+
+static lucet_host_result round_up_meanwhile(lucet_instance *instance, u64 *slots) {
     (void)instance, (void)slots;
-    _mm_setcsr((_mm_getcsr() & ~0x6000U) | 0x4000);
+    u32 before = _mm_getcsr();
+    mode_seen = before & 0x6000;
+    _mm_setcsr((before & ~0x6000U) | 0x2000);
+    _mm_setcsr(before);
     return LUCET_HOST_OK;
 }
 
-static u32 third(lucet_instance *instance) {
+static u32 third_by(lucet_instance *instance, const char *function) {
     float one = 1, three = 3;
     u64 slots[2] = {0};
     memcpy(&slots[0], &one, 4);
     memcpy(&slots[1], &three, 4);
-    CHECK_EQUAL(call_slots(instance, "divide", slots), LUCET_RETURNED);
+    CHECK_EQUAL(call_slots(instance, function, slots), LUCET_RETURNED);
     return (u32)slots[0];
+}
+
+static u32 third(lucet_instance *instance) {
+    return third_by(instance, "divide");
 }
 
 static lucet_host_result third_inside(lucet_instance *instance, u64 *slots) {
@@ -290,13 +299,15 @@ static void floating_point_modes(void) {
     CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
     CHECK_TRAPS(TRAP_UNREACHABLE, instance, "trap");
     CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
-    _mm_setcsr(before);
-    /* What a host function sets is the host's, not the guest's. */
-    on_stop = round_up;
-    CALL(instance, "call_stop", 1);
+    /* A host function has the host's mode, and after it the guest has its own again. */
+    on_stop = round_up_meanwhile;
+    CHECK_EQUAL(third_by(instance, "call_and_divide"), nearest);
+    CHECK_EQUAL(mode_seen, 0x4000);
     CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
-    CHECK_EQUAL(third(instance), nearest);
     _mm_setcsr(before);
+    CHECK_EQUAL(third_by(instance, "call_and_divide"), nearest);
+    CHECK_EQUAL(mode_seen, 0);
+    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0);
     lucet_instance_free(instance);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import weakref
 from collections.abc import Callable
@@ -69,6 +70,34 @@ def test_an_exception_ends_the_guest_and_reaches_the_caller(load: Load, region: 
             instance.run("call", 1, 2)
     assert instance.state == "ready"
     instance.run("store", 5)
+
+
+def test_rounding_that_a_host_function_changed_is_not_the_guests(load: Load, region: lucet.Region) -> None:
+    libm = ctypes.CDLL("libm.so.6")
+    nearest, upward = 0, 0x800
+
+    @lucet.host_function
+    def change() -> None:
+        libm.fesetround(upward)
+
+    module = load("""(module
+      (import "host" "change" (func $change))
+      (func (export "third") (param f64) (result f64) call $change f64.const 1 local.get 0 f64.div)
+      (func (export "plain_third") (param f64) (result f64) f64.const 1 local.get 0 f64.div))""")
+    instance = region.new_instance(module, {"host": {"change": change}})
+    third = 1 / 3
+    try:
+        assert instance.run("third", 3.0) == third
+        assert instance.run("plain_third", 3.0) == third
+        # The same when the host has other modes to begin with, which are its own again afterwards.
+        libm.fesetround(upward)
+        assert 1 / float("3") > third
+        assert instance.run("plain_third", 3.0) == third
+        assert instance.run("third", 3.0) == third
+        assert 1 / float("3") > third
+    finally:
+        libm.fesetround(nearest)
+    assert 1 / float("3") == third
 
 
 def test_nested_calls_and_their_traps(load: Load, region: lucet.Region) -> None:
