@@ -108,6 +108,7 @@ def a_plan(module: Module, **changes: Any) -> Plan:
         "tail_calls": False,
         "escapes": frozenset(),
         "init_globals": (),
+        "init_tables": (),
         "init_elems": (),
         "init_datas": (),
     }
