@@ -603,6 +603,77 @@ static bool check_restored(const struct check *c) {
     return true;
 }
 
+/* One bit for each word of the instance area. */
+struct words {
+    u64 *bits;
+    i64 low; /* from vmctx, the first word's */
+};
+
+static bool take_words(struct words *words, i64 offset, u64 size) {
+    for (u64 first = (u64)(offset - words->low) / 8, i = first; i < first + size / 8; i++) {
+        if (words->bits[i / 64] >> (i % 64) & 1)
+            return false;
+        words->bits[i / 64] |= 1ULL << (i % 64);
+    }
+    return true;
+}
+
+/* What is imported has its word from the import, and no other. */
+static bool has_word(const struct check *c, const struct abi_import *import) {
+    const struct abi_artifact_header *h = c->header;
+    switch (import->kind) {
+    case LUCET_KIND_TABLE:
+        return ((const struct abi_table *)file_at(c->file, h->tables_rva, 0))[import->index].offset == import->offset;
+    case LUCET_KIND_MEMORY:
+        return ((const struct abi_memory *)file_at(c->file, h->memories_rva, 0))[import->index].offset ==
+               import->offset;
+    case LUCET_KIND_GLOBAL:
+        return ((const struct abi_global *)file_at(c->file, h->globals_rva, 0))[import->index].offset == import->offset;
+    default:
+        return true;
+    }
+}
+
+/* No word belongs to two, and every function that is to have a reference has one. All of these were checked by themselves. */
+static bool take_all_words(const struct check *c, struct words *words) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_import *imports = (const void *)file_at(c->file, h->imports_rva, 0);
+    const struct abi_table *tables = (const void *)file_at(c->file, h->tables_rva, 0);
+    const struct abi_global *globals = (const void *)file_at(c->file, h->globals_rva, 0);
+    const struct abi_elem *elems = (const void *)file_at(c->file, h->elems_rva, 0);
+    const struct abi_data *datas = (const void *)file_at(c->file, h->datas_rva, 0);
+    const struct abi_ref *refs = (const void *)file_at(c->file, h->refs_rva, 0);
+    const struct abi_function *functions = (const void *)file_at(c->file, h->functions_rva, 0);
+    bool ok = true;
+    for (u32 i = 0; ok && i < h->imports_count; i++)
+        ok = has_word(c, &imports[i]) &&
+             (imports[i].kind == LUCET_KIND_GLOBAL ||
+              take_words(words, imports[i].offset, imports[i].kind == LUCET_KIND_FUNC ? 16 : 8));
+    for (u32 i = 0; ok && i < h->tables_count; i++)
+        ok = (tables[i].flags & (LUCET_FLAG_STATIC | LUCET_FLAG_IMPORTED)) || take_words(words, tables[i].offset, 8);
+    for (u32 i = 0; ok && i < h->globals_count; i++)
+        ok = take_words(words, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+    for (u32 i = 0; ok && i < h->elems_count; i++)
+        ok = !elems[i].offset || take_words(words, elems[i].offset, 8);
+    for (u32 i = 0; ok && i < h->datas_count; i++)
+        ok = !datas[i].offset || take_words(words, datas[i].offset, 8);
+    for (u32 i = 0; ok && i < h->refs_count; i++)
+        ok = take_words(words, refs[i].offset, sizeof(struct abi_funcref));
+    u32 with_reference = 0;
+    for (u32 i = 0; i < h->functions_count; i++)
+        with_reference += functions[i].ref_offset != 0;
+    return ok && with_reference == h->refs_count;
+}
+
+static bool check_area(const struct check *c) {
+    struct words words = {calloc(c->header->instance_size / 8 / 64 + 1, sizeof(u64)), -(i64)c->header->instance_size};
+    if (!words.bits)
+        return fail(c->error, LUCET_ERROR_MEMORY, "out of memory");
+    bool ok = take_all_words(c, &words);
+    free(words.bits);
+    return ok || damaged(c, "instance area: something is there twice");
+}
+
 static bool check_descriptors(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
     if (h->instance_size % 16 || h->instance_size < VMCTX_FIXED_SIZE || h->instance_size > (1U << 30) ||
@@ -619,7 +690,8 @@ static bool check_descriptors(const struct check *c) {
         return damaged(c, "text");
     /* Imports first: they say which items of the index spaces are imported. */
     return check_string(c, h->producer) && check_imports_and_exports(c) && check_functions(c) &&
-           check_tables_and_globals(c) && check_segments_of_module(c) && check_memory(c) && check_restored(c);
+           check_tables_and_globals(c) && check_segments_of_module(c) && check_memory(c) && check_restored(c) &&
+           check_area(c);
 }
 
 static bool check_file(const struct file *file_in, u64 *header_rva, lucet_error *error) {
