@@ -263,7 +263,8 @@ static const struct abi_artifact_header *find_header(const struct file *file, u6
         const u8 *name = file_at(file, strings + symbol.st_name, sizeof "lucet_module");
         if (name && memcmp(name, "lucet_module", sizeof "lucet_module") == 0) {
             *rva = symbol.st_value;
-            return (const void *)file_at(file, symbol.st_value, sizeof(struct abi_artifact_header));
+            if (*rva % 8 == 0)
+                return (const void *)file_at(file, symbol.st_value, sizeof(struct abi_artifact_header));
         }
     }
     return NULL;
@@ -315,7 +316,7 @@ static bool check_header(const struct file *file, const struct abi_artifact_head
         return fail(error, LUCET_ERROR_ARTIFACT,
                     "the artifact has format version %u, this runtime reads version %u: compile it again",
                     header->abi_version, LUCET_ABI_VERSION);
-    if (header->header_size != sizeof *header || header->self_rva != rva || rva % 8)
+    if (header->header_size != sizeof *header || header->self_rva != rva)
         return not_ours(error, "bad header");
     if (header->file_size != file->size)
         return fail(error, LUCET_ERROR_ARTIFACT, "the artifact is damaged: it has %llu bytes of %llu",

@@ -48,14 +48,14 @@ static void every_instruction_of(const char *name, u32 most) {
     u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, name);
     CALL(instance, "call_add", 1, 2); /* the thread is prepared */
     u64 reached = 0;
-    for (u64 at = 1; at < most; at += SANITIZED ? 7 : 1) {
+    for (u64 at = 1; at < most; at += SANITIZED ? 29 : 1) {
         alarm(20);
         CHECK_EQUAL(stepped_call(instance, function, at), LUCET_TRAPPED);
         CHECK_EQUAL(last_outcome.trap, TRAP_INTERRUPTED);
         reached = stepping.steps;
     }
     alarm(0);
-    CHECK(reached + 1 >= most - 7);
+    CHECK(reached + 1 >= most - 29);
     CHECK_EQUAL(CALL(instance, "call_add", 40, 2), 42);
     lucet_instance_free(instance);
 }
