@@ -554,10 +554,11 @@ static void group_dissolve(struct group *group) {
 }
 
 static lucet_instance *take_slot(lucet_region *region, const lucet_module *module, lucet_error *error) {
-    lucet_instance *instance = region_take_slot(region, module->serial);
+    bool full;
+    lucet_instance *instance = region_take_slot(region, module->serial, &full);
     if (instance)
         return instance;
-    if (lucet_region_used(region) < region->config.slots)
+    if (!full)
         fail(error, LUCET_ERROR_MEMORY, "no memory, or no more mappings, for another slot");
     else
         fail(error, LUCET_ERROR_REGION_FULL, "the region is full: all of its %u slots are taken", region->config.slots);

@@ -287,7 +287,7 @@ static inline u64 canary_of(const lucet_instance *instance) {
 
 /* The instance has so many bytes of memory from now on; false if the region's budget does not allow it. */
 LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 size);
-LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
+LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial, bool *full);
 LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
 /* Free what a slot's instance left for the next one. */
 LUCET_INTERNAL void instance_forget(lucet_instance *instance);

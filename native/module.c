@@ -654,10 +654,11 @@ static bool take_all_words(const struct check *c, struct words *words) {
         ok = (tables[i].flags & (LUCET_FLAG_STATIC | LUCET_FLAG_IMPORTED)) || take_words(words, tables[i].offset, 8);
     for (u32 i = 0; ok && i < h->globals_count; i++)
         ok = take_words(words, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+    /* Segments without contents share a word that is 0 and stays so. */
     for (u32 i = 0; ok && i < h->elems_count; i++)
-        ok = !elems[i].offset || take_words(words, elems[i].offset, 8);
+        ok = !elems[i].offset || !elems[i].items_count || take_words(words, elems[i].offset, 8);
     for (u32 i = 0; ok && i < h->datas_count; i++)
-        ok = !datas[i].offset || take_words(words, datas[i].offset, 8);
+        ok = !datas[i].offset || !datas[i].bytes_count || take_words(words, datas[i].offset, 8);
     for (u32 i = 0; ok && i < h->refs_count; i++)
         ok = take_words(words, refs[i].offset, sizeof(struct abi_funcref));
     u32 with_reference = 0;

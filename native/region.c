@@ -285,9 +285,10 @@ static lucet_instance *make_slot(lucet_region *region, u32 i) {
 
 /* Take from the free list; with random_slots any of its first 64 or a new slot. A slot that held the same module needs no
  * new image, so one among the first few is preferred. */
-lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
+lucet_instance *region_take_slot(lucet_region *region, u64 module_serial, bool *full) {
     enum { LOOK_AHEAD = 8, RANDOM_AHEAD = 64 };
     lucet_instance *instance = NULL;
+    *full = true; /* what another thread frees meanwhile came too late */
     lock(region);
     bool fresh = region->free_head == NO_SLOT;
     u32 *link = &region->free_head;
@@ -311,6 +312,7 @@ lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
     if (fresh && region->slots_made < region->config.slots) {
         instance = make_slot(region, region->slots_made);
         region->slots_made += instance != NULL;
+        *full = false;
     } else if (*link != NO_SLOT) {
         instance = &region->slots[*link];
         *link = instance->next_free;
