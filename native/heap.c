@@ -2,8 +2,12 @@
  *
  * A page is write-protected until its first write, which faults once; from then on it is hot: it stays writable and is restored
  * by copying when the instance ends, so the next instance that writes it pays neither fault nor system call. A guest that
- * writes many pages gets larger and larger blocks writable at once (extents); which pages of those were really written is
- * then read from /proc/self/pagemap, where present and swapped pages both count. */
+ * writes many pages gets larger and larger blocks writable at once (extents); which pages of those were really touched is
+ * then read from /proc/self/pagemap, where present and swapped pages both count, until most of them are.
+ *
+ * A page that guests used to write, but no longer do, would cost a copy at every reset. So now and then pages are compared
+ * instead (an audit), and what was found unchanged often enough is protected again; by then it has cost about as much as the fault
+ * that it will cost if it is written after all. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +24,9 @@ enum {
     COPIED_IMAGE_MAX = 64 << 10, /* a larger image is mapped copy-on-write */
     MAPPED_RUNS_MAX = 16,        /* an image in more runs than this is copied: each mapping costs the kernel a VMA */
     RESTORED_PAGES_MAX = 4 << 8, /* 4 MiB: beyond, pages of an extent are given back instead of restored */
+    AUDIT_PERIOD = 4,            /* resets */
+    AUDITED_MIN = 4,             /* fewer hot pages are not worth an audit */
+    CLEAN_AUDITS_MAX = 8,        /* then a page cools down */
 };
 
 static bool protect(struct heap *heap, u64 from, u64 to, int protection) {
@@ -62,6 +69,20 @@ static void restore_page(struct heap *heap, u64 page) {
         memset(heap->base + page * HOST_PAGE, 0, HOST_PAGE);
 }
 
+static void restore_pages(struct heap *heap, u64 first, u64 end) {
+    if (heap->module->header->images_count == 0)
+        memset(heap->base + first * HOST_PAGE, 0, (end - first) * HOST_PAGE);
+    else
+        for (u64 page = first; page < end; page++)
+            restore_page(heap, page);
+}
+
+static bool is_unchanged(const struct heap *heap, u64 page) {
+    static const u8 zeros[HOST_PAGE];
+    const u8 *source = image_page(heap->module, page);
+    return memcmp(heap->base + page * HOST_PAGE, source ? source : zeros, HOST_PAGE) == 0;
+}
+
 static bool map_image(struct heap *heap, const lucet_module *module, int protection) {
     for (u32 i = 0; i < module->header->images_count; i++) {
         const struct abi_image *run = &module->images[i];
@@ -94,7 +115,6 @@ static void copy_image(struct heap *heap, const lucet_module *module, u64 from, 
 }
 
 static void forget_writes(struct heap *heap) {
-    heap->overflowed = false;
     heap->faults = heap->hot_count = heap->extents_count = 0;
 }
 
@@ -175,9 +195,52 @@ bool module_maps_image(const lucet_module *module) {
     return module->image_size > COPIED_IMAGE_MAX && module->header->images_count <= MAPPED_RUNS_MAX;
 }
 
+static bool is_hot(const struct heap *heap, u64 page) {
+    for (u32 i = 0; i < heap->hot_count; i++)
+        if (heap->writable->hot[i] == page)
+            return true;
+    return false;
+}
+
+static bool add_hot(struct heap *heap, u64 page) {
+    if (heap->hot_count == HEAP_HOT_MAX ||
+        !protect(heap, page * HOST_PAGE, (page + 1) * HOST_PAGE, PROT_READ | PROT_WRITE))
+        return false;
+    heap->writable->clean[heap->hot_count] = 0;
+    heap->writable->hot[heap->hot_count++] = (u32)page;
+    return true;
+}
+
+static bool make_image_hot(struct heap *heap, const lucet_module *module) {
+    for (u32 i = 0; i < module->header->images_count; i++) {
+        const struct abi_image *run = &module->images[i];
+        for (u64 page = run->heap_offset / HOST_PAGE; page * HOST_PAGE < run->heap_offset + run->size; page++)
+            if (!is_hot(heap, page) && !add_hot(heap, page))
+                return false;
+    }
+    return true;
+}
+
+/* From one module with a small image to another, without new pages: the pages in which either has data become hot, and
+ * restoring gives every hot page what the new module has there. False: nothing is lost, but it must be done otherwise. */
+static bool switch_module(struct heap *heap, const lucet_module *module) {
+    const lucet_module *old = heap->module;
+    if (!old || !heap->tracked || heap->extents_count || module->memory_minimum != heap->accessible ||
+        heap->used != heap->accessible || old->image_size > COPIED_IMAGE_MAX || module->image_size > COPIED_IMAGE_MAX ||
+        !make_image_hot(heap, old) || !make_image_hot(heap, module))
+        return false;
+    heap->module = module;
+    heap->module_serial = module->serial;
+    for (u32 i = 0; i < heap->hot_count; i++)
+        restore_page(heap, heap->writable->hot[i]);
+    return true;
+}
+
 /* The initial memory of an instance of the module. Nothing to do when the slot's last instance was of the same module. */
 bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (LIKELY(heap->module_serial == module->serial))
+        return true;
+    if (switch_module(heap, module))
         return true;
     u64 size = module->memory_minimum;
     if (!make_fresh(heap))
@@ -196,7 +259,6 @@ bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (track && !protect(heap, 0, size, PROT_READ))
         return false;
     heap->tracked = track;
-    heap->overflowed = !track;
     heap->size = size;
     heap->module = module;
     heap->module_serial = module->serial;
@@ -229,11 +291,13 @@ bool heap_grow(struct heap *heap, u64 size) {
 
 /* ---- the first write to a page ---- */
 
-/* All pages become writable, and nothing more is known. */
+/* All pages are one extent. */
 NO_TSAN static bool overflow(struct heap *heap) {
     if (!protect_unseen(heap, 0, heap->accessible))
         return false;
-    heap->overflowed = true;
+    heap->writable->extents[0] = (struct heap_extent){.end = (u32)(heap->module->memory_minimum / HOST_PAGE)};
+    heap->extents_count = 1;
+    heap->hot_count = 0;
     return true;
 }
 
@@ -242,39 +306,56 @@ NO_TSAN static bool overflow(struct heap *heap) {
 NO_TSAN static bool add_page(struct heap *heap, u64 page) {
     if (!protect_unseen(heap, page * HOST_PAGE, (page + 1) * HOST_PAGE))
         return overflow(heap);
-    heap->hot[heap->hot_count++] = (u32)page;
+    heap->writable->clean[heap->hot_count] = 0;
+    heap->writable->hot[heap->hot_count++] = (u32)page;
     return true;
 }
 
-NO_TSAN static bool add_extent(struct heap *heap, u64 first, u64 end) {
-    struct heap_extent *last = heap->extents_count ? &heap->extents[heap->extents_count - 1] : NULL;
-    bool extends = last && first <= last->end && end >= last->first;
-    if ((!extends && heap->extents_count == HEAP_EXTENTS_MAX) ||
+NO_TSAN static const struct heap_extent *extent_at(const struct heap *heap, u64 page) {
+    for (u32 i = 0; i < heap->extents_count; i++)
+        if (page >= heap->writable->extents[i].first && page < heap->writable->extents[i].end)
+            return &heap->writable->extents[i];
+    return NULL;
+}
+
+/* The extent that another becomes part of: a neighbour, so that both together are still small enough to cool down as one, or any
+ * if there is no room for one more. */
+NO_TSAN static struct heap_extent *extent_beside(struct heap *heap, u64 first, u64 end) {
+    for (u32 i = 0; i < heap->extents_count; i++) {
+        struct heap_extent *extent = &heap->writable->extents[i];
+        bool small = extent->end - extent->first + (end - first) <= BLOCK_PAGES_MAX;
+        if ((small || heap->extents_count == HEAP_EXTENTS_MAX) && (first == extent->end || end == extent->first))
+            return extent;
+    }
+    return NULL;
+}
+
+/* Around a page that is in none: without those that are in another. */
+NO_TSAN static bool add_extent(struct heap *heap, u64 page, u64 first, u64 end) {
+    struct heap_extent *extents = heap->writable->extents;
+    for (u32 i = 0; i < heap->extents_count; i++) {
+        if (extents[i].end <= page && extents[i].end > first)
+            first = extents[i].end;
+        if (extents[i].first > page && extents[i].first < end)
+            end = extents[i].first;
+    }
+    struct heap_extent *beside = extent_beside(heap, first, end);
+    if ((!beside && heap->extents_count == HEAP_EXTENTS_MAX) ||
         !protect_unseen(heap, first * HOST_PAGE, end * HOST_PAGE))
         return overflow(heap);
-    if (extends) {
-        last->first = first < last->first ? (u32)first : last->first;
-        last->end = end > last->end ? (u32)end : last->end;
+    if (beside) {
+        beside->dense = false;
+        beside->clean = 0;
+        beside->first = first < beside->first ? (u32)first : beside->first;
+        beside->end = end > beside->end ? (u32)end : beside->end;
     } else {
-        heap->extents[heap->extents_count++] = (struct heap_extent){(u32)first, (u32)end};
+        extents[heap->extents_count++] = (struct heap_extent){.first = (u32)first, .end = (u32)end};
     }
     return true;
 }
 
-NO_TSAN static bool known_writable(const struct heap *heap, u64 page) {
-    if (heap->overflowed)
-        return true;
-    for (u32 i = 0; i < heap->hot_count; i++)
-        if (heap->hot[i] == page)
-            return true;
-    for (u32 i = 0; i < heap->extents_count; i++)
-        if (page >= heap->extents[i].first && page < heap->extents[i].end)
-            return true;
-    return false;
-}
-
 NO_TSAN static bool note_write(struct heap *heap, u64 page, u64 initial) {
-    if (known_writable(heap, page)) /* another thread was faster */
+    if (extent_at(heap, page) || is_hot(heap, page)) /* another thread was faster */
         return true;
     u32 fault = heap->faults++;
     if (fault < SINGLE_FAULTS && heap->hot_count < HEAP_HOT_MAX)
@@ -282,7 +363,20 @@ NO_TSAN static bool note_write(struct heap *heap, u64 page, u64 initial) {
     u32 step = (fault - SINGLE_FAULTS) / 4 + 1;
     u64 block = step < 8 ? 1U << step : BLOCK_PAGES_MAX;
     u64 first = page / block * block, end = first + block;
-    return add_extent(heap, first, end * HOST_PAGE < initial ? end : initial / HOST_PAGE);
+    return add_extent(heap, page, first, end * HOST_PAGE < initial ? end : initial / HOST_PAGE);
+}
+
+static bool note_writes(struct heap *heap, u64 first, u64 end, u64 initial) {
+    enum { FEW = 8 };
+    bool few = end - first <= FEW;
+    for (u64 page = first; page < end; page++) {
+        const struct heap_extent *extent = extent_at(heap, page);
+        if (extent)
+            page = extent->end - 1;
+        else if (!(few ? note_write(heap, page, initial) : add_extent(heap, page, page, end)))
+            return false;
+    }
+    return true;
 }
 
 /* Called in the signal handler: true if the page was write-protected and is writable now. */
@@ -302,14 +396,9 @@ bool heap_will_write(struct heap *heap, u64 offset, u64 size) {
     lock(heap);
     bool ok = offset <= heap->size && size <= heap->size - offset;
     u64 initial = heap->module ? heap->module->memory_minimum : 0;
-    if (ok && size && heap->tracked && !heap->overflowed && offset < initial) {
+    if (ok && size && heap->tracked && offset < initial) {
         u64 last = offset + size - 1 < initial ? offset + size - 1 : initial - 1;
-        u64 first_page = offset / HOST_PAGE, end_page = last / HOST_PAGE + 1;
-        if (end_page - first_page > 8)
-            ok = add_extent(heap, first_page, end_page);
-        else
-            for (u64 page = first_page; ok && page < end_page; page++)
-                ok = note_write(heap, page, initial);
+        ok = note_writes(heap, offset / HOST_PAGE, last / HOST_PAGE + 1, initial);
     }
     unlock(heap);
     return ok;
@@ -326,21 +415,35 @@ static bool give_back(struct heap *heap, u64 first, u64 end) {
     return true;
 }
 
-static bool restore_extent(struct heap *heap, u64 first, u64 end, u64 *budget) {
+/* What a reset does with the pages that may have been written. */
+struct reset {
+    bool audit;
+    u64 budget;           /* pages that may yet be restored rather than given back */
+    u64 touched, changed; /* of the extent; changed: with audit only */
+};
+
+static bool restore_touched(struct heap *heap, u64 first, u64 end, struct reset *reset) {
     enum { BATCH = 512 };
     u64 entries[BATCH];
+    reset->touched = reset->changed = 0;
     for (u64 at = first; at < end;) {
         u64 count = end - at < BATCH ? end - at : BATCH;
         u64 address = (u64)(uintptr_t)heap->base / HOST_PAGE + at;
         ssize_t size = (ssize_t)(count * 8);
-        if (pread(pagemap(), entries, (size_t)size, (off_t)(address * 8)) != size)
+        if (pread(pagemap(), entries, (size_t)size, (off_t)(address * 8)) != size) {
+            reset->changed++;
             return give_back(heap, at, end);
+        }
         for (u64 i = 0; i < count; i++) {
             if (!(entries[i] >> 62)) /* neither present nor swapped: never touched */
                 continue;
-            if (*budget == 0)
+            reset->touched++;
+            if (reset->audit && is_unchanged(heap, at + i))
+                continue;
+            reset->changed++;
+            if (reset->budget == 0)
                 return give_back(heap, at + i, end);
-            --*budget;
+            reset->budget--;
             restore_page(heap, at + i);
         }
         at += count;
@@ -348,11 +451,118 @@ static bool restore_extent(struct heap *heap, u64 first, u64 end, u64 *budget) {
     return true;
 }
 
+/* Protect pages that are as in the image. False: nobody knows how they are protected now. */
+static bool cool(struct heap *heap, u64 first, u64 end, bool *cold) {
+    *cold = protect(heap, first * HOST_PAGE, end * HOST_PAGE, PROT_READ);
+    return *cold || protect(heap, first * HOST_PAGE, end * HOST_PAGE, PROT_READ | PROT_WRITE);
+}
+
+static void restore_hot(struct heap *heap, bool audit) {
+    struct heap_writable *writable = heap->writable;
+    for (u32 i = 0; i < heap->hot_count; i++) {
+        bool clean = UNLIKELY(audit) && is_unchanged(heap, writable->hot[i]);
+        if (!clean)
+            restore_page(heap, writable->hot[i]);
+        if (UNLIKELY(audit))
+            writable->clean[i] = clean ? (u8)(writable->clean[i] + 1) : 0;
+    }
+}
+
+/* How many hot pages from i on cool down together: neighbours, and no extent goes on needing them writable. */
+static u32 cold_run(const struct heap *heap, u32 i) {
+    const struct heap_writable *writable = heap->writable;
+    u32 end = i;
+    while (end < heap->hot_count && writable->clean[end] >= CLEAN_AUDITS_MAX &&
+           writable->hot[end] == writable->hot[i] + (end - i) && !extent_at(heap, writable->hot[end]))
+        end++;
+    return end - i;
+}
+
+static bool cool_hot(struct heap *heap) {
+    struct heap_writable *writable = heap->writable;
+    u32 kept = 0, before = heap->hot_count;
+    for (u32 i = 0, run; i < before; i += run ? run : 1) {
+        bool cold = false;
+        run = cold_run(heap, i);
+        if (run && !cool(heap, writable->hot[i], writable->hot[i] + run, &cold))
+            return false;
+        if (cold || (writable->clean[i] >= CLEAN_AUDITS_MAX && !run)) /* cold, or in an extent: that restores it */
+            continue;
+        for (u32 j = i; j < i + (run ? run : 1); j++) {
+            writable->clean[kept] = run ? 0 : writable->clean[j];
+            writable->hot[kept++] = writable->hot[j];
+        }
+    }
+    heap->hot_count = kept;
+    heap->faults -= heap->faults < before - kept ? heap->faults : before - kept;
+    return true;
+}
+
+static void forget_hot(struct heap *heap, u64 first, u64 end) {
+    struct heap_writable *writable = heap->writable;
+    u32 kept = 0;
+    for (u32 i = 0; i < heap->hot_count; i++)
+        if (writable->hot[i] < first || writable->hot[i] >= end) {
+            writable->clean[kept] = writable->clean[i];
+            writable->hot[kept++] = writable->hot[i];
+        }
+    heap->hot_count = kept;
+}
+
+static bool restore_extent(struct heap *heap, struct heap_extent *extent, struct reset *reset, bool *cold) {
+    u64 size = extent->end - extent->first;
+    *cold = false;
+    if (extent->dense && size <= reset->budget && !reset->audit) {
+        reset->budget -= size;
+        restore_pages(heap, extent->first, extent->end);
+        return true;
+    }
+    if (!restore_touched(heap, extent->first, extent->end, reset))
+        return false;
+    extent->dense = reset->touched >= size / 2;
+    if (!reset->audit)
+        return true;
+    extent->clean = reset->changed ? 0 : (u8)(extent->clean + 1);
+    if (extent->clean < CLEAN_AUDITS_MAX)
+        return true;
+    extent->clean = 0;
+    return cool(heap, extent->first, extent->end, cold);
+}
+
+static bool restore_extents(struct heap *heap, struct reset *reset) {
+    struct heap_extent *extents = heap->writable->extents;
+    u32 kept = 0;
+    for (u32 i = 0; i < heap->extents_count; i++) {
+        bool cold;
+        if (!restore_extent(heap, &extents[i], reset, &cold))
+            return false;
+        if (cold)
+            forget_hot(heap, extents[i].first, extents[i].end);
+        else
+            extents[kept++] = extents[i];
+    }
+    if (!kept) /* pages one by one again */
+        heap->faults = heap->hot_count;
+    heap->extents_count = kept;
+    return true;
+}
+
+static bool restore_writable(struct heap *heap) {
+    bool worth_it = heap->hot_count >= AUDITED_MIN || heap->extents_count;
+    struct reset reset = {.audit = ++heap->resets % AUDIT_PERIOD == 0 && worth_it, .budget = RESTORED_PAGES_MAX};
+    if (UNLIKELY(!heap->tracked))
+        return restore_touched(heap, 0, heap->accessible / HOST_PAGE, &reset);
+    restore_hot(heap, reset.audit);
+    if (UNLIKELY(reset.audit) && !cool_hot(heap))
+        return false;
+    return LIKELY(!heap->extents_count) || restore_extents(heap, &reset);
+}
+
 /* The memory as in a new instance of the module whose image the slot holds. False: the slot must be made fresh. */
 bool heap_reset(struct heap *heap) {
     if (UNLIKELY(!heap->module))
         return make_fresh(heap);
-    u64 initial = heap->module->memory_minimum, budget = RESTORED_PAGES_MAX;
+    u64 initial = heap->module->memory_minimum;
     if (heap->packed) {
         if (!restore_packed(heap, heap->module))
             return make_fresh(heap);
@@ -366,15 +576,5 @@ bool heap_reset(struct heap *heap) {
         heap->accessible = heap->used = initial;
     }
     heap->size = initial;
-    if (UNLIKELY(heap->overflowed)) {
-        if (initial && !restore_extent(heap, 0, initial / HOST_PAGE, &budget))
-            return make_fresh(heap);
-        return true;
-    }
-    for (u32 i = 0; i < heap->hot_count; i++)
-        restore_page(heap, heap->hot[i]);
-    for (u32 i = 0; i < heap->extents_count; i++)
-        if (!restore_extent(heap, heap->extents[i].first, heap->extents[i].end, &budget))
-            return make_fresh(heap);
-    return true;
+    return LIKELY(restore_writable(heap)) || make_fresh(heap);
 }

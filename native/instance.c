@@ -480,6 +480,12 @@ static int initial_state(const lucet_module *module) {
 static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *error) {
     bool warm = instance->area_linkage == linkage && !linkage->links_instances;
     lucet_module *module = linkage->module;
+    if (UNLIKELY(!budget_charge(instance, module->memory_minimum)))
+        return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
+                    (unsigned long long)module->memory_minimum);
+    /* Before the module whose image the slot holds may go away: what it left there may serve. */
+    if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
+        return fail_system(error, "preparing the slot's memory");
     if (!warm) {
         lucet_linkage_retain(linkage); /* first: it may be the same */
         forget(instance, module);
@@ -489,11 +495,6 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->linkage = linkage;
     instance->initialised = false;
     instance->memory_owner = owns_memory(module) ? instance : NULL;
-    if (UNLIKELY(!budget_charge(instance, module->memory_minimum)))
-        return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
-                    (unsigned long long)module->memory_minimum);
-    if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
-        return fail_system(error, "preparing the slot's memory");
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
     if (LIKELY(warm)) {
         area_restore(instance);

@@ -137,10 +137,19 @@ enum { HEAP_HOT_MAX = 128, HEAP_EXTENTS_MAX = 32 };
 
 struct heap_extent {
     u32 first, end; /* pages */
+    bool dense;     /* most of its pages were touched: all are restored, without asking which */
+    u8 clean;       /* audits in a row that found nothing changed */
+};
+
+/* What is writable in a heap that is tracked: single pages, and extents. Extents do not overlap each other; hot pages may be in one. */
+struct heap_writable {
+    u32 hot[HEAP_HOT_MAX];
+    u8 clean[HEAP_HOT_MAX]; /* as in an extent */
+    struct heap_extent extents[HEAP_EXTENTS_MAX];
 };
 
 /* Own memory 0 of one slot. Pages that the guest may have changed are known exactly: every page is read-only until its first
- * write, unless it is hot or in an extent. Hot pages stay writable and are restored by copying, whoever comes next. */
+ * write, unless it is hot or in an extent. Those stay writable and are restored, whoever comes next, until they cool down. */
 struct heap {
     u8 *base;
     u64 size;          /* bytes the guest may use: also stands at base + VMCTX_MEMORY_SIZE */
@@ -150,12 +159,10 @@ struct heap {
     u64 module_serial; /* whose image stands in the pages; 0: fresh zero pages */
     const lucet_module *module;
     bool mapped_image; /* image runs are file mappings: giving a page back restores it */
-    bool tracked;      /* pages are write-protected until written */
-    bool overflowed;   /* everything is writable, nothing more is known */
+    bool tracked;      /* pages are write-protected until written; else all are writable */
     bool packed;       /* in a packed region: always writable, and not even aligned to pages */
-    u32 faults, hot_count, extents_count;
-    u32 hot[HEAP_HOT_MAX];
-    struct heap_extent extents[HEAP_EXTENTS_MAX];
+    u32 faults, resets, hot_count, extents_count;
+    struct heap_writable *writable; /* NULL in a region that does not track writes */
 };
 
 /* Whether the module's image is mapped from its file, not copied. */
@@ -271,6 +278,7 @@ struct lucet_region {
     u64 size, stride; /* of a slot: area, memory, guard */
     bool packed;      /* no protection anywhere, so one mapping for all slots: modules check their bounds themselves */
     lucet_instance *slots;
+    struct heap_writable *writable; /* for each slot; NULL if writes are not tracked */
     u32 free_head, slots_made;
     atomic_uint used;   /* slots that hold an instance: each keeps the region as a reference does */
     u64 random, secret; /* secret: of the canaries */

@@ -157,6 +157,11 @@ static void *reserve(u64 size, int protection) {
     return base == MAP_FAILED ? NULL : base;
 }
 
+/* The instances, and behind them what is known of each one's memory, if anything is. */
+static u64 slots_size(const lucet_region_config *config) {
+    return config->slots * (sizeof(lucet_instance) + (config->track_writes ? sizeof(struct heap_writable) : 0));
+}
+
 lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *error) {
     if (!check_config(config, error) || !signals_install(error))
         return NULL;
@@ -184,14 +189,14 @@ lucet_region *lucet_region_new(const lucet_region_config *config, lucet_error *e
         lucet_region_release(region);
         return NULL;
     }
-    region->slots = mmap(NULL, config->slots * sizeof *region->slots, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (region->slots == MAP_FAILED) {
-        region->slots = NULL;
+    region->slots = reserve(slots_size(config), PROT_READ | PROT_WRITE);
+    if (!region->slots) {
         fail(error, LUCET_ERROR_MEMORY, "out of memory");
         lucet_region_release(region);
         return NULL;
     }
+    if (config->track_writes)
+        region->writable = (struct heap_writable *)&region->slots[config->slots];
     /* Slots are set up when they are first taken: a large region costs nothing until it is used. */
     region->free_head = NO_SLOT;
     u64 random[2];
@@ -228,7 +233,7 @@ static void destroy(lucet_region *region) {
     if (region->slots) {
         for (u32 i = 0; i < region->slots_made; i++)
             instance_forget(&region->slots[i]);
-        munmap(region->slots, region->config.slots * sizeof *region->slots);
+        munmap(region->slots, slots_size(&region->config));
     }
     if (region->base)
         munmap(region->base, region->size);
@@ -276,6 +281,7 @@ static lucet_instance *make_slot(lucet_region *region, u32 i) {
     if (!region->packed && mprotect(area, region->config.instance_area, PROT_READ | PROT_WRITE) < 0)
         return NULL;
     instance->heap.packed = region->packed;
+    instance->heap.writable = region->writable ? &region->writable[i] : NULL;
     instance->slot = i;
     instance->region = region;
     instance->vmctx = area + region->config.instance_area;
