@@ -61,6 +61,8 @@ static void *compete(void *thread) {
         lucet_error error;
         lucet_instance *instance = lucet_instance_new(region, linkages[0], NULL, &error);
         if (!instance) {
+            if (error.code != LUCET_ERROR_REGION_FULL)
+                fprintf(stderr, "%s\n", error.message);
             CHECK_EQUAL(error.code, LUCET_ERROR_REGION_FULL);
             refused++;
             continue;
