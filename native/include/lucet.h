@@ -243,7 +243,8 @@ const char *lucet_trap_text(uint32_t trap); /* "unreachable" */
 bool lucet_instance_needs_start(const lucet_instance *instance);
 lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error);
 
-/* Call a function; slots holds the arguments and receives the results (functype.slots_count of them at least). */
+/* Call a function; slots holds the arguments and receives the results (functype.slots_count of them at least). It must stay valid
+ * until the run is over: results of a run that was suspended are written there, too. */
 lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint64_t *slots, lucet_outcome *outcome,
                               lucet_error *error);
 lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
