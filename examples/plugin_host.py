@@ -78,7 +78,7 @@ class PluginHost:
         """What the plugin makes of the text."""
         data = text.encode()
         with self.region.new_instance(plugin) as instance:
-            instance.timeout = 0.1
+            instance.timeout = 1.0
             buffer: int = instance.globals["buffer"].value
             instance.memory.write(buffer, data)
             length: int = instance.run("transform", len(data))
