@@ -77,6 +77,7 @@ typedef struct {
     PyObject *user_context;  /* whatever the embedder put there; NULL for None */
     PyObject *suspend_value; /* between a host function's return and the end of the run that it suspends */
     const HostBinding *suspend_host;
+    uint64_t *spare_slots; /* USUAL_SLOTS of them, allocated, for a run that may be suspended; NULL if there are none */
     PyObject *weakrefs;
 } InstanceObject;
 
@@ -85,7 +86,8 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     InstanceObject *instance;
-    const lucet_funcref *ref; /* Func that came as a reference; else by index */
+    const lucet_funcref *ref;   /* Func that came as a reference; else by index */
+    const lucet_functype *type; /* of a Func by index */
     uint32_t index;
     uint8_t kind; /* lucet_kind */
 } ItemObject;

@@ -3,6 +3,7 @@
 #include "binding.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
 
@@ -81,6 +82,7 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->long_runs = 0;
     self->user_context = self->suspend_value = NULL;
     self->suspend_host = NULL;
+    self->spare_slots = NULL;
     lucet_instance_set_context(instance, self);
     PyObject_GC_Track((PyObject *)self);
     bool ok = true;
@@ -313,6 +315,7 @@ static void dealloc(PyObject *object) {
     Py_CLEAR(self->exports);
     Py_CLEAR(self->user_context);
     Py_CLEAR(self->suspend_value);
+    free(self->spare_slots);
     Py_CLEAR(self->linkage);
     Py_CLEAR(self->region);
     PyObject_GC_Del(object);

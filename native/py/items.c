@@ -22,9 +22,12 @@ PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, co
     self->ref = ref;
     self->index = index;
     self->kind = (uint8_t)kind;
+    self->type = NULL;
     if (kind == LUCET_FUNC) {
         extern HIDDEN PyObject *func_vectorcall(PyObject *, PyObject *const *, size_t, PyObject *);
         self->vectorcall = func_vectorcall;
+        if (!ref)
+            self->type = lucet_module_functype(instance->linkage->module->module, index);
     }
     PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;
@@ -61,11 +64,10 @@ static const lucet_functype *function_type(const ItemObject *self) {
     return type;
 }
 
-/* The slots hold the arguments. False: an exception is set. */
+/* The slots hold the arguments. False: an exception is set. The caller has a reference to the instance. */
 static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots,
                 lucet_outcome *outcome) {
     lucet_error error;
-    Py_INCREF((PyObject *)instance);
     instance->calls++;
     GilFrame frame = gil_enter(instance);
     lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, outcome, &error)
@@ -77,7 +79,6 @@ static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref
         PyObject *none = finish_call(instance, kind, outcome, &error);
         Py_XDECREF(none);
     }
-    Py_DECREF((PyObject *)instance);
     return ok;
 }
 
@@ -87,6 +88,8 @@ PyObject *results_object(const lucet_functype *type, const uint64_t *slots, Inst
     const uint8_t *valtypes = type->valtypes + type->params_count;
     if (type->results_count == 0)
         Py_RETURN_NONE;
+    if (type->results_count == 1 && valtypes[0] == VALTYPE_I32)
+        return PyLong_FromLong((int32_t)slots[0]);
     if (type->results_count == 1)
         return object_from_slot(&slots[0], valtypes[0], instance);
     PyObject *tuple = PyTuple_New((Py_ssize_t)type->results_count);
@@ -98,46 +101,101 @@ PyObject *results_object(const lucet_functype *type, const uint64_t *slots, Inst
     return tuple;
 }
 
+/* What most arguments are, without a call of slot_from_object, and without running any Python code. */
+static inline bool usual_slot(uint64_t *slot, uint8_t valtype, PyObject *value) {
+    if (Py_IS_TYPE(value, &PyLong_Type)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        *slot = valtype == VALTYPE_I32 ? (uint32_t)number : (uint64_t)number;
+        return !overflow &&
+               (valtype == VALTYPE_I32 ? number >= INT32_MIN && number <= UINT32_MAX : valtype == VALTYPE_I64);
+    }
+    if (valtype == VALTYPE_F64 && Py_IS_TYPE(value, &PyFloat_Type)) {
+        double number = PyFloat_AsDouble(value);
+        memcpy(slot, &number, sizeof number);
+        return true;
+    }
+    return false;
+}
+
+/* False: an exception is set. */
+static bool set_arguments(uint64_t *slots, const lucet_functype *type, PyObject *const *args,
+                          InstanceObject *instance) {
+    bool usual = true;
+    for (uint32_t i = 0; i < type->params_count; i++) {
+        if (usual_slot(&slots[i], type->valtypes[i], args[i]))
+            continue;
+        usual = false;
+        if (!slot_from_object(&slots[i], type->valtypes[i], args[i], instance))
+            return false;
+    }
+    /* Converting may have run Python code, which may have closed the instance. */
+    return usual || instance_open(instance);
+}
+
+/* A run that a host function may suspend outlives its call, and so must its slots. */
+static uint64_t *allocate_slots(const lucet_functype *type, InstanceObject *instance) {
+    uint64_t *slots = instance->spare_slots;
+    if (slots && type->slots_count <= USUAL_SLOTS) {
+        instance->spare_slots = NULL;
+        return slots;
+    }
+    slots = malloc((type->slots_count > USUAL_SLOTS ? type->slots_count : USUAL_SLOTS) * sizeof *slots);
+    if (!slots)
+        PyErr_NoMemory();
+    return slots;
+}
+
+static void free_slots(uint64_t *slots, const lucet_functype *type, InstanceObject *instance) {
+    if (!instance->spare_slots && type->slots_count <= USUAL_SLOTS)
+        instance->spare_slots = slots;
+    else
+        free(slots);
+}
+
+/* In an instance that is open. */
+static PyObject *call_typed(InstanceObject *instance, uint32_t function, const lucet_funcref *ref,
+                            const lucet_functype *type, PyObject *const *args, Py_ssize_t count) {
+    if (UNLIKELY(count != (Py_ssize_t)type->params_count))
+        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
+                            count);
+    bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
+    bool allocated = may_suspend || type->slots_count > USUAL_SLOTS;
+    uint64_t usual[USUAL_SLOTS], *slots = allocated ? allocate_slots(type, instance) : usual;
+    lucet_outcome outcome;
+    PyObject *result = NULL;
+    if (UNLIKELY(!slots))
+        return NULL;
+    Py_INCREF((PyObject *)instance); /* the caller's may go while it runs; its spare slots are needed afterwards */
+    if (set_arguments(slots, type, args, instance) && run(instance, function, ref, slots, &outcome)) {
+        bool suspended = outcome.kind == LUCET_SUSPENDED;
+        result = UNLIKELY(suspended) ? new_suspended(instance, type, slots, &outcome) /* which owns the slots */
+                                     : results_object(type, slots, instance);
+        allocated = allocated && !suspended;
+    }
+    if (allocated)
+        free_slots(slots, type, instance);
+    Py_DECREF((PyObject *)instance);
+    return result;
+}
+
 PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, PyObject *const *args,
                         Py_ssize_t count) {
     const ItemObject self = {.instance = instance, .ref = ref, .index = function};
     const lucet_functype *type = instance_open(instance) ? function_type(&self) : NULL;
-    if (!type)
-        return NULL;
-    if (count != (Py_ssize_t)type->params_count)
-        return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
-                            count);
-    /* A run that a host function may suspend outlives this call, and so must its slots. */
-    bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
-    uint64_t usual[USUAL_SLOTS], *slots = usual;
-    if ((may_suspend || type->slots_count > USUAL_SLOTS) && !(slots = malloc((type->slots_count + 1) * sizeof *slots)))
-        return PyErr_NoMemory();
-    lucet_outcome outcome;
-    PyObject *result = NULL;
-    bool ok = true;
-    for (uint32_t i = 0; ok && i < type->params_count; i++)
-        ok = slot_from_object(&slots[i], type->valtypes[i], args[i], instance);
-    /* Converting may have run Python code, which may have closed the instance. */
-    if (ok && instance_open(instance) && run(instance, function, ref, slots, &outcome)) {
-        if (UNLIKELY(outcome.kind == LUCET_SUSPENDED)) {
-            result = new_suspended(instance, type, slots, &outcome);
-            return result; /* which owns the slots */
-        }
-        result = results_object(type, slots, instance);
-    }
-    if (slots != usual)
-        free(slots);
-    return result;
+    return type ? call_typed(instance, function, ref, type, args, count) : NULL;
 }
 
 HIDDEN PyObject *func_vectorcall(PyObject *object, PyObject *const *args, size_t count, PyObject *names) {
     const ItemObject *self = (const ItemObject *)object;
+    Py_ssize_t given = (Py_ssize_t)(count & ~PY_VECTORCALL_ARGUMENTS_OFFSET);
     if (names && PyTuple_Size(names) > 0) {
         PyErr_SetString(PyExc_TypeError, "a WebAssembly function takes no keyword arguments");
         return NULL;
     }
-    return call_function(self->instance, self->index, self->ref, args,
-                         (Py_ssize_t)(count & ~PY_VECTORCALL_ARGUMENTS_OFFSET));
+    if (self->type && self->instance->instance)
+        return call_typed(self->instance, self->index, NULL, self->type, args, given);
+    return call_function(self->instance, self->index, self->ref, args, given);
 }
 
 /* For exact bit patterns (NaN payloads): one unsigned int per 8-byte slot. */
