@@ -246,8 +246,9 @@ bool heap_prepare(struct heap *heap, const lucet_module *module, bool track) {
     if (!make_fresh(heap))
         return false;
     heap->used = size; /* before anything can fail: make_fresh must know what to undo */
-    if (!protect(heap, 0, size, PROT_READ | PROT_WRITE))
+    if (!heap->packed && mprotect(heap->base - heap->below, heap->below + size, PROT_READ | PROT_WRITE) < 0)
         return false;
+    heap->below = 0;
     heap->accessible = size;
     heap->mapped_image = !heap->packed && module_maps_image(module);
     if (heap->mapped_image) {

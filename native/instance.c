@@ -555,15 +555,10 @@ static void group_dissolve(struct group *group) {
 }
 
 static lucet_instance *take_slot(lucet_region *region, const lucet_module *module, lucet_error *error) {
-    bool full;
-    lucet_instance *instance = region_take_slot(region, module->serial, &full);
-    if (instance)
-        return instance;
-    if (!full)
-        fail(error, LUCET_ERROR_MEMORY, "no memory, or no more mappings, for another slot");
-    else
+    lucet_instance *instance = region_take_slot(region, module->serial);
+    if (!instance)
         fail(error, LUCET_ERROR_REGION_FULL, "the region is full: all of its %u slots are taken", region->config.slots);
-    return NULL;
+    return instance;
 }
 
 /* Everything but the state. When links_instances, the groups that are imported from are owned. */

@@ -155,6 +155,7 @@ struct heap {
     u64 size;          /* bytes the guest may use: also stands at base + VMCTX_MEMORY_SIZE */
     u64 accessible;    /* bytes not PROT_NONE; equal to size between operations */
     u64 used;          /* whatever has failed, fresh inaccessible pages begin here at the latest */
+    u64 below;         /* bytes of the instance area, below base, in a slot that has never been prepared; then 0 */
     atomic_flag lock;  /* a guest's fault against will_write, or another fault, on another thread */
     u64 module_serial; /* whose image stands in the pages; 0: fresh zero pages */
     const lucet_module *module;
@@ -295,7 +296,7 @@ static inline u64 canary_of(const lucet_instance *instance) {
 
 /* The instance has so many bytes of memory from now on; false if the region's budget does not allow it. */
 LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 size);
-LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial, bool *full);
+LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
 LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
 /* Free what a slot's instance left for the next one. */
 LUCET_INTERNAL void instance_forget(lucet_instance *instance);

@@ -275,11 +275,11 @@ static u64 next_random(lucet_region *region) { /* xorshift64*, seeded by the ker
     return x * 0x2545F4914F6CDD1DULL;
 }
 
+/* Its memory, the instance area included, becomes accessible when the heap is prepared. */
 static lucet_instance *make_slot(lucet_region *region, u32 i) {
     lucet_instance *instance = &region->slots[i];
     u8 *area = region->base + (u64)i * region->stride;
-    if (!region->packed && mprotect(area, region->config.instance_area, PROT_READ | PROT_WRITE) < 0)
-        return NULL;
+    instance->heap.below = region->packed ? 0 : region->config.instance_area;
     instance->heap.packed = region->packed;
     instance->heap.writable = region->writable ? &region->writable[i] : NULL;
     instance->slot = i;
@@ -291,10 +291,9 @@ static lucet_instance *make_slot(lucet_region *region, u32 i) {
 
 /* Take from the free list; with random_slots any of its first 64 or a new slot. A slot that held the same module needs no
  * new image, so one among the first few is preferred. */
-lucet_instance *region_take_slot(lucet_region *region, u64 module_serial, bool *full) {
+lucet_instance *region_take_slot(lucet_region *region, u64 module_serial) {
     enum { LOOK_AHEAD = 8, RANDOM_AHEAD = 64 };
     lucet_instance *instance = NULL;
-    *full = true; /* what another thread frees meanwhile came too late */
     lock(region);
     bool fresh = region->free_head == NO_SLOT;
     u32 *link = &region->free_head;
@@ -316,9 +315,7 @@ lucet_instance *region_take_slot(lucet_region *region, u64 module_serial, bool *
         }
     }
     if (fresh && region->slots_made < region->config.slots) {
-        instance = make_slot(region, region->slots_made);
-        region->slots_made += instance != NULL;
-        *full = false;
+        instance = make_slot(region, region->slots_made++);
     } else if (*link != NO_SLOT) {
         instance = &region->slots[*link];
         *link = instance->next_free;
