@@ -357,8 +357,8 @@ static struct lucet_activation *make_stack(lucet_region *region) {
 
 /* Every thread keeps one stack that it used last, so that taking it again needs no lock. */
 static _Thread_local struct kept_stack {
-    lucet_region
-        *region; /* of the activation; the entry of a thread whose region is gone is emptied by the region's end */
+    /* Of the activation; the entry of a thread whose region is gone is emptied by the region's end. */
+    _Atomic(lucet_region *) region;
     struct lucet_activation *_Atomic activation;
     struct kept_stack *next;
     bool listed;
@@ -446,7 +446,7 @@ static struct lucet_activation *take_from_region(lucet_region *region) {
 struct lucet_activation *region_take_stack(lucet_region *region) {
     struct kept_stack *kept = &kept_stack;
     struct lucet_activation *activation = atomic_load_explicit(&kept->activation, memory_order_relaxed);
-    if (LIKELY(activation) && LIKELY(kept->region == region)) {
+    if (LIKELY(activation) && LIKELY(atomic_load_explicit(&kept->region, memory_order_relaxed) == region)) {
         atomic_store_explicit(&kept->activation, NULL, memory_order_relaxed);
         return activation;
     }
@@ -457,7 +457,7 @@ void region_give_stack(lucet_region *region, struct lucet_activation *activation
     struct kept_stack *kept = &kept_stack;
     bool may_keep = !region->config.stacks && !atomic_load_explicit(&kept->activation, memory_order_relaxed);
     if (LIKELY(may_keep) && (LIKELY(kept->listed) || list_kept_stack(kept))) {
-        kept->region = region;
+        atomic_store_explicit(&kept->region, region, memory_order_relaxed);
         atomic_store_explicit(&kept->activation, activation, memory_order_release);
         return;
     }
