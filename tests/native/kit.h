@@ -35,6 +35,12 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
+#ifdef __SANITIZE_THREAD__
+enum { SANITIZED_THREADS = 1 };
+#else
+enum { SANITIZED_THREADS = 0 };
+#endif
+
 /* Fewer rounds where every instruction costs many: LUCET_TEST_SCALE is a percentage. */
 static inline unsigned scaled(unsigned rounds) {
     const char *text = getenv("LUCET_TEST_SCALE");

@@ -28,7 +28,7 @@ static void in_child(void (*run)(void), int signal) {
     }
 }
 
-static volatile int handled;
+static atomic_int handled;
 static sigjmp_buf escape;
 
 static void escaping(int signal, siginfo_t *info, void *context) {
@@ -197,7 +197,7 @@ static void signals_sent_to_guests(void) {
 /* ---- handlers one on the other ---- */
 
 static struct sigaction below;
-static volatile int above_calls;
+static atomic_int above_calls;
 
 /* As a well-behaved library does: look, then call the one before. */
 static void above(int signal, siginfo_t *info, void *context) {
@@ -232,6 +232,8 @@ static void handlers_on_top(void) {
 }
 
 static void handlers_installed_later(void) {
+    if (SANITIZED_THREADS)
+        return; /* its sigaction does not know of the handlers that were installed past it */
     in_child(handlers_on_top, 0);
 }
 
@@ -348,7 +350,8 @@ static void signal_stacks(void) {
         if (i == 5)
             before = usage_now();
     }
-    CHECK(usage_now().mappings <= before.mappings + 2);
+    if (!SANITIZED_THREADS) /* which maps things of its own for threads */
+        CHECK(usage_now().mappings <= before.mappings + 2);
     lucet_instance_free(instance);
 }
 
