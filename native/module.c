@@ -751,8 +751,6 @@ static lucet_functype make_functype(const lucet_module *module, u32 type) {
     return result;
 }
 
-
-
 static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     /* Not through its symbol table: the header that was checked is this one. */
     const struct link_map *map = NULL;
