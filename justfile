@@ -50,6 +50,11 @@ test-asan: (_native "build-asan" "-Db_sanitize=address,undefined" "-Dbuildtype=d
 # and under ThreadSanitizer
 test-tsan: (_native "build-tsan" "-Db_sanitize=thread" "-Dbuildtype=debug")
 
+# and under valgrind, which is told of stack switches
+test-valgrind:
+    test -f build-valgrind/build.ninja || meson setup build-valgrind -Dpython=false -Dc_args=-DLUCET_VALGRIND
+    meson test -C build-valgrind --print-errorlogs --setup valgrind --suite valgrind
+
 _native dir *options:
     test -f {{dir}}/build.ninja || meson setup {{dir}} -Dpython=false {{options}}
     meson test -C {{dir}} --print-errorlogs

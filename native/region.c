@@ -9,6 +9,10 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#ifdef LUCET_VALGRIND /* a build for valgrind, which must know when the stack is another one */
+#include <valgrind/valgrind.h>
+#endif
+
 #include "internal.h"
 
 /* ---- errors, for every file ---- */
@@ -350,6 +354,10 @@ static struct lucet_activation *make_stack(lucet_region *region) {
         munmap(low, size);
         return NULL;
     }
+#ifdef LUCET_VALGRIND
+    VALGRIND_STACK_REGISTER(low,
+                            low + size); /* never taken back: the address space is used for stacks again, if at all */
+#endif
     struct lucet_activation *activation = (void *)(low + size - HOST_PAGE);
     activation->stack_low = low + STACK_GUARD;
     return activation;

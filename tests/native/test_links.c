@@ -87,6 +87,8 @@ static void everything_is_shared(void) {
 
 /* Six orders in which three linked instances are freed: a, b that imports from a, c that imports from b. */
 static void freed_in_every_order(void) {
+    if (getenv("LUCET_TEST_VALGRIND"))
+        return; /* 3.19 fails an assertion of its own when objects are loaded and unloaded again and again at one address */
     static const u8 orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     for (u32 order = 0; order < 6; order++)
         for (u32 separate = 0; separate < 2; separate++) {

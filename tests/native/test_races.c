@@ -106,18 +106,6 @@ static void *kill_it(void *instance) {
     return NULL;
 }
 
-static lucet_host_result start_and_hold_killer(lucet_instance *instance, u64 *slots) {
-    static pthread_t thread;
-    if (slots[0] == 77) {
-        CHECK(pthread_join(thread, NULL) == 0);
-        return LUCET_HOST_OK;
-    }
-    CHECK(pthread_create(&thread, NULL, kill_it, instance) == 0);
-    wait_until_stopped();
-    slots[0] = 77;
-    return LUCET_HOST_OK;
-}
-
 static void *let_go_later(void *unused) {
     (void)unused;
     usleep(20000);
@@ -125,18 +113,26 @@ static void *let_go_later(void *unused) {
     return NULL;
 }
 
+static pthread_t slow_killer, helper;
+
+static lucet_host_result start_and_hold_killer(lucet_instance *instance, u64 *slots) {
+    CHECK(pthread_create(&slow_killer, NULL, kill_it, instance) == 0);
+    wait_until_stopped();
+    CHECK(pthread_create(&helper, NULL, let_go_later, NULL) == 0);
+    slots[0] = 0;
+    return LUCET_HOST_OK;
+}
+
 static void killer_is_slow(void) {
     set_up();
     on_stop = start_and_hold_killer;
-    pthread_t helper;
-    CHECK(pthread_create(&helper, NULL, let_go_later, NULL) == 0);
     /* The flag is set already when the host function returns; the signal comes while the run waits to be taken off the group. */
     u64 slots[1] = {1};
     alarm(20);
     CHECK_EQUAL(call_slots(runner.instance, "call_stop", slots), LUCET_TRAPPED);
     CHECK_EQUAL(last_outcome.trap, TRAP_INTERRUPTED);
     CHECK_EQUAL(CALL(runner.afterwards, "call_add", 1, 2), 3);
-    start_and_hold_killer(NULL, (u64[1]){77});
+    CHECK(pthread_join(slow_killer, NULL) == 0);
     alarm(0);
     CHECK(pthread_join(helper, NULL) == 0);
     tear_down();
