@@ -23,10 +23,14 @@ BUILTIN_C void builtin_table_fill(u8 *vmctx, u32 table, u64 i, u64 value, u64 n)
 BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 s, u64 n);
 BUILTIN_C void builtin_out_of_fuel(u8 *vmctx);
 
-NO_TSAN _Noreturn void builtin_trap(u32 trap) {
-    struct lucet_activation *activation = lucet_current;
+NO_TSAN static void note_trap(struct lucet_activation *activation, u32 trap) {
     activation->trap = trap;
     activation->trap_pc = ((const u8 **)(uintptr_t)activation->frame)[1] - 1;
+}
+
+NO_TSAN _Noreturn void builtin_trap(u32 trap) {
+    struct lucet_activation *activation = lucet_current;
+    note_trap(activation, trap);
     lucet_switch_leave(activation, SWITCH_TRAPPED);
 }
 
@@ -148,7 +152,11 @@ BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 
         entries[d + k] = instance_elem_value(instance, items[s + k]);
 }
 
+/* The stub then suspends the run. */
 BUILTIN_C void builtin_out_of_fuel(u8 *vmctx) {
-    (void)vmctx;
-    builtin_trap(TRAP_OUT_OF_FUEL);
+    struct lucet_activation *activation = lucet_current;
+    note_trap(activation, TRAP_OUT_OF_FUEL);
+    activation->suspended_instance = instance_of_vmctx(vmctx);
+    activation->suspended_function = LUCET_NONE;
+    activation->suspended_slots = NULL;
 }

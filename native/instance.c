@@ -399,7 +399,6 @@ static void area_restore(lucet_instance *instance) {
     restore_words(instance, module->globals_low, VMCTX_FIXED_SIZE);
     if (module->segments_low != module->segments_high)
         restore_words(instance, module->segments_low, module->segments_high);
-    VMCTX_WORD(instance->vmctx, VMCTX_FUEL) = 0;
     if (UNLIKELY(instance->linkage->has_globals))
         for (u32 i = 0; i < instance->linkage->count; i++)
             if (module->imports[i].kind == LUCET_KIND_GLOBAL)
@@ -584,6 +583,7 @@ static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkag
         give_back(instance);
         return NULL;
     }
+    instance_begin_fuel(instance, limits && limits->fuel ? limits->fuel : LUCET_FUEL_UNLIMITED);
     return instance;
 }
 
@@ -614,8 +614,10 @@ static bool reset_owned(lucet_instance *instance, lucet_error *error) {
     atomic_store(&instance->state, LUCET_STATE_FAULTED);
     if (!heap_reset(&instance->heap))
         return fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
+    i64 fuel = lucet_instance_fuel(instance);
     if (!fill(instance, instance->linkage, error))
         return false;
+    instance_begin_fuel(instance, fuel);
     atomic_store(&instance->state, initial_state(instance->module));
     return true;
 }

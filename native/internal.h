@@ -66,7 +66,7 @@ enum {
 };
 
 /* How lucet_switch_* came back to the host. */
-enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED };
+enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED, SWITCH_OUT_OF_FUEL };
 
 /* ---- modules ---- */
 
@@ -214,8 +214,10 @@ struct lucet_instance {
     u64 births;                  /* instances that the slot has had */
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
-    u64 charged; /* to the region's budget */
-    u64 timeout; /* of each run, in ns; 0 for none */
+    u64 charged;   /* to the region's budget */
+    u64 timeout;   /* of each run, in ns; 0 for none */
+    u64 fuel_base; /* what the word FUEL would be if nothing had been counted */
+    bool fuel_is_bounded;
     struct group own_group;
     struct heap heap;
 };
@@ -232,6 +234,12 @@ static inline struct lucet_activation *group_top(const struct group *group) {
 
 static inline lucet_instance *instance_of_vmctx(const u8 *vmctx) {
     return (lucet_instance *)VMCTX_WORD(vmctx, VMCTX_INSTANCE);
+}
+
+/* Nothing has been counted yet. */
+static inline void instance_begin_fuel(lucet_instance *instance, i64 fuel) {
+    VMCTX_WORD(instance->vmctx, VMCTX_FUEL) = instance->fuel_base = ~(u64)fuel;
+    instance->fuel_is_bounded = fuel != LUCET_FUEL_UNLIMITED;
 }
 
 LUCET_INTERNAL u8 *instance_memory_base(const lucet_instance *instance);

@@ -185,15 +185,18 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
     check_canary(instance);
     switch (how) {
     case SWITCH_SUSPENDED:
+    case SWITCH_OUT_OF_FUEL:
         activation->suspended_run = atomic_fetch_add_explicit(&suspensions, 1, memory_order_relaxed) + 1;
         atomic_store_explicit(&activation->suspended, true, memory_order_release);
         let_visitors_go(group_of(instance)); /* one may be about to signal this thread, which may end now */
-        outcome->kind = LUCET_SUSPENDED;
+        outcome->kind = how == SWITCH_SUSPENDED ? LUCET_SUSPENDED : LUCET_OUT_OF_FUEL;
         outcome->suspended_slots = activation->suspended_slots;
         outcome->suspended_instance = activation->suspended_instance;
         outcome->suspended_function = activation->suspended_function;
         outcome->suspended_run = activation->suspended_run;
-        return LUCET_SUSPENDED;
+        if (how == SWITCH_OUT_OF_FUEL)
+            describe_trap(activation, outcome);
+        return outcome->kind;
     case SWITCH_TRAPPED:
         outcome->kind = LUCET_TRAPPED;
         describe_trap(activation, outcome);

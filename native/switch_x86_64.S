@@ -6,9 +6,14 @@
 #include "context.def"
 #undef ACTIVATION
 
+#define VMCTX(name, offset) .set VMCTX_##name, offset;
+#include "instance.def"
+#undef VMCTX
+
 #define SWITCH_RETURNED 0
 #define SWITCH_SUSPENDED 1
 #define SWITCH_TERMINATED 2
+#define SWITCH_OUT_OF_FUEL 4
 
     .text
 
@@ -189,7 +194,56 @@ FUNCTION lucet_stub_\name
     PLAIN_STUB table_copy
     PLAIN_STUB table_fill
     PLAIN_STUB table_init
-    PLAIN_STUB out_of_fuel
+
+/* Called where the fuel is checked: all general registers but r11 are kept (LLVM's preserve_mostcc), so that a check costs the
+ * code around it no registers. The run is suspended, and when it goes on without an interrupt there must be fuel again. */
+FUNCTION lucet_stub_out_of_fuel
+    .cfi_startproc
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    movq %rsp, %rbp
+    .cfi_def_cfa_register %rbp
+    movq lucet_current@gottpoff(%rip), %r11
+    movq %fs:(%r11), %r11
+    movq %rbp, A_frame(%r11) /* before the stack may overflow */
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+1:  movq A_host_sp(%r11), %rsp
+    movq -40(%rbp), %rdi
+    call builtin_out_of_fuel
+    leaq -64(%rbp), %rsp
+    movq lucet_current@gottpoff(%rip), %rax
+    movq %fs:(%rax), %rdi
+    movl $SWITCH_OUT_OF_FUEL, %esi
+    call suspend
+    movq lucet_current@gottpoff(%rip), %r11
+    movq %fs:(%r11), %r11
+    movq %rbp, A_frame(%r11)
+    cmpq $0, A_interrupt(%r11)
+    jne 2f
+    movq -40(%rbp), %rdi
+    cmpq $0, VMCTX_FUEL(%rdi)
+    jns 1b
+2:  popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rax
+    popq %rbp
+    .cfi_def_cfa %rsp, 8
+    jmp returning_from_out_of_fuel
+    .cfi_endproc
+    .size lucet_stub_out_of_fuel, . - lucet_stub_out_of_fuel
 
 /* The end of every stub, in one place so that the signal handler can tell: between the look at the flag and the guest's next
  * instruction, an interrupt would be lost. rdi: activation; the return address is on top of the guest's stack. */
@@ -201,9 +255,14 @@ lucet_returning_begin:
     cmpq $0, A_interrupt(%rdi)
     jne 1f
     ret
+returning_from_out_of_fuel: /* the same with the activation in r11 */
+    cmpq $0, A_interrupt(%r11)
+    jne 2f
+    ret
     .globl lucet_returning_end
     .hidden lucet_returning_end
 lucet_returning_end:
+2:  movq %r11, %rdi
 1:  movq A_host_sp(%rdi), %rsp
     call activation_interrupted
     .cfi_endproc

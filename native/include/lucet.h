@@ -199,6 +199,7 @@ typedef enum lucet_state {
 typedef struct lucet_instance_limits {
     uint64_t memory; /* bytes */
     uint64_t table;  /* elements of each table */
+    int64_t fuel;    /* as of lucet_instance_set_fuel, before the start function runs; 0: unlimited, negative: none */
 } lucet_instance_limits;
 
 lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
@@ -214,11 +215,12 @@ void lucet_instance_set_context(lucet_instance *instance, void *context);
 void *lucet_instance_context(const lucet_instance *instance);
 
 typedef enum lucet_outcome_kind {
-    LUCET_RETURNED,   /* results are in the slots */
-    LUCET_TRAPPED,    /* trap, module, function, wasm_offset say which and where */
-    LUCET_SUSPENDED,  /* a host function returned LUCET_HOST_SUSPEND: suspended_* */
-    LUCET_TERMINATED, /* a host function returned LUCET_HOST_TERMINATE */
-    LUCET_FAILED      /* nothing ran: see the error */
+    LUCET_RETURNED,    /* results are in the slots */
+    LUCET_TRAPPED,     /* trap, module, function, wasm_offset say which and where */
+    LUCET_SUSPENDED,   /* a host function returned LUCET_HOST_SUSPEND: suspended_* */
+    LUCET_TERMINATED,  /* a host function returned LUCET_HOST_TERMINATE */
+    LUCET_OUT_OF_FUEL, /* suspended: see lucet_instance_set_fuel; trap and so on say where */
+    LUCET_FAILED       /* nothing ran: see the error */
 } lucet_outcome_kind;
 
 #define LUCET_NO_OFFSET UINT32_MAX
@@ -251,7 +253,7 @@ lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref 
                                   lucet_outcome *outcome, lucet_error *error);
 /* Whether it is the suspension of that number that lucet_resume would end, not one of an inner or later run. */
 bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run);
-/* Go on after LUCET_SUSPENDED, on any thread. With terminate, the guest's frames are dropped instead. */
+/* Go on after LUCET_SUSPENDED or LUCET_OUT_OF_FUEL, on any thread. With terminate, the guest's frames are dropped instead. */
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error);
 /* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host
  * function returns. False if nothing runs there. */
@@ -271,6 +273,22 @@ void lucet_poke(pthread_t thread);
 /* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
  * after whoever had the signal before has been called. Again when someone else has taken the signal since. */
 bool lucet_interrupt_on(int signal, lucet_error *error);
+
+/* ---- counting instructions: only in modules that were compiled with count_instructions ----
+ *
+ * Each instance has its own count and fuel, for the code of its own module. Once it has counted more instructions than there was
+ * fuel for, it stops at the next turn of a loop or call of a function; the run is suspended with LUCET_OUT_OF_FUEL, and
+ * outcome.suspended_instance is the one that needs fuel. Set its fuel and lucet_resume, or terminate. What exactly is counted,
+ * and when it is looked at: docs/fuel.md. */
+#define LUCET_FUEL_UNLIMITED INT64_MAX
+bool lucet_module_counts_instructions(const lucet_module *module);
+/* How many instructions the instance may execute from now on. Not while it runs, but for its host functions. False if its module
+ * does not count: then it has no effect. */
+bool lucet_instance_set_fuel(lucet_instance *instance, int64_t fuel);
+/* What is left of it; negative after what could not be stopped in time. LUCET_FUEL_UNLIMITED if there is no bound. */
+int64_t lucet_instance_fuel(const lucet_instance *instance);
+/* Instructions executed since the instance was new, or reset. */
+uint64_t lucet_instance_fuel_used(const lucet_instance *instance);
 
 /* ---- what an instance contains; index spaces include imports ---- */
 

@@ -64,7 +64,9 @@ static PyObject *function_name(const lucet_outcome *outcome) {
 
 PyObject *raise_trap(const lucet_outcome *outcome) {
     const char *name = lucet_trap_name(outcome->trap);
-    PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0 ? "TimedOut" : "Trap");
+    PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0     ? "TimedOut"
+                                                            : strcmp(name, "OUT_OF_FUEL") == 0 ? "OutOfFuel"
+                                                                                               : "Trap");
     PyObject *function = function_name(outcome);
     PyObject *offset =
         outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);

@@ -16,7 +16,6 @@ lucet_instance *instance_open(InstanceObject *instance) {
 /* What a run ended with, with the GIL held again. NULL: an exception is set; else None. */
 PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const lucet_outcome *outcome,
                       const lucet_error *error) {
-    (void)instance;
     switch (kind) {
     case LUCET_RETURNED:
         Py_RETURN_NONE;
@@ -29,6 +28,11 @@ PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const l
         return NULL;
     case LUCET_SUSPENDED:
         return raise_named("InstanceError", "the start function was suspended");
+    case LUCET_OUT_OF_FUEL: {
+        lucet_outcome ended;
+        lucet_resume(instance->instance, true, &ended, NULL);
+        return raise_trap(outcome);
+    }
     case LUCET_FAILED:
         return raise_error(error, NULL);
     }
@@ -266,6 +270,55 @@ static int set_timeout(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+static bool check_counts(const lucet_module *module) {
+    if (lucet_module_counts_instructions(module))
+        return true;
+    raise_named("InstanceError", "the module was compiled without count_instructions");
+    return false;
+}
+
+bool fuel_from_object(int64_t *fuel, PyObject *value, const lucet_module *module) {
+    *fuel = LUCET_FUEL_UNLIMITED;
+    if (value && value != Py_None) {
+        *fuel = PyLong_AsLongLong(value);
+        if (*fuel == -1 && PyErr_Occurred())
+            return false;
+        if (*fuel < 0 || *fuel == LUCET_FUEL_UNLIMITED) {
+            PyErr_SetString(PyExc_ValueError, "fuel is a number of instructions from 0 to 2**63 - 2, or None");
+            return false;
+        }
+    }
+    return check_counts(module);
+}
+
+static PyObject *get_fuel(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance)
+        return NULL;
+    int64_t fuel = lucet_instance_fuel(instance);
+    return fuel == LUCET_FUEL_UNLIMITED ? Py_NewRef(Py_None) : PyLong_FromLongLong(fuel > 0 ? fuel : 0);
+}
+
+static int set_fuel(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    int64_t fuel;
+    /* Converting may run Python code, which may close the instance. */
+    if (!instance_open(self) || !fuel_from_object(&fuel, value, self->linkage->module->module) || !instance_open(self))
+        return -1;
+    lucet_instance_set_fuel(self->instance, fuel);
+    return 0;
+}
+
+static PyObject *get_fuel_used(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance || !check_counts(lucet_instance_module(instance)))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(lucet_instance_fuel_used(instance));
+}
+
 static PyObject *get_state(PyObject *object, void *unused) {
     (void)unused;
     InstanceObject *self = (InstanceObject *)object;
@@ -344,6 +397,11 @@ static PyGetSetDef getset[] = {
     {"timeout", get_timeout, set_timeout,
      "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.",
      NULL},
+    {"fuel", get_fuel, set_fuel,
+     "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"
+     "count_instructions.",
+     NULL},
+    {"fuel_used", get_fuel_used, NULL, "Instructions executed since the instance was new, or reset.", NULL},
     {"state", get_state, NULL, "\"ready\", \"running\", \"suspended\", \"faulted\", \"closed\" ...", NULL},
     {"module", get_module, NULL, NULL, NULL},
     {"region", get_region, NULL, NULL, NULL},

@@ -131,13 +131,15 @@ static LinkageObject *linkage_for(PyObject *what, PyObject *imports) {
     return (LinkageObject *)Py_XNewRef(module->bare_linkage);
 }
 
-/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0) */
+/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None) */
 static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
-    lucet_instance_limits limits = {0, 0};
+    lucet_instance_limits limits = {0};
+    PyObject *fuel = Py_None;
     PyObject *imports = count > 1 ? args[1] : Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError, "new_instance(module, imports=None, *, memory_limit=0, table_limit=0)");
+        PyErr_SetString(PyExc_TypeError,
+                        "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None)");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < keywords; i++) {
@@ -151,6 +153,8 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
                 return NULL;
         } else if (PyUnicode_CompareWithASCIIString(name, "imports") == 0 && count == 1) {
             imports = value;
+        } else if (PyUnicode_CompareWithASCIIString(name, "fuel") == 0) {
+            fuel = value;
         } else {
             return PyErr_Format(PyExc_TypeError, "new_instance() got an unexpected argument %R", name);
         }
@@ -158,6 +162,13 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
     LinkageObject *linkage = linkage_for(args[0], imports);
     if (!linkage)
         return NULL;
+    if (fuel != Py_None) {
+        if (!fuel_from_object(&limits.fuel, fuel, linkage->module->module)) {
+            Py_DECREF((PyObject *)linkage);
+            return NULL;
+        }
+        limits.fuel = limits.fuel ? limits.fuel : -1;
+    }
     PyObject *instance = new_instance((RegionObject *)self, linkage, keywords ? &limits : NULL);
     Py_DECREF((PyObject *)linkage);
     return instance;
@@ -188,7 +199,7 @@ static PyMethodDef methods[] = {
     {"link", (PyCFunction)(void (*)(void))region_link, METH_FASTCALL,
      "link(module, imports=None) -> Linkage\n\nBind the imports once, for many instances."},
     {"new_instance", (PyCFunction)(void (*)(void))region_new_instance, METH_FASTCALL | METH_KEYWORDS,
-     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0) -> Instance\n\n"
+     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None) -> Instance\n\n"
      "Instantiate a module (or a Linkage) in a free slot, and run its start function."},
     {NULL, NULL, 0, NULL},
 };

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lucet.errors import LucetError as LucetError
     from lucet.errors import Malformed as Malformed
     from lucet.errors import MemoryAccessError as MemoryAccessError
+    from lucet.errors import OutOfFuel as OutOfFuel
     from lucet.errors import RegionFull as RegionFull
     from lucet.errors import TimedOut as TimedOut
     from lucet.errors import Trap as Trap
@@ -60,6 +61,7 @@ __all__ = [
     "Memory",
     "MemoryAccessError",
     "Module",
+    "OutOfFuel",
     "Region",
     "RegionFull",
     "Suspend",

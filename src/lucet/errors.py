@@ -15,6 +15,7 @@ LucetError(Exception)
 +-- MemoryAccessError(IndexError)  the host asked for bytes outside guest memory
 +-- Trap                    the guest trapped  (code, function, offset)
 |   +-- TimedOut(TimeoutError)  it ran for longer than it was given
+|   +-- OutOfFuel           it was to execute more instructions than Instance.fuel allows
 +-- Exit                    the guest ended its program  (status)
 """
 
@@ -117,6 +118,10 @@ class Trap(LucetError):
 
 class TimedOut(Trap, TimeoutError):
     """The run took longer than Instance.timeout allows."""
+
+
+class OutOfFuel(Trap):
+    """The run needs more instructions than Instance.fuel allows."""
 
 
 class Exit(LucetError):
