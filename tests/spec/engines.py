@@ -36,6 +36,7 @@ class Lucet:
     """The project itself. One object for each script: all its instances live in one region, until the script ends."""
 
     exact = True
+    count_instructions = False
 
     def __init__(self, *, opt_level: str, slots: int) -> None:
         self.opt_level = opt_level
@@ -43,7 +44,9 @@ class Lucet:
 
     def compile(self, wasm: bytes) -> lucet.Module:
         # One worker: the modules are small, and several scripts run at once.
-        return lucet.Module.from_bytes(lucet.compile(wasm, opt_level=self.opt_level, workers=1))
+        counts = self.count_instructions
+        artifact = lucet.compile(wasm, opt_level=self.opt_level, count_instructions=counts, workers=1)
+        return lucet.Module.from_bytes(artifact)
 
     def instantiate(self, module: lucet.Module, imports: Imports) -> lucet.Instance:
         return self.region.new_instance(module, imports)
@@ -70,6 +73,12 @@ class Lucet:
         if valtype in REFTYPES:
             return Value(valtype=valtype, ref=item.value)
         return Value(valtype=valtype, bits=item.get_raw() & ((1 << WIDTHS[valtype]) - 1))
+
+
+class CountingLucet(Lucet):
+    """Counts instructions."""
+
+    count_instructions = True
 
 
 _FLOATS = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}

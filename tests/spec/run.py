@@ -29,7 +29,11 @@ EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/glo
 
 EXPECTED_FAILURES: Final = Path(__file__).with_name("expected_failures.txt")
 
-ENGINES: Final = {"lucet": "tests.spec.engines:Lucet", "wasmtime": "tests.spec.peer:Wasmtime"}
+ENGINES: Final = {
+    "lucet": "tests.spec.engines:Lucet",
+    "counting": "tests.spec.engines:CountingLucet",
+    "wasmtime": "tests.spec.peer:Wasmtime",
+}
 
 Expected = Mapping[tuple[str, int], str]
 """(script, line) -> reason."""
@@ -159,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--all", action="store_true", help="scripts of missing features too, as far as they go")
     add("--timeout", type=float, default=300.0, help="seconds for one script (default: %(default)g)")
     add("--engine", default="lucet", help="wasmtime: checks the runner itself; or MODULE:FACTORY")
+    add("--count-instructions", action="store_const", const="counting", dest="engine", help="in Lucet's code")
     add(
         "--expected-failures", type=Path, default=EXPECTED_FAILURES, help="a file like tests/spec/expected_failures.txt"
     )

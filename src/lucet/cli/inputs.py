@@ -79,6 +79,9 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         help="guard: the hardware checks accesses to memory; explicit: every access is compared; default: guard",
     )
     group.add_argument(
+        "--count-instructions", action="store_true", help="count the instructions that are executed; code is slower"
+    )
+    group.add_argument(
         "-j", "--jobs", type=_positive, metavar="N", help="processes to compile in; default: one for each CPU"
     )
 
@@ -92,4 +95,10 @@ def _positive(text: str) -> int:
 def compile_options(given: argparse.Namespace) -> Options:
     from lucet.compile.options import Options
 
-    return Options(opt_level=given.opt_level, target_cpu=given.target_cpu, bounds=given.bounds, workers=given.jobs)
+    return Options(
+        opt_level=given.opt_level,
+        target_cpu=given.target_cpu,
+        bounds=given.bounds,
+        count_instructions=given.count_instructions,
+        workers=given.jobs,
+    )

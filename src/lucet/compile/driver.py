@@ -81,10 +81,17 @@ def _provenance(wasm: bytes, options: Options) -> Provenance:
     cpu_name, names = _required_cpu(options)
     return Provenance(
         source_digest=hashlib.sha256(wasm).digest(),
-        producer=f"lucet {_version()}, {_llvm_version()}, opt-level {options.opt_level}, bounds {options.bounds}",
+        producer=_producer(options),
         cpu_name=cpu_name,
         cpu_features=sum(CONSTANTS[f"LUCET_CPU_{name}"] for name in names),
+        flags=CONSTANTS["LUCET_FLAG_COUNTS_INSTRUCTIONS"] if options.count_instructions else 0,
     )
+
+
+def _producer(options: Options) -> str:
+    counts = ", counts instructions" if options.count_instructions else ""
+    bounds = f"bounds {options.bounds}"
+    return f"lucet {_version()}, {_llvm_version()}, opt-level {options.opt_level}, {bounds}{counts}"
 
 
 _LLVM_NAMES: Final = {

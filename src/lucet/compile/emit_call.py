@@ -48,6 +48,7 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
     if sig.by_pointer:
         results = f.alloca(f"%results{len(sig.results)}", f"[{len(sig.results)} x i64], align {SLOT_SIZE}")
     arguments = _arguments(f, functype, vmctx, results)
+    f.settle()
     text = f"notail call {convention}{sig.returns} {code}({arguments}){f.location(offset)}"
     if not sig.results:
         f.out.append(f"  {text}")
@@ -62,6 +63,7 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
         value = f.emit(text)
         for index, llvm_type in enumerate(sig.results):
             f.stack.append(f"{llvm_type} {f.emit(f'extractvalue {sig.returns} {value}, {index}')}")
+    f.return_from()
 
 
 def _arguments(f: FunctionWriter, functype: FuncType, vmctx: str, results: str) -> str:
@@ -148,6 +150,7 @@ def _return_call_indirect(f: FunctionWriter, offset: int, immediate: tuple[int, 
     own = f.emit(f"icmp eq ptr {vmctx}, %vmctx")
     has_tail_code = f.emit(f"icmp ne ptr {tail_code}, null")
     can_jump = f.emit(f"and i1 {own}, {has_tail_code}")
+    f.settle()  # for both ways
     f.next += 1
     number = f.next
     f.out.append(f"  br i1 {can_jump}, label %j{number}, label %o{number}\nj{number}:")
@@ -164,6 +167,8 @@ def _tail_call(f: FunctionWriter, functype: FuncType, code: str, offset: int) ->
     sig = signature(functype)
     results = "%results" if sig.by_pointer else ""
     arguments = _arguments(f, functype, "%vmctx", results)
+    f.settle()
+    f.leave_function()
     text = f"tail call {TAILCC}{sig.returns} {code}({arguments}){f.location(offset)}"
     if sig.returns == "void":
         f.out.append(f"  {text}\n  ret void")

@@ -21,18 +21,19 @@ _END: Final = BY_NAME["end"].code
 
 def begin_function(f: FunctionWriter, code: Code) -> None:
     f.instrs = iter(code.instrs)
-    f.frames.append(Frame("function", "return", f.functype, 0, 0))
+    f.enter_frame(Frame("function", "return", f.functype, 0, 0))
 
 
 def _block(f: FunctionWriter, _: int, functype: FuncType) -> None:
     _push_frame(f, "block", "b", functype)
 
 
-def _loop(f: FunctionWriter, _: int, functype: FuncType) -> None:
+def _loop(f: FunctionWriter, offset: int, functype: FuncType) -> None:
     frame = _push_frame(f, "loop", "l", functype)
     _store_slots(f, frame, frame.params)
     f.out.append(f"  br label %{frame.label}")
     f.label(frame.label)
+    f.begin_loop(offset)
     _load_slots(f, frame, frame.params)
 
 
@@ -42,6 +43,7 @@ def _if(f: FunctionWriter, _: int, functype: FuncType) -> None:
     number = frame.label[1:]
     frame.alternative = f"e{number}", f.stack[frame.height :]
     f.out.append(f"  br i1 {condition}, label %i{number}, label %e{number}\ni{number}:")
+    f.begin_arm(frame)
 
 
 def _else(f: FunctionWriter, _: int, __: None) -> None:
@@ -55,6 +57,7 @@ def _begin_else(f: FunctionWriter, frame: Frame) -> None:
     label, params = frame.alternative
     frame.alternative = None
     f.label(label)
+    f.begin_arm(frame)
     f.stack[frame.height :] = params
 
 
@@ -66,7 +69,7 @@ def _end(f: FunctionWriter, _: int, __: None) -> None:
     if frame.kind != "loop" and frame.reached:
         _jump(f, frame)
         _begin_continuation(f, frame)
-    f.frames.pop()
+    f.leave_frame()
     if not f.frames:
         _return_values(f)
 
@@ -80,7 +83,7 @@ def _end_unreachable(f: FunctionWriter) -> bool:
     live = frame.kind != "loop" and frame.reached
     if live:
         _begin_continuation(f, frame)
-    f.frames.pop()
+    f.leave_frame()
     if live and not f.frames:
         _return_values(f)
     return live
@@ -88,6 +91,7 @@ def _end_unreachable(f: FunctionWriter) -> bool:
 
 def _begin_continuation(f: FunctionWriter, frame: Frame) -> None:
     f.label(frame.label)
+    f.begin_continuation(frame)
     del f.stack[frame.height :]
     _load_slots(f, frame, frame.results)
 
@@ -132,9 +136,10 @@ def _br_if(f: FunctionWriter, _: int, label: int) -> None:
     condition = f.condition()
     frame = f.frames[-1 - label]
     _store_slots(f, frame, _label_types(frame))
-    frame.reached = True
+    f.reach(frame)
     f.next += 1
     f.out.append(f"  br i1 {condition}, label %{frame.label}, label %c{f.next}\nc{f.next}:")
+    f.begin_arm(None)
 
 
 def _br_table(f: FunctionWriter, _: int, immediate: tuple[tuple[int, ...], int]) -> None:
@@ -144,7 +149,7 @@ def _br_table(f: FunctionWriter, _: int, immediate: tuple[tuple[int, ...], int])
     for label in dict.fromkeys((*labels, default)):
         frame = frames[-1 - label]
         _store_slots(f, frame, _label_types(frame))
-        frame.reached = True
+        f.reach(frame)
     cases = " ".join(f"i32 {index}, label %{frames[-1 - label].label}" for index, label in enumerate(labels))
     f.out.append(f"  switch {operand}, label %{frames[-1 - default].label} [ {cases} ]")
     skip(f)
@@ -155,6 +160,7 @@ def _return(f: FunctionWriter, _: int, __: None) -> None:
 
 
 def _return_values(f: FunctionWriter) -> None:
+    f.settle()
     f.out.extend(return_text(f, f.functype, f.stack))
 
 
@@ -181,7 +187,7 @@ def _push_frame(f: FunctionWriter, kind: str, prefix: str, functype: FuncType) -
     f.next += 1
     height = len(f.stack) - len(functype.params)
     frame = Frame(kind, f"{prefix}{f.next}", functype, height, len(f.frames))
-    f.frames.append(frame)
+    f.enter_frame(frame)
     return frame
 
 
@@ -191,7 +197,7 @@ def _label_types(frame: Frame) -> tuple[ValType, ...]:
 
 def _jump(f: FunctionWriter, frame: Frame) -> None:
     _store_slots(f, frame, _label_types(frame))
-    frame.reached = True
+    f.reach(frame, only=True)
     f.out.append(f"  br label %{frame.label}")
 
 

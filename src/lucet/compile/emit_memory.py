@@ -70,18 +70,23 @@ def _memory_grow(f: FunctionWriter, offset: int, memory: int) -> None:
 
 def _memory_copy(f: FunctionWriter, offset: int, memories: tuple[int, int]) -> None:
     target, source = memories
-    f.builtin("memory_copy", (f"i32 {target}", f"i32 {source}", *f.pop_extended(3)), offset)
+    operands = f.pop_extended(3)
+    f.charge("memory.copy", operands[2], offset)
+    f.builtin("memory_copy", (f"i32 {target}", f"i32 {source}", *operands), offset)
 
 
 def _memory_fill(f: FunctionWriter, offset: int, memory: int) -> None:
     size = f.extend(f.stack.pop())
     value = f.stack.pop()
+    f.charge("memory.fill", size, offset)
     f.builtin("memory_fill", (f"i32 {memory}", f.extend(f.stack.pop()), value, size), offset)
 
 
 def _memory_init(f: FunctionWriter, offset: int, immediate: tuple[int, int]) -> None:
     data, memory = immediate
-    f.builtin("memory_init", (f"i32 {memory}", f"i32 {data}", *f.pop_extended(3)), offset)
+    operands = f.pop_extended(3)
+    f.charge("memory.init", operands[2], offset)
+    f.builtin("memory_init", (f"i32 {memory}", f"i32 {data}", *operands), offset)
 
 
 def _data_drop(f: FunctionWriter, _: int, data: int) -> None:

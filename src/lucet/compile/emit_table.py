@@ -55,23 +55,29 @@ def _table_grow(f: FunctionWriter, offset: int, table: int) -> None:
     delta = f.extend(f.stack.pop())
     value = f.stack.pop()
     length = f.builtin("table_grow", (f"i32 {table}", delta, value), offset)
+    f.charge("table.grow", delta, offset, length)
     f.stack.append(f"i32 {f.emit(f'trunc i64 {length} to i32')}")
 
 
 def _table_fill(f: FunctionWriter, offset: int, table: int) -> None:
     count = f.extend(f.stack.pop())
     value = f.stack.pop()
+    f.charge("table.fill", count, offset)
     f.builtin("table_fill", (f"i32 {table}", f.extend(f.stack.pop()), value, count), offset)
 
 
 def _table_copy(f: FunctionWriter, offset: int, tables: tuple[int, int]) -> None:
     target, source = tables
-    f.builtin("table_copy", (f"i32 {target}", f"i32 {source}", *f.pop_extended(3)), offset)
+    operands = f.pop_extended(3)
+    f.charge("table.copy", operands[2], offset)
+    f.builtin("table_copy", (f"i32 {target}", f"i32 {source}", *operands), offset)
 
 
 def _table_init(f: FunctionWriter, offset: int, immediate: tuple[int, int]) -> None:
     elem, table = immediate
-    f.builtin("table_init", (f"i32 {table}", f"i32 {elem}", *f.pop_extended(3)), offset)
+    operands = f.pop_extended(3)
+    f.charge("table.init", operands[2], offset)
+    f.builtin("table_init", (f"i32 {table}", f"i32 {elem}", *operands), offset)
 
 
 def _elem_drop(f: FunctionWriter, _: int, elem: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lucet.compile import emit_call, emit_control, emit_convert, emit_memory, emit_numeric, emit_table, emit_variable
+from lucet.compile.fuel import CountingWriter
 from lucet.compile.handler import Handler
 from lucet.compile.ir import (
     FIRST_SUBPROGRAM,
@@ -37,12 +38,12 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
     symbol = f"t{function}" if plan.tail_calls else f"f{function}"
     scope = FIRST_SUBPROGRAM + function
     body = module.bodies[function - module.imported_func_count]
-    f = FunctionWriter(module, plan, module.func_type(function), wasm_offset=body.offset, scope=scope)
+    f = _writer(module, plan, function, wasm_offset=body.offset, scope=scope)
     _declare_locals(f, code)
-    emit_control.begin_function(f, code)
-    handlers = HANDLERS
-    for opcode, offset, immediate in f.instrs:
-        handlers[opcode](f, offset, immediate)
+    if isinstance(f, CountingWriter):
+        _translate_counting(f, code, function in plan.escapes)
+    else:
+        _translate(f, code)
     return FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
@@ -50,6 +51,27 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
         called=frozenset(f.called),
         tables=frozenset(f.tables),
     )
+
+
+def _writer(module: Module, plan: Plan, function: int, *, wasm_offset: int, scope: int) -> FunctionWriter:
+    writer = CountingWriter if plan.count_instructions else FunctionWriter
+    return writer(module, plan, module.func_type(function), wasm_offset=wasm_offset, scope=scope)
+
+
+def _translate(f: FunctionWriter, code: Code) -> None:
+    emit_control.begin_function(f, code)
+    handlers = HANDLERS
+    for opcode, offset, immediate in f.instrs:
+        handlers[opcode](f, offset, immediate)
+
+
+def _translate_counting(f: CountingWriter, code: Code, escapes: bool) -> None:
+    f.begin(code, escapes)
+    emit_control.begin_function(f, code)
+    handlers = HANDLERS
+    for opcode, offset, immediate in f.instrs:
+        f.count(opcode)
+        handlers[opcode](f, offset, immediate)
 
 
 def _declare_locals(f: FunctionWriter, code: Code) -> None:

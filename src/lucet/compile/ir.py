@@ -181,6 +181,41 @@ class FunctionWriter:
         self.bit = ""
         """The i1 that the last comparison's i32 result, bit_of, was made of."""
 
+    # What counting instructions adds is in compile/fuel.py; without it, nothing is to be done at these places.
+
+    def enter_frame(self, frame: Frame) -> None:
+        """A block, loop or if begins."""
+        self.frames.append(frame)
+
+    def leave_frame(self) -> None:
+        """Behind it."""
+        self.frames.pop()
+
+    def reach(self, frame: Frame, *, only: bool = False) -> None:
+        """A branch to the frame's label is written here; only: nothing else can follow what came before."""
+        frame.reached = True
+
+    def begin_arm(self, frame: Frame | None) -> None:
+        """What came before need not lead here: in `then`, in `else` (with the frame), behind br_if (without)."""
+
+    def begin_continuation(self, frame: Frame) -> None:
+        """At the label of a frame that is not a loop."""
+
+    def begin_loop(self, offset: int) -> None:
+        """At a loop's label."""
+
+    def settle(self) -> None:
+        """What comes next may leave the function, if only for a while."""
+
+    def return_from(self) -> None:
+        """A call that may have changed the instance has returned."""
+
+    def charge(self, name: str, size: str, offset: int, result: str = "") -> None:
+        """An instruction whose work depends on an operand, an i64; with result, only if that is not -1."""
+
+    def leave_function(self) -> None:
+        """A tail call is written here."""
+
     def fresh(self) -> str:
         self.next += 1
         return f"%{self.next}"
@@ -315,10 +350,14 @@ class FunctionWriter:
         entry = self.emit(f"getelementptr i8, ptr {table}, i64 {builtin.index * SLOT_SIZE}")
         code = self.emit(f"load ptr, ptr {entry}{INVARIANT}")
         call = f"notail call {builtin.result} {code}({', '.join(['ptr %vmctx', *arguments])}){self.location(offset)}"
+        self.settle()
+        result = ""
         if builtin.result == "void":
             self.out.append(f"  {call}")
-            return ""
-        return self.emit(call)
+        else:
+            result = self.emit(call)
+        self.return_from()
+        return result
 
     def label(self, name: str) -> None:
         """Begin a block that several branches may lead to: what was computed before may not have been."""

@@ -79,6 +79,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         ),
         init_elems=init_elems,
         init_datas=init_datas,
+        count_instructions=options.count_instructions,
         rounds=options.target_cpu != "x86-64",
     )
 

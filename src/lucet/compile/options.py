@@ -47,6 +47,7 @@ class Options:
     target_cpu: str = "x86-64-v3"
     bounds: str = "guard"
     count_instructions: bool = False
+    """Count them, and let the host bound the count: docs/fuel.md."""
     workers: int | None = None
     """Processes to compile in at most; None: one for each CPU that this process may use."""
     worker_memory: int = 8 << 30
@@ -59,8 +60,6 @@ class Options:
         object.__setattr__(self, "opt_level", _one_of("opt_level", level, OPT_LEVELS))
         _one_of("target_cpu", self.target_cpu, TARGET_CPUS)
         _one_of("bounds", self.bounds, BOUNDS)
-        if self.count_instructions:
-            raise ValueError("count_instructions is not available yet")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
 

@@ -134,6 +134,7 @@ class Plan:
     """Active element segments that init copies and drops, in order."""
     init_datas: tuple[int, ...]
     """Active data segments that init copies and drops, in order."""
+    count_instructions: bool = False
     rounds: bool = True
     """The target rounds floating-point numbers in one instruction (SSE4.1); else LLVM would call libm, which is not
     there."""
