@@ -53,6 +53,24 @@ def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:
     assert outcome.stderr.decode() == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}\n"
 
 
+def test_fuel(lucet: Lucet, tmp_path: Path) -> None:
+    text = '(module (memory (export "memory") 1) (func $spin (export "_start") (loop (br 0))))'
+    (tmp_path / "spins.wat").write_text(text)
+    outcome = lucet("run", "--fuel", "1000000", "spins.wat")
+    assert outcome.returncode == 134
+    assert outcome.stderr.decode().startswith("lucet run: trap: out of fuel in spin at offset 0x")
+    assert lucet("run", "--fuel", "100000000000", HELLO).returncode == 0
+    assert lucet("compile", "--count-instructions", "spins.wat", "-o", "counting.so").returncode == 0
+    assert b"out of fuel" in lucet("run", "--fuel", "10", "counting.so").stderr
+
+
+def test_fuel_for_an_artifact_that_does_not_count(lucet: Lucet) -> None:
+    assert lucet("compile", HELLO, "-o", "hello.so").returncode == 0
+    outcome = lucet("run", "--fuel", "10", "hello.so")
+    assert outcome.returncode == 1
+    assert outcome.stderr == b"lucet run: error: hello.so: the module was compiled without count_instructions\n"
+
+
 def test_text_is_assembled(lucet: Lucet, tmp_path: Path) -> None:
     (tmp_path / "exits.wat").write_text(
         f'(module (import "{programs.WASI}" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1)'

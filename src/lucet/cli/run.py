@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,9 @@ def guest_parser(prog: str, description: str) -> Parser:
     group.add_argument(
         "--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="a variable; may be repeated"
     )
+    group.add_argument(
+        "--fuel", type=_fuel, metavar="N", help="instructions that it may execute (and count them); then it is ended"
+    )
     group.add_argument("--argv0", metavar="NAME", help="the program's own name; default: PROGRAM without its folder")
     return parser
 
@@ -58,6 +62,12 @@ def _directory(text: str) -> tuple[str, str]:
     if not host or (separator and not guest):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST::GUEST")
     return host, guest or host
+
+
+def _fuel(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63 - 1:
+        raise argparse.ArgumentTypeError(f"must be a number below 2**63 - 1, not {text!r}")
+    return int(text)
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -72,6 +82,8 @@ def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True
     for host, _ in given.dir:
         if not Path(host).is_dir():  # known before anything is compiled
             raise Failure(f"--dir {host}: no such directory")
+    if given.fuel is not None:
+        options = replace(options, count_instructions=True)
     with about(given.program):
         module = _load(given.program, options, cache=cache)
     if not {"_start", "_initialize"} & {export.name for export in module.exports}:
@@ -79,17 +91,15 @@ def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True
     name = Path(given.program).name if given.argv0 is None else given.argv0
     default_signals()
     with about(given.program):
-        return _execute(module, [name, *given.arguments], given.env, given.dir) & 0xFF
+        return _execute(module, [name, *given.arguments], given) & 0xFF
 
 
-def _execute(
-    module: Module, arguments: list[str], variables: list[tuple[str, str]], directories: list[tuple[str, str]]
-) -> int:
+def _execute(module: Module, arguments: list[str], given: argparse.Namespace) -> int:
     from lucet.runtime import Region
     from lucet.wasi import WasiContext, run_command
 
-    with WasiContext(args=arguments, env=variables, preopens=directories, stdin=0, stdout=1, stderr=2) as context:
-        return run_command(Region(slots=1).new_instance(module, context.imports()))
+    with WasiContext(args=arguments, env=given.env, preopens=given.dir, stdin=0, stdout=1, stderr=2) as context:
+        return run_command(Region(slots=1).new_instance(module, context.imports(), fuel=given.fuel))
 
 
 def _load(path: str, options: Options, *, cache: bool) -> Module:
