@@ -313,5 +313,5 @@ def test_code_without_counting_is_as_before() -> None:
     wasm = text_to_binary(PROGRAMS)
     plain, counting = lucet.compile(wasm), lucet.compile(wasm, count_instructions=True)
     assert lucet.compile(wasm, count_instructions=False) == plain
-    assert len(counting) > len(plain)
+    assert counting != plain
     assert "counts instructions" in lucet.Module.from_bytes(counting).producer
