@@ -260,7 +260,7 @@ static void other_threads_are_refused(void) {
 
 static u32 mode_seen;
 
-static lucet_host_result round_up_meanwhile(lucet_instance *instance, u64 *slots) {
+static lucet_host_result round_down_meanwhile(lucet_instance *instance, u64 *slots) {
     (void)instance, (void)slots;
     u32 before = _mm_getcsr();
     mode_seen = before & 0x6000;
@@ -289,21 +289,22 @@ static lucet_host_result third_inside(lucet_instance *instance, u64 *slots) {
 
 static void floating_point_modes(void) {
     lucet_instance *instance = hosts_instance(2);
+    /* A third is rounded up to the nearest: rounding down shows. */
     u32 nearest = third(instance), before = _mm_getcsr();
     /* The host's mode is not the guest's, and comes back. */
-    _mm_setcsr((before & ~0x6000U) | 0x4000);
+    _mm_setcsr((before & ~0x6000U) | 0x2000);
     CHECK_EQUAL(third(instance), nearest);
-    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
+    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x2000);
     on_stop = third_inside;
     CHECK_EQUAL(CALL(instance, "call_stop", 1), nearest + OWN_G + BASE);
-    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
+    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x2000);
     CHECK_TRAPS(TRAP_UNREACHABLE, instance, "trap");
-    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
+    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x2000);
     /* A host function has the host's mode, and after it the guest has its own again. */
-    on_stop = round_up_meanwhile;
+    on_stop = round_down_meanwhile;
     CHECK_EQUAL(third_by(instance, "call_and_divide"), nearest);
-    CHECK_EQUAL(mode_seen, 0x4000);
-    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x4000);
+    CHECK_EQUAL(mode_seen, 0x2000);
+    CHECK_EQUAL(_mm_getcsr() & 0x6000, 0x2000);
     _mm_setcsr(before);
     CHECK_EQUAL(third_by(instance, "call_and_divide"), nearest);
     CHECK_EQUAL(mode_seen, 0);

@@ -256,6 +256,31 @@ static void after_fork(void) {
     release_all();
 }
 
+/* Pages that a child wrote and its parent does not even have: the parent's page tables must not be asked. */
+static void written_by_the_child_only(void) {
+    load_all();
+    enum { LARGE = 6, FIRST = 6000, COUNT = 50 };
+    lucet_region *region = one_slot(true);
+    lucet_instance *instance = started_instance(region, guests[LARGE].linkage);
+    CALL(instance, "touch", 0, 10000, 1); /* writable from now on; most are given back to the kernel */
+    lucet_instance_free(instance);
+    instance = started_instance(region, guests[LARGE].linkage);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CALL(instance, "touch", FIRST, COUNT, 1);
+        lucet_instance_free(instance);
+        instance = started_instance(region, guests[LARGE].linkage);
+        check_memory(instance, &guests[LARGE]);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    lucet_instance_free(instance);
+    lucet_region_release(region);
+    release_all();
+}
+
 /* ---- what the kernel may write ---- */
 
 static void kernel_writes(void) {
@@ -372,5 +397,5 @@ static void concurrent_first_writes(void) {
 }
 
 MAIN(TEST(references_are_right), TEST(every_pair_tracked), TEST(every_pair_untracked), TEST(long_sequences),
-     TEST(reset_in_place), TEST(after_fork), TEST(kernel_writes), TEST(paged_out), TEST(huge_pages),
-     TEST(concurrent_first_writes))
+     TEST(reset_in_place), TEST(after_fork), TEST(written_by_the_child_only), TEST(kernel_writes), TEST(paged_out),
+     TEST(huge_pages), TEST(concurrent_first_writes))
