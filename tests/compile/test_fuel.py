@@ -55,6 +55,9 @@ PROGRAMS = """(module (memory 1)
     (loop (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
   (func (export "table") (param i32)
     (block (block (block (br_table 0 1 2 (local.get 0))) (drop (i32.const 1)) (br 1)) (drop (i32.const 1)) (nop)))
+  (func (export "after_loop") (param i32)
+    (block (loop (br_if 1 (local.get 0)) (drop (i32.div_u (i32.const 1) (i32.const 0)))))
+    (drop (i32.const 1)) (drop (i32.const 1)))
   (func (export "after") (block (br 0) (drop (i32.const 1))))
   (func (export "calls") (call $nothing) (call_indirect $t (type $void) (i32.const 0)) (call $nothing))
   (func (export "copy") (param i32) (memory.copy (i32.const 0) (i32.const 0) (local.get 0)))
@@ -82,6 +85,7 @@ PROGRAMS = """(module (memory 1)
         ("table", [1], 2 + 1),
         ("table", [9], 2),
         ("after", [], 1),
+        ("after_loop", [1], 2 + 2),
         ("calls", [], 4),
         ("copy", [7], 4),
         ("copy", [8], 4 + 1),
@@ -103,6 +107,13 @@ def test_counts(region: lucet.Region, opt_level: str, name: str, arguments: list
         instance.fuel = expected
         instance.run(name, *arguments)
         assert instance.fuel == 0
+
+
+def test_a_trap_in_a_loop_leaves_out_what_comes_behind(region: lucet.Region, opt_level: str) -> None:
+    with instance_of(PROGRAMS, region, opt_level) as instance:
+        with pytest.raises(lucet.Trap, match="integer divide by zero"):
+            instance.run("after_loop", 0)
+        assert instance.fuel_used == 2 + 3
 
 
 # ---- programs at random ----
@@ -271,6 +282,9 @@ TAILS = """(module
   (func $even (export "mutual") (return_call $odd))
   (func $odd (return_call $even))
   (func $indirect (export "indirect") (return_call_indirect $t (type $void) (i32.const 0)))
+  (func (export "arm") (param i32) (result i32)
+    (if (local.get 0) (then (return_call $down (i32.const 0))))
+    (i32.add (i32.const 1) (i32.const 2)))
   (func $down (export "down") (param i32) (result i32)
     (if (i32.eqz (local.get 0)) (then (return (i32.const 7))))
     (return_call $down (i32.sub (local.get 0) (i32.const 1)))))"""
@@ -307,6 +321,8 @@ def test_tail_calls(region: lucet.Region, opt_level: str) -> None:
     with instance_of(TAILS, region, opt_level) as instance:
         assert cost(instance, "down", 1000) == 1000 * 7 + 4
         assert cost(instance, "down", 0) == 4
+        assert cost(instance, "arm", 0) == 2 + 3
+        assert cost(instance, "arm", 1) == 2 + 2 + 4
 
 
 def test_code_without_counting_is_as_before() -> None:
