@@ -81,7 +81,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
 
 BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta) {
     (void)memory;
-    return instance_memory_grow(instance_of_vmctx(vmctx), delta);
+    return lucet_memory_grow(instance_of_vmctx(vmctx), delta);
 }
 
 static bool in_bounds(u64 offset, u64 count, u64 size) {
@@ -94,7 +94,7 @@ BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u6
     u64 size = lucet_memory_size(instance);
     if (!in_bounds(d, n, size) || !in_bounds(s, n, size))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
-    u8 *base = instance_memory_base(instance);
+    u8 *base = lucet_memory_base(instance);
     memmove(base + d, base + s, n);
 }
 
@@ -103,7 +103,7 @@ BUILTIN_C void builtin_memory_fill(u8 *vmctx, u32 memory, u64 d, u32 value, u64 
     const lucet_instance *instance = instance_of_vmctx(vmctx);
     if (!in_bounds(d, n, lucet_memory_size(instance)))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
-    memset(instance_memory_base(instance) + d, (int)(value & 0xff), n);
+    memset(lucet_memory_base(instance) + d, (int)(value & 0xff), n);
 }
 
 BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u64 s, u64 n) {
@@ -114,7 +114,7 @@ BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u6
     if (!in_bounds(s, n, left) || !in_bounds(d, n, lucet_memory_size(instance)))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
     if (n)
-        memcpy(instance_memory_base(instance) + d, instance->module->base + data->bytes_rva + s, n);
+        memcpy(lucet_memory_base(instance) + d, instance->module->base + data->bytes_rva + s, n);
 }
 
 BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value) {

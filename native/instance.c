@@ -728,19 +728,15 @@ bool lucet_instance_has_memory(const lucet_instance *instance) {
     return instance->memory_owner != NULL;
 }
 
-u8 *instance_memory_base(const lucet_instance *instance) {
-    return instance->memory_owner ? instance->memory_owner->vmctx : NULL;
-}
-
 uint8_t *lucet_memory_base(const lucet_instance *instance) {
-    return instance_memory_base(instance);
+    return instance->memory_owner ? instance->memory_owner->vmctx : NULL;
 }
 
 uint64_t lucet_memory_size(const lucet_instance *instance) {
     return instance->memory_owner ? instance->memory_owner->heap.size : 0;
 }
 
-u64 instance_memory_grow(lucet_instance *instance, u64 delta) {
+uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta) {
     lucet_instance *owner = instance->memory_owner;
     if (!owner)
         return UINT64_MAX;
@@ -758,10 +754,6 @@ u64 instance_memory_grow(lucet_instance *instance, u64 delta) {
     }
     VMCTX_WORD(owner->vmctx, VMCTX_MEMORY_SIZE) = owner->heap.size;
     return old / WASM_PAGE;
-}
-
-uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta_pages) {
-    return instance_memory_grow(instance, delta_pages);
 }
 
 bool lucet_memory_will_write(lucet_instance *instance, uint64_t offset, uint64_t size) {

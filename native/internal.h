@@ -242,8 +242,6 @@ static inline void instance_begin_fuel(lucet_instance *instance, i64 fuel) {
     instance->fuel_is_bounded = fuel != LUCET_FUEL_UNLIMITED;
 }
 
-LUCET_INTERNAL u8 *instance_memory_base(const lucet_instance *instance);
-LUCET_INTERNAL u64 instance_memory_grow(lucet_instance *instance, u64 delta);
 LUCET_INTERNAL u64 table_grow(struct lucet_table *table, u64 delta, u64 value);
 LUCET_INTERNAL const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function);
 /* The value of item `item` (see abi elem) of an element segment. */

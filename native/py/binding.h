@@ -69,10 +69,9 @@ typedef struct {
     RegionObject *region;
     LinkageObject *linkage;
     PyObject
-        *externrefs;   /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
-    PyObject *exports; /* dict: name -> object, made when first asked for */
-    Py_ssize_t calls;  /* runs under way: counted before the GIL is given up */
-    Py_ssize_t views;  /* buffers of its memory that are alive */
+        *externrefs;  /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
+    Py_ssize_t calls; /* runs under way: counted before the GIL is given up */
+    Py_ssize_t views; /* buffers of its memory that are alive */
     uint32_t long_runs;      /* score: see gil.c */
     PyObject *user_context;  /* whatever the embedder put there; NULL for None */
     PyObject *suspend_value; /* between a host function's return and the end of the run that it suspends */

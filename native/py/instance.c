@@ -81,7 +81,7 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->instance = instance;
     self->region = (RegionObject *)Py_NewRef((PyObject *)region);
     self->linkage = (LinkageObject *)Py_NewRef((PyObject *)linkage);
-    self->externrefs = self->exports = self->weakrefs = NULL;
+    self->externrefs = self->weakrefs = NULL;
     self->calls = self->views = 0;
     self->long_runs = 0;
     self->user_context = self->suspend_value = NULL;
@@ -342,7 +342,6 @@ static int traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->linkage);
     Py_VISIT(self->externrefs);
-    Py_VISIT(self->exports);
     Py_VISIT(self->user_context);
     Py_VISIT(self->suspend_value);
     return 0;
@@ -352,7 +351,6 @@ static int clear(PyObject *object) {
     InstanceObject *self = (InstanceObject *)object;
     if (!self->calls && !self->views)
         close_now(self);
-    Py_CLEAR(self->exports);
     Py_CLEAR(self->user_context);
     Py_CLEAR(self->suspend_value);
     return 0;
@@ -365,7 +363,6 @@ static void dealloc(PyObject *object) {
     if (self->weakrefs)
         PyObject_ClearWeakRefs(object);
     close_now(self);
-    Py_CLEAR(self->exports);
     Py_CLEAR(self->user_context);
     Py_CLEAR(self->suspend_value);
     free(self->spare_slots);
