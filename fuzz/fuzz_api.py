@@ -79,8 +79,18 @@ class Player:
         self.modules = [
             lucet.Module.from_bytes(lucet.compile(text_to_binary(text), opt_level="none"))
             for text in (EXPORTER, IMPORTER, CALLER, LARGE)
+        ] + [
+            lucet.Module.from_bytes(
+                lucet.compile(text_to_binary(text), opt_level="none", count_instructions=True, bounds="explicit")
+            )
+            for text in (EXPORTER, CALLER)
         ]
-        self.regions = [lucet.Region(slots=5), lucet.Region(slots=3, random_slots=True, track_writes=False)]
+        self.budget = budget = lucet.Budget(40 * 65536)
+        self.regions = [
+            lucet.Region(slots=5),
+            lucet.Region(slots=3, random_slots=True, track_writes=False, budget=budget),
+            lucet.Region(4, memory_reserved=5 * 65536, memory_guard=0, track_writes=False, budget=budget, stacks=2),
+        ]
         self.instances: list[Any] = []
         self.items: list[Any] = []
         self.views: list[Any] = []
@@ -179,9 +189,9 @@ class Player:
         imports: Any = self.host
         if module is self.modules[1]:
             imports = {"e": self.pick(self.instances).exports}
-        self.instances.append(
-            self.pick(self.regions).new_instance(module, imports if self.random.random() < 0.9 else None)
-        )
+        given = {"fuel": 10_000} if module in self.modules[4:] else {}
+        region = self.pick(self.regions)
+        self.instances.append(region.new_instance(module, imports if self.random.random() < 0.9 else None, **given))
 
     def link(self) -> None:
         self.linkages.append(self.regions[0].link(self.modules[2], self.host))
@@ -244,11 +254,22 @@ class Player:
         if isinstance(result, self.lucet.Suspended):
             self.suspended.append(result)
 
+    def configure(self) -> None:
+        instance, r = self.pick(self.instances), self.random
+        instance.context = self.value()
+        instance.timeout = r.choice([None, None, 0.001, 0.1, self.value()])
+        instance.fuel = r.choice([None, 0, 100, 10_000, self.value()])
+        instance.suspend_out_of_fuel = r.choice([True, True, False])
+
+    def refuel(self) -> None:
+        run = self.pick(self.suspended)
+        run.waiting.fuel = self.random.choice([None, 10, 1000, self.value()])
+
     def go_on(self) -> None:
         run = self.suspended.pop(self.random.randrange(len(self.suspended)))
         if self.random.random() < 0.2:
             run.close()
-        result = run.resume(self.random.choice([1, 2, self.value()]))
+        result = run.resume(self.random.choice([None, 1, 2, self.value()]))
         if isinstance(result, self.lucet.Suspended):
             self.suspended.append(result)
 
@@ -348,14 +369,14 @@ class Player:
         self.linkages.clear()
         self.instances.clear()
         gc.collect()
-        used = [region.used for region in self.regions]
+        used = [region.used for region in self.regions] + [self.budget.used]
         if any(used):
-            raise SystemExit(f"slots in use at the end: {used}")
+            raise SystemExit(f"slots, and bytes of the budget, in use at the end: {used}")
 
     actions: tuple[Callable[[Player], None], ...] = (
-        make, make, make, link, make_linked, make_limited, close, drop, reset, export, export, drop_item, run, run_well,
-        run_well, run_well, go_on, go_on, drop_run, use_item, use_item, use_item, keep_result, view, array, use_view,
-        release_view, look, interrupt, thread, collect,
+        make, make, make, link, make_linked, make_limited, close, drop, reset, export, export, drop_item, run,
+        run_well, run_well, run_well, configure, refuel, go_on, go_on, drop_run, use_item, use_item, use_item,
+        keep_result, view, array, use_view, release_view, look, interrupt, thread, collect,
     )  # fmt: skip
 
 

@@ -73,6 +73,7 @@ typedef struct {
     Py_ssize_t calls; /* runs under way: counted before the GIL is given up */
     Py_ssize_t views; /* buffers of its memory that are alive */
     uint32_t long_runs;      /* score: see gil.c */
+    bool suspend_out_of_fuel;
     PyObject *user_context;  /* whatever the embedder put there; NULL for None */
     PyObject *suspend_value; /* between a host function's return and the end of the run that it suspends */
     const HostBinding *suspend_host;
@@ -104,6 +105,7 @@ extern HIDDEN BindingState binding; /* one interpreter only: single-phase initia
 HIDDEN PyObject *raise_named(const char *name, const char *format, ...);
 HIDDEN PyObject *raise_error(const lucet_error *error, PyObject *path);
 HIDDEN PyObject *raise_trap(const lucet_outcome *outcome);
+HIDDEN PyObject *trap_object(const lucet_outcome *outcome); /* the exception itself */
 
 /* values.c */
 HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, PyObject *value, InstanceObject *instance);
@@ -140,8 +142,8 @@ typedef struct {
     uint64_t ticks;
 } GilFrame;
 HIDDEN void gil_initialise(void);
-HIDDEN GilFrame gil_enter(InstanceObject *instance);
-HIDDEN void gil_leave(InstanceObject *instance, GilFrame frame);
+HIDDEN GilFrame run_begin(InstanceObject *instance);
+HIDDEN void run_end(InstanceObject *instance, GilFrame frame);
 HIDDEN bool gil_call_begin(void); /* what gil_call_end is to be given */
 HIDDEN void gil_call_end(bool held);
 

@@ -62,7 +62,7 @@ static PyObject *function_name(const lucet_outcome *outcome) {
     return name.bytes ? string_object(name) : PyUnicode_FromFormat("function %u", outcome->function);
 }
 
-PyObject *raise_trap(const lucet_outcome *outcome) {
+PyObject *trap_object(const lucet_outcome *outcome) {
     const char *name = lucet_trap_name(outcome->trap);
     PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0     ? "TimedOut"
                                                             : strcmp(name, "OUT_OF_FUEL") == 0 ? "OutOfFuel"
@@ -74,16 +74,19 @@ PyObject *raise_trap(const lucet_outcome *outcome) {
     PyObject *keywords = function && offset ? Py_BuildValue("{s:s,s:O,s:O}", "code", lucet_trap_name(outcome->trap),
                                                             "function", function, "offset", offset)
                                             : NULL;
-    if (type && arguments && keywords) {
-        PyObject *trap = PyObject_Call(type, arguments, keywords);
-        if (trap)
-            PyErr_SetObject(type, trap);
-        Py_XDECREF(trap);
-    }
+    PyObject *trap = type && arguments && keywords ? PyObject_Call(type, arguments, keywords) : NULL;
     Py_XDECREF(type);
     Py_XDECREF(function);
     Py_XDECREF(offset);
     Py_XDECREF(arguments);
     Py_XDECREF(keywords);
+    return trap;
+}
+
+PyObject *raise_trap(const lucet_outcome *outcome) {
+    PyObject *trap = trap_object(outcome);
+    if (trap)
+        PyErr_SetObject((PyObject *)Py_TYPE(trap), trap);
+    Py_XDECREF(trap);
     return NULL;
 }

@@ -125,7 +125,8 @@ static bool still_held(void) {
     return true;
 }
 
-GilFrame gil_enter(InstanceObject *instance) {
+GilFrame run_begin(InstanceObject *instance) {
+    instance->calls++; /* before the GIL may be given up */
     GilFrame frame = {gil_state, ticks};
     if (instance->long_runs < LONG_RUN) {
         hold();
@@ -137,7 +138,7 @@ GilFrame gil_enter(InstanceObject *instance) {
     return frame;
 }
 
-void gil_leave(InstanceObject *instance, GilFrame frame) {
+void run_end(InstanceObject *instance, GilFrame frame) {
     if (!still_held())
         PyEval_RestoreThread(gil_state);
     gil_state = frame.outer;
@@ -145,6 +146,7 @@ void gil_leave(InstanceObject *instance, GilFrame frame) {
         instance->long_runs -= instance->long_runs > 0;
     else if (instance->long_runs < SCORE_MAX)
         instance->long_runs += SCORE_OF_A_TICK;
+    instance->calls--;
 }
 
 bool gil_call_begin(void) {

@@ -58,11 +58,9 @@ static bool start(InstanceObject *self) {
         return true;
     lucet_outcome outcome;
     lucet_error error;
-    self->calls++;
-    GilFrame frame = gil_enter(self);
+    GilFrame frame = run_begin(self);
     lucet_outcome_kind kind = lucet_instance_start(self->instance, &outcome, &error);
-    gil_leave(self, frame);
-    self->calls--;
+    run_end(self, frame);
     PyObject *none = finish_call(self, kind, &outcome, &error);
     Py_XDECREF(none);
     return none != NULL;
@@ -87,6 +85,7 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->user_context = self->suspend_value = NULL;
     self->suspend_host = NULL;
     self->spare_slots = NULL;
+    self->suspend_out_of_fuel = false;
     lucet_instance_set_context(instance, self);
     PyObject_GC_Track((PyObject *)self);
     bool ok = true;
@@ -311,6 +310,21 @@ static int set_fuel(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+static PyObject *get_suspend_out_of_fuel(PyObject *object, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(((InstanceObject *)object)->suspend_out_of_fuel);
+}
+
+static int set_suspend_out_of_fuel(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    InstanceObject *self = (InstanceObject *)object;
+    int suspend = value ? PyObject_IsTrue(value) : 0;
+    if (suspend < 0 || !instance_open(self) || !check_counts(self->linkage->module->module))
+        return -1;
+    self->suspend_out_of_fuel = suspend;
+    return 0;
+}
+
 static PyObject *get_fuel_used(PyObject *object, void *unused) {
     (void)unused;
     lucet_instance *instance = instance_open((InstanceObject *)object);
@@ -398,6 +412,8 @@ static PyGetSetDef getset[] = {
      "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"
      "count_instructions.",
      NULL},
+    {"suspend_out_of_fuel", get_suspend_out_of_fuel, set_suspend_out_of_fuel,
+     "Whether a run that is out of fuel is suspended, instead of raising OutOfFuel.", NULL},
     {"fuel_used", get_fuel_used, NULL, "Instructions executed since the instance was new, or reset.", NULL},
     {"state", get_state, NULL, "\"ready\", \"running\", \"suspended\", \"faulted\", \"closed\" ...", NULL},
     {"module", get_module, NULL, NULL, NULL},

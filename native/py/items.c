@@ -64,17 +64,17 @@ static const lucet_functype *function_type(const ItemObject *self) {
     return type;
 }
 
-/* The slots hold the arguments. False: an exception is set. The caller has a reference to the instance. */
-static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots,
+/* The slots hold the arguments; `lasting`: they may outlive the call. False: an exception is set. The caller has a reference to
+ * the instance. */
+static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref *ref, uint64_t *slots, bool lasting,
                 lucet_outcome *outcome) {
     lucet_error error;
-    instance->calls++;
-    GilFrame frame = gil_enter(instance);
+    GilFrame frame = run_begin(instance);
     lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, outcome, &error)
                                   : lucet_call(instance->instance, function, slots, outcome, &error);
-    gil_leave(instance, frame);
-    instance->calls--;
-    bool ok = kind == LUCET_RETURNED || kind == LUCET_SUSPENDED;
+    run_end(instance, frame);
+    bool ok = kind == LUCET_RETURNED || kind == LUCET_SUSPENDED ||
+              (kind == LUCET_OUT_OF_FUEL && lasting && instance->suspend_out_of_fuel);
     if (!ok) {
         PyObject *none = finish_call(instance, kind, outcome, &error);
         Py_XDECREF(none);
@@ -160,15 +160,15 @@ static PyObject *call_typed(InstanceObject *instance, uint32_t function, const l
         return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
                             count);
     bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
-    bool allocated = may_suspend || type->slots_count > USUAL_SLOTS;
+    bool allocated = may_suspend || instance->suspend_out_of_fuel || type->slots_count > USUAL_SLOTS;
     uint64_t usual[USUAL_SLOTS], *slots = allocated ? allocate_slots(type, instance) : usual;
     lucet_outcome outcome;
     PyObject *result = NULL;
     if (UNLIKELY(!slots))
         return NULL;
     Py_INCREF((PyObject *)instance); /* the caller's may go while it runs; its spare slots are needed afterwards */
-    if (set_arguments(slots, type, args, instance) && run(instance, function, ref, slots, &outcome)) {
-        bool suspended = outcome.kind == LUCET_SUSPENDED;
+    if (set_arguments(slots, type, args, instance) && run(instance, function, ref, slots, allocated, &outcome)) {
+        bool suspended = outcome.kind != LUCET_RETURNED;
         result = UNLIKELY(suspended) ? new_suspended(instance, type, slots, &outcome) /* which owns the slots */
                                      : results_object(type, slots, instance);
         allocated = allocated && !suspended;
@@ -222,8 +222,8 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     }
     PyObject *result = NULL;
     lucet_outcome outcome;
-    if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots, &outcome)) {
-        if (outcome.kind == LUCET_SUSPENDED)
+    if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots, true, &outcome)) {
+        if (outcome.kind != LUCET_RETURNED)
             return new_suspended(self->instance, type, slots, &outcome);
         result = PyList_New((Py_ssize_t)type->results_count);
         for (uint32_t i = 0; result && i < type->results_count; i++) {

@@ -1,4 +1,5 @@
-/* suspended.c: the type Suspended, a run that a host function has suspended; it goes on, on any thread, with resume(). */
+/* suspended.c: the type Suspended, a run that a host function has suspended, or that is out of fuel; it goes on, on any thread, with
+ * resume(). */
 
 #include "binding.h"
 
@@ -8,26 +9,44 @@
 typedef struct {
     PyObject_HEAD
     InstanceObject *instance;
-    PyObject *value; /* that the host function gave */
+    PyObject *value; /* that the host function gave, or OutOfFuel */
     const lucet_functype *type;
-    const HostBinding *host; /* whose results the guest is waiting for */
+    const HostBinding *host; /* whose results the guest is waiting for; NULL: for fuel */
     uint64_t *slots;         /* of the call: the guest's entry still refers to them */
     uint64_t run, *host_slots;
-    InstanceObject *host_instance;
+    InstanceObject *host_instance; /* whose host function, or fuel, it is */
 } SuspendedObject;
 
-PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
-                        const lucet_outcome *outcome) {
-    SuspendedObject *self = PyObject_GC_New(SuspendedObject, binding.suspended);
-    InstanceObject *host_instance = lucet_instance_context(outcome->suspended_instance);
-    if (!self)
-        return NULL;
-    self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
-    self->host_instance = (InstanceObject *)Py_XNewRef((PyObject *)host_instance);
-    self->value = host_instance ? host_instance->suspend_value : NULL;
+/* The value of the new object: a new reference. */
+static PyObject *take_value(InstanceObject *host_instance, const lucet_outcome *outcome) {
+    if (outcome->kind == LUCET_OUT_OF_FUEL)
+        return trap_object(outcome);
+    PyObject *value = host_instance ? host_instance->suspend_value : NULL;
     if (host_instance)
         host_instance->suspend_value = NULL;
-    self->host = host_instance ? host_instance->suspend_host : NULL;
+    return value ? value : Py_NewRef(Py_None);
+}
+
+/* Owns the slots from here on; without memory for the object, the run ends. */
+PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
+                        const lucet_outcome *outcome) {
+    InstanceObject *host_instance = lucet_instance_context(outcome->suspended_instance);
+    Py_XINCREF((PyObject *)host_instance); /* making an exception may run anything */
+    PyObject *value = take_value(host_instance, outcome);
+    SuspendedObject *self = value ? PyObject_GC_New(SuspendedObject, binding.suspended) : NULL;
+    if (!self) {
+        lucet_outcome ended;
+        Py_XDECREF(value);
+        Py_XDECREF((PyObject *)host_instance);
+        if (instance->instance)
+            lucet_resume(instance->instance, true, &ended, NULL);
+        free(slots);
+        return NULL;
+    }
+    self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
+    self->host_instance = host_instance;
+    self->value = value;
+    self->host = outcome->kind == LUCET_SUSPENDED && host_instance ? host_instance->suspend_host : NULL;
     self->type = type;
     self->slots = slots;
     self->run = outcome->suspended_run;
@@ -55,16 +74,14 @@ static PyObject *go_on(SuspendedObject *self, bool terminate) {
     lucet_outcome outcome;
     lucet_error error;
     Py_INCREF((PyObject *)instance);
-    instance->calls++;
     self->slots = NULL;
-    GilFrame frame = gil_enter(instance);
+    GilFrame frame = run_begin(instance);
     lucet_outcome_kind kind = lucet_resume(instance->instance, terminate, &outcome, &error);
-    gil_leave(instance, frame);
-    instance->calls--;
+    run_end(instance, frame);
     PyObject *result = NULL;
-    if (kind == LUCET_SUSPENDED) {
+    if (kind == LUCET_SUSPENDED || (kind == LUCET_OUT_OF_FUEL && instance->suspend_out_of_fuel)) {
         result = new_suspended(instance, self->type, slots, &outcome);
-        slots = result ? NULL : slots;
+        slots = NULL;
     } else if (kind == LUCET_RETURNED) {
         result = results_object(self->type, slots, instance);
     } else if (kind == LUCET_TERMINATED && terminate) {
@@ -86,6 +103,12 @@ static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t coun
     }
     if (!check_current(self))
         return NULL;
+    if (!self->host) {
+        if (!count || args[0] == Py_None)
+            return go_on(self, false);
+        PyErr_SetString(PyExc_TypeError, "the run waits for fuel, not for a result");
+        return NULL;
+    }
     uint32_t results = self->host->type.slots_count;
     uint64_t *converted = calloc(results + 1, sizeof *converted);
     if (!converted)
@@ -118,6 +141,12 @@ static PyObject *get_value(PyObject *object, void *unused) {
 static PyObject *get_instance(PyObject *object, void *unused) {
     (void)unused;
     return Py_NewRef((PyObject *)((SuspendedObject *)object)->instance);
+}
+
+static PyObject *get_waiting(PyObject *object, void *unused) {
+    (void)unused;
+    PyObject *waiting = (PyObject *)((SuspendedObject *)object)->host_instance;
+    return Py_NewRef(waiting ? waiting : Py_None);
 }
 
 static int traverse(PyObject *object, visitproc visit, void *arg) {
@@ -160,8 +189,11 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef getset[] = {
-    {"value", get_value, NULL, "What the host function suspended with.", NULL},
-    {"instance", get_instance, NULL, NULL, NULL},
+    {"value", get_value, NULL, "What the host function suspended with; the OutOfFuel of a run that is out of fuel.",
+     NULL},
+    {"instance", get_instance, NULL, "That was called.", NULL},
+    {"waiting", get_waiting, NULL, "Whose host function suspended, or whose fuel is spent: this or a linked instance.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -171,7 +203,7 @@ static PyType_Slot slots[] = {
     {Py_tp_clear, clear},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
-    {Py_tp_doc, "A run that a host function suspended by returning lucet.Suspend(value)."},
+    {Py_tp_doc, "A run that a host function suspended by returning lucet.Suspend(value), or that is out of fuel."},
     {0, NULL},
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -10,12 +11,21 @@ import lucet
 from lucet.wasm.text import text_to_binary
 from tests.runtime.conftest import Load
 
-GUEST = """(module
+SUM_FUNCTION = """
+  (func (export "sum") (param i32) (result i32) (local i32)
+    (block $done (loop $again
+      (br_if $done (i32.eqz (local.get 0)))
+      (local.set 1 (i32.add (local.get 1) (local.get 0)))
+      (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+      (br $again)))
+    (local.get 1))"""
+SUM = f"(module {SUM_FUNCTION})"
+GUEST = f"""(module
   (import "host" "call" (func $call (param i32) (result i32)))
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
   (func (export "call") (param i32) (result i32) (call $call (local.get 0)))
   (func (export "call_and_loop") (param i32) (drop (call $call (local.get 0))) (loop $again (br $again)))
-  (func $loop (export "loop") (loop $again (br $again))))"""
+  (func $loop (export "loop") (loop $again (br $again))) {SUM_FUNCTION})"""
 
 ADD = 3
 CALL = 2
@@ -143,3 +153,101 @@ def test_modules_that_do_not_count(region: lucet.Region, load: Load) -> None:
     for use in (lambda: instance.fuel, lambda: instance.fuel_used, lambda: setattr(instance, "fuel", 1)):
         with pytest.raises(lucet.InstanceError, match="closed"):
             use()
+
+
+def suspending(region: lucet.Region, function: object = same, *, fuel: int) -> lucet.Instance:
+    instance = instance_with(region, function, fuel=fuel)
+    instance.suspend_out_of_fuel = True
+    return instance
+
+
+def refuelled(run: object, fuel: int) -> object:
+    while isinstance(run, lucet.Suspended):
+        assert isinstance(run.value, lucet.OutOfFuel)
+        assert run.waiting is not None
+        run.waiting.fuel = fuel
+        run = run.resume()
+    return run
+
+
+def test_goes_on_with_more_fuel(region: lucet.Region) -> None:
+    plain, instance = instance_with(region, fuel=100_000), suspending(region, fuel=0)
+    assert refuelled(instance.run("sum", 1000), 7) == plain.run("sum", 1000) == 500_500
+    assert instance.fuel_used == plain.fuel_used
+    assert instance.exports["sum"].call_raw([0]) == [0]
+
+
+def test_goes_on_in_another_thread(region: lucet.Region) -> None:
+    instance = suspending(region, fuel=100)
+    run = instance.run("sum", 1000)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(refuelled, run, 100).result() == 500_500
+
+
+def test_suspended_without_fuel(region: lucet.Region) -> None:
+    instance = suspending(region, fuel=10)
+    run = instance.run("loop")
+    assert isinstance(run, lucet.Suspended)
+    assert (run.value.code, run.value.function, instance.state) == ("OUT_OF_FUEL", "loop", "suspended")
+    assert run.instance is run.waiting is instance
+    with pytest.raises(lucet.InstanceError, match="suspended"):
+        instance.run("add", 1, 2)
+    with pytest.raises(TypeError, match="fuel"):
+        run.resume(1)
+    again = run.resume()  # without fuel, nothing is executed
+    assert isinstance(again, lucet.Suspended)
+    assert instance.fuel_used == 11
+    with pytest.raises(lucet.InstanceError, match="over"):
+        run.resume()
+    again.close()
+    assert instance.state == "ready"
+    run = instance.run("loop")
+    del run  # forgotten
+    assert instance.state == "ready"
+    instance.suspend_out_of_fuel = False
+    with pytest.raises(lucet.OutOfFuel):
+        instance.run("loop")
+
+
+def test_closed_while_out_of_fuel(region: lucet.Region) -> None:
+    instance = suspending(region, fuel=10)
+    run = instance.run("loop")
+    instance.close()
+    with pytest.raises(lucet.InstanceError):
+        run.resume()
+    run.close()
+
+
+def test_choice_changed_meanwhile(region: lucet.Region) -> None:
+    class Argument:
+        def __init__(self, instance: lucet.Instance, suspend: bool) -> None:
+            self.instance, self.suspend = instance, suspend
+
+        def __index__(self) -> int:
+            self.instance.suspend_out_of_fuel = self.suspend
+            return 1000
+
+    module = lucet.Module.from_bytes(lucet.compile(text_to_binary(SUM), count_instructions=True))
+    instance = region.new_instance(module, fuel=10)
+    with pytest.raises(lucet.OutOfFuel):
+        instance.run("sum", Argument(instance, True))
+    with pytest.raises(lucet.OutOfFuel):
+        instance.run("sum", Argument(instance, False))
+    assert instance.state == "ready"
+
+
+def test_out_of_fuel_below_a_host_function(region: lucet.Region) -> None:
+    @lucet.host_function
+    def nested(caller: lucet.Instance, _: lucet.i32) -> lucet.i32:
+        return int(refuelled(caller.run("sum", 1000), 50))  # type: ignore[call-overload]
+
+    instance = suspending(region, nested, fuel=10)
+    assert instance.run("call", 0) == 500_500
+
+
+def test_suspending_needs_a_count(region: lucet.Region) -> None:
+    module = lucet.Module.from_bytes(lucet.compile(text_to_binary(SUM)))
+    instance = region.new_instance(module)
+    with pytest.raises(lucet.InstanceError, match="count_instructions"):
+        instance.suspend_out_of_fuel = True
+    assert not instance.suspend_out_of_fuel
