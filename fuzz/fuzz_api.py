@@ -138,6 +138,11 @@ class Player:
     def pick(self, pool: list[Any]) -> Any:
         return self.random.choice(pool)
 
+    def instance(self) -> Any:
+        """Mostly one that is open and not suspended: the others refuse almost everything."""
+        ready = [instance for instance in self.instances if instance.state in {"ready", "running"}]
+        return self.pick(ready if ready and self.random.random() < 0.9 else self.instances)
+
     def number(self) -> int:
         r = self.random
         return r.choice(
@@ -185,17 +190,20 @@ class Player:
     # ---- steps
 
     def make(self) -> None:
-        module = self.pick(self.modules[:1] * 3 + self.modules)
+        module = self.pick([*self.modules[:1], *self.modules, *self.modules[4:]])
         imports: Any = self.host
         if module is self.modules[1]:
-            imports = {"e": self.pick(self.instances).exports}
-        given = {"fuel": 10_000} if module in self.modules[4:] else {}
+            imports = {"e": self.instance().exports}
+        given = {"fuel": 1000} if module in self.modules[4:] else {}
         region = self.pick(self.regions)
-        self.instances.append(region.new_instance(module, imports if self.random.random() < 0.9 else None, **given))
+        instance = region.new_instance(module, imports if self.random.random() < 0.9 else None, **given)
+        if given:
+            instance.suspend_out_of_fuel = self.random.random() < 0.7
+        self.instances.append(instance)
 
     def link(self) -> None:
         self.linkages.append(self.regions[0].link(self.modules[2], self.host))
-        self.linkages.append(self.regions[0].link(self.modules[1], {"e": self.pick(self.instances).exports}))
+        self.linkages.append(self.regions[0].link(self.modules[1], {"e": self.instance().exports}))
 
     def make_linked(self) -> None:
         self.instances.append(self.pick(self.regions).new_instance(self.pick(self.linkages)))
@@ -203,28 +211,30 @@ class Player:
     def make_limited(self) -> None:
         self.instances.append(
             self.regions[0].new_instance(
-                self.modules[0], memory_limit=self.number() % 2**64, table_limit=self.number() % 2**64
+                self.modules[0],
+                memory_limit=self.random.choice([65536, 2 * 65536, self.number() % 2**64]),
+                table_limit=self.random.choice([4, 10, self.number() % 2**64]),
             )
         )
 
     def close(self) -> None:
-        self.pick(self.instances).close()
+        self.instance().close()
 
     def drop(self) -> None:
         del self.instances[self.random.randrange(len(self.instances))]
 
     def reset(self) -> None:
-        self.pick(self.instances).reset()
+        self.instance().reset()
 
     def export(self) -> None:
-        instance = self.pick(self.instances)
+        instance = self.instance()
         self.items.append(instance.exports[self.pick(list(instance.exports))])
 
     def drop_item(self) -> None:
         del self.items[self.random.randrange(len(self.items))]
 
     def run(self) -> None:
-        instance = self.pick(self.instances)
+        instance = self.instance()
         name = self.pick([*instance.exports, "call", "poke", "peek", "indirect"])
         if name == "spin":
             instance.run(name, self.random.choice([1, 1000, 100000]))
@@ -232,40 +242,48 @@ class Player:
             instance.run(name, *(self.value() for _ in range(self.random.choice([0, 1, 1, 2, 2, 3]))))
 
     def run_well(self) -> None:
-        instance, r = self.pick(self.instances), self.random
-        name, arguments = r.choice(
-            [
-                ("poke", (r.randrange(65000), 7)),
-                ("poke", (r.randrange(2621000), 7)),
-                ("touch", (r.choice([0, 100000]), r.choice([4096, 8192, 65536, 100001]))),
-                ("call", (r.randrange(40),)),
-                ("keep", (object(),)),
-                ("kept", ()),
-                ("grow", (r.randrange(3),)),
-                ("fill", (r.randrange(60000), 3, r.randrange(9000))),
-                ("indirect", (r.randrange(5), 4)),
-                ("deep", ()),
-                ("trap", ()),
-                ("many", ()),
-                ("bump", ()),
-            ]
-        )
+        instance, r = self.instance(), self.random
+        exported = set(instance.exports)
+        calls: list[tuple[str, tuple[Any, ...]]] = [
+            ("spin", (r.choice([10, 10000]),)),
+            ("poke", (r.randrange(65000), 7)),
+            ("poke", (r.randrange(2621000), 7)),
+            ("touch", (r.choice([0, 100000]), r.choice([4096, 8192, 65536, 100001]))),
+            ("call", (r.randrange(40),)),
+            ("keep", (object(),)),
+            ("kept", ()),
+            ("grow", (r.randrange(3),)),
+            ("fill", (r.randrange(60000), 3, r.randrange(9000))),
+            ("indirect", (r.randrange(5), 4)),
+            ("deep", ()),
+            ("trap", ()),
+            ("many", ()),
+            ("bump", ()),
+        ]
+        name, arguments = r.choice([call for call in calls if call[0] in exported])
         result = instance.run(name, *arguments)
         if isinstance(result, self.lucet.Suspended):
             self.suspended.append(result)
 
     def configure(self) -> None:
-        instance, r = self.pick(self.instances), self.random
-        instance.context = self.value()
-        instance.timeout = r.choice([None, None, 0.001, 0.1, self.value()])
-        instance.fuel = r.choice([None, 0, 100, 10_000, self.value()])
-        instance.suspend_out_of_fuel = r.choice([True, True, False])
+        instance, r = self.instance(), self.random
+        name, value = r.choice(
+            [
+                ("context", self.value()),
+                ("timeout", r.choice([None, None, 0.001, 0.1, self.value()])),
+                ("fuel", r.choice([None, 0, 100, 10_000, self.value()])),
+                ("suspend_out_of_fuel", r.choice([True, True, True, False])),
+            ]
+        )
+        setattr(instance, name, value)
 
     def refuel(self) -> None:
         run = self.pick(self.suspended)
         run.waiting.fuel = self.random.choice([None, 10, 1000, self.value()])
 
     def go_on(self) -> None:
+        if not self.suspended:
+            return
         run = self.suspended.pop(self.random.randrange(len(self.suspended)))
         if self.random.random() < 0.2:
             run.close()
@@ -278,33 +296,42 @@ class Player:
 
     def use_item(self) -> None:
         item, r = self.pick(self.items), self.random
-        use: Callable[[], object] = r.choice(
-            [
+        uses: dict[str, list[Callable[[], object]]] = {
+            "Func": [
                 lambda: item(*(self.value() for _ in range(r.randrange(3)))),
                 lambda: item(r.randrange(100)),
                 lambda: item.call_raw([self.number() for _ in range(r.randrange(3))]),
-                lambda: item.get(self.number()),
+                lambda: (item.name, item.type, item.instance, item == self.pick(self.items)),
+            ],
+            "Table": [
+                lambda: item.get(r.choice([0, 1, self.number()])),
                 lambda: item.set(r.randrange(4), self.value()),
                 lambda: item.grow(r.randrange(3), self.value()),
                 lambda: item.grow(r.randrange(3)),
+                lambda: (item.size, len(item), item.type),
+            ],
+            "Global": [
                 lambda: setattr(item, "value", self.value()),
                 lambda: (item.value, item.type, item.instance, repr(item), hash(item)),
+            ],
+            "Memory": [
+                lambda: item.grow(r.randrange(2)),
                 lambda: (item.size, item.pages, len(item)),
-                lambda: item.read(self.number(), self.number()),
-                lambda: item.write(self.number(), r.choice([b"x" * r.randrange(9000), self.value()])),
-                lambda: item.write_u32(self.number(), self.number()),
-                lambda: item.read_u64(self.number()),
-                lambda: (item.name, item.type, item == self.pick(self.items)),
-            ]
-        )
-        use()
+                lambda: item.read(r.choice([0, 65000, self.number()]), r.choice([8, 9000, self.number()])),
+                lambda: item.write(r.choice([0, self.number()]), r.choice([b"x" * r.randrange(9000), self.value()])),
+                lambda: item.write_u32(r.choice([65532, self.number()]), self.number()),
+                lambda: item.read_u64(r.choice([65528, self.number()])),
+            ],
+        }
+        every = [use for several in uses.values() for use in several]
+        r.choice(uses.get(type(item).__name__, every) if r.random() < 0.8 else every)()
 
     def keep_result(self) -> None:
         item = self.pick(self.items)
         self.items.append(item.get(self.random.randrange(4)))
 
     def view(self) -> None:
-        memory = self.pick(self.instances).memory
+        memory = self.instance().memory
         self.views.append(
             memory.view(self.number(), self.random.randrange(9000), writable=self.random.random() < 0.5)
             if self.random.random() < 0.6
@@ -314,9 +341,7 @@ class Player:
     def array(self) -> None:
         import numpy
 
-        self.views.append(
-            numpy.frombuffer(self.pick([*self.views, self.pick(self.instances).memory]), dtype=numpy.uint8)
-        )
+        self.views.append(numpy.frombuffer(self.pick([*self.views, self.instance().memory]), dtype=numpy.uint8))
 
     def use_view(self) -> None:
         view = self.pick(self.views)
@@ -330,19 +355,19 @@ class Player:
             view.release()
 
     def look(self) -> None:
-        instance = self.pick(self.instances)
+        instance = self.instance()
         _ = (instance.state, instance.module.imports, instance.module.exports, instance.region.used, repr(instance))
         _ = (len(instance.globals), list(instance.exports), instance.memory, instance.module.producer)
 
     def interrupt(self) -> None:
-        self.pick(self.instances).interrupt()
+        self.instance().interrupt()
 
     def thread(self) -> None:
         """Another thread steps, too, or runs a loop that must be interrupted from here."""
         if len(self.threads) > 3:
             self.threads.pop(0).join(STEP_LIMIT)
             return
-        instance = self.pick(self.instances)
+        instance = self.instance()
 
         def work() -> None:
             with contextlib.suppress(Exception):

@@ -72,7 +72,7 @@ typedef struct {
         *externrefs;  /* dict: objects that the guest may hold, and the dicts of linked instances; NULL until needed */
     Py_ssize_t calls; /* runs under way: counted before the GIL is given up */
     Py_ssize_t views; /* buffers of its memory that are alive */
-    uint32_t long_runs;      /* score: see gil.c */
+    uint32_t long_runs; /* score: see gil.c */
     bool suspend_out_of_fuel;
     PyObject *user_context;  /* whatever the embedder put there; NULL for None */
     PyObject *suspend_value; /* between a host function's return and the end of the run that it suspends */
