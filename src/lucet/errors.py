@@ -2,10 +2,10 @@
 
 LucetError(Exception)
 +-- CompileError            something about the input of the compiler
-|   +-- Malformed           the bytes are not a module             (offset, function)
-|   +-- Invalid             a module, but not a valid one          (offset, function)
-|   +-- Unsupported         valid perhaps, but uses a feature that is not implemented  (feature, offset)
-|   +-- LimitExceeded       larger than an implementation limit    (limit)
+|   +-- Malformed           the bytes are not a module             (offset, function; of a text: line, column, excerpt)
+|   +-- Invalid             a module, but not a valid one          (the same)
+|   +-- Unsupported         valid perhaps, but uses a feature that is not implemented  (the same)
+|   +-- LimitExceeded       larger than an implementation limit    (the same)
 |   +-- CompilerFailed      a compiler process died or misbehaved
 +-- ArtifactError           not an artifact of this version, or not for this machine
 +-- LinkError               an import is missing or of another type
@@ -31,25 +31,42 @@ class CompileError(LucetError):
 
 
 class LocatedError(CompileError):
-    """A CompileError at a place in the .wasm: offset in bytes, function index where there is one."""
+    """A CompileError at a place in the .wasm: offset in bytes, function index where there is one.
 
-    def __init__(self, message: str, *, offset: int | None = None, function: int | None = None) -> None:
+    Of a text also line and column, both from 1, and excerpt: that line with a caret under the place, in two lines.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        offset: int | None = None,
+        function: int | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        excerpt: str | None = None,
+    ) -> None:
         super().__init__(message, offset, function)
         self.message = message
         self.offset = offset
         self.function = function
+        self.line = line
+        self.column = column
+        self.excerpt = excerpt
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_located, (type(self), self.message, self.offset, self.function))
+        return _rebuild_located, (type(self), self.message), vars(self)
 
     def __str__(self) -> str:
         place = "" if self.function is None else f" in function {self.function}"
+        if self.line is not None:
+            return f"{self.message}{place} at {self.line}:{self.column}"
         place += "" if self.offset is None else f" at offset {self.offset:#x}"
         return self.message + place
 
 
-def _rebuild_located(cls: type[LocatedError], message: str, offset: int | None, function: int | None) -> LocatedError:
-    return cls(message, offset=offset, function=function)
+def _rebuild_located(cls: type[LocatedError], message: str) -> LocatedError:
+    return cls(message)
 
 
 class Malformed(LocatedError):

@@ -22,6 +22,8 @@ MAX_LOCALS: Final = 50_000
 MAX_FUNCTION_SIZE: Final = 7_654_321
 MAX_MEMORY_PAGES: Final = 65_536
 MAX_BR_TABLE_SIZE: Final = 7_654_321
+MAX_TEXT_TOKENS: Final = 1 << 24
+"""Of a module in the text format: some 150 bytes of memory each while it is parsed. Lucet's own."""
 
 WASM_PAGE_SIZE: Final = 65_536
 HOST_PAGE_SIZE: Final = 4_096

@@ -54,11 +54,30 @@ class TestWhatIsNotAModule:
         (tmp_path / "cut.wasm").write_bytes(wasm[:size])
         assert "cut.wasm: " in refuses(command, "cut.wasm")
 
-    def test_malformed_text(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
-        (tmp_path / "bad.wat").write_text("(module\n  (func i32.const))\n")
-        assert "bad.wat: unexpected token" in refuses(command, "bad.wat")
-        (tmp_path / "bad.wat").write_bytes(b"(module \xff)")
-        assert "malformed UTF-8 encoding" in refuses(command, "bad.wat")
+    @pytest.mark.parametrize(
+        ("text", "place", "excerpt"),
+        [
+            ("(module\n  (func i32.cunst 1))\n", "2:9: unknown operator i32.cunst", "  (func i32.cunst 1))"),
+            (
+                '(func (export "_start")\n\t(i32.eqz (f32.const 1)))',
+                "2:3: type mismatch: i32.eqz expects i32, found f32 in function 0",
+                " (i32.eqz (f32.const 1)))",
+            ),
+        ],
+    )
+    def test_bad_text(self, lucet: Lucet, command: str, tmp_path: Path, text: str, place: str, excerpt: str) -> None:
+        """One line with the place, then that line of the text, and what is wrong in it underlined."""
+        (tmp_path / "bad.wat").write_text(text)
+        outcome = lucet(command, "bad.wat")
+        first, *details = outcome.stderr.decode().splitlines()
+        column, width = int(place.split(":")[1]), len("i32.cunst" if "cunst" in text else "i32.eqz")
+        assert outcome.returncode == 1
+        assert first == f"lucet {command}: error: bad.wat:{place}"
+        assert details == [f" 2 | {excerpt}", f"   | {' ' * (column - 1)}{'^' * width}"]
+
+    def test_text_that_is_not_utf_8(self, refuses: Refuses, command: str, tmp_path: Path) -> None:
+        (tmp_path / "bad.wat").write_bytes(b"(module\n \xff)")
+        assert "bad.wat:2:2: malformed UTF-8 encoding" in refuses(command, "bad.wat")
 
     @pytest.mark.parametrize("seed", range(4))
     def test_noise_after_a_good_header(self, refuses: Refuses, command: str, tmp_path: Path, seed: int) -> None:

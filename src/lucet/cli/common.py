@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from lucet.errors import Exit, LucetError, Trap
+from lucet.errors import Exit, LocatedError, LucetError, Trap
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
@@ -21,7 +21,14 @@ EXIT_TRAP: Final = 134
 
 
 class Failure(LucetError):
-    """The command cannot do what it was asked to; the message is the line that the user sees."""
+    """The command cannot do what it was asked to; the message is the line that the user sees.
+
+    details: lines that follow it, such as the place in a text.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +52,7 @@ def guarded(prog: str, command: Callable[[Sequence[str]], int], arguments: Seque
     except Trap as trap:
         return _complain(f"{prog}: trap: {trap}", EXIT_TRAP)
     except LucetError as error:
-        return _complain(f"{prog}: error: {error}", EXIT_ERROR)
+        return _complain(f"{prog}: error: {error}", EXIT_ERROR, getattr(error, "details", ""))
     except OSError as error:
         return _complain(f"{prog}: error: {describe(error)}", EXIT_ERROR)
     except MemoryError:
@@ -57,8 +64,11 @@ def guarded(prog: str, command: Callable[[Sequence[str]], int], arguments: Seque
         return _complain(f"{prog}: error: internal error: {text} (LUCET_DEBUG=1 shows where)", EXIT_ERROR)
 
 
-def _complain(line: str, status: int) -> int:
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def _complain(line: str, status: int, details: str = "") -> int:
+    lines = [line, *details.splitlines()]
+    printable = "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one) for one in lines
+    )
     with suppress(OSError, ValueError, AttributeError):  # standard error may be closed
         print(printable, file=sys.stderr, flush=True)
     return status
@@ -77,6 +87,11 @@ def about(path: str) -> Iterator[None]:
         yield
     except (Trap, Exit, Failure):
         raise
+    except LocatedError as error:
+        if error.line is None:
+            raise Failure(f"{path}: {error}") from error
+        what = error.message if error.function is None else f"{error.message} in function {error.function}"
+        raise Failure(f"{path}:{error.line}:{error.column}: {what}", error.excerpt or "") from error
     except LucetError as error:
         raise Failure(f"{path}: {error}") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lucet.cli.common import Failure, Parser, about, guarded, write_output
-from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
+from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_source
 from lucet.cli.progress import Progress
 
 SUFFIXES: Final = {"so": ".so", "obj": ".o", "asm": ".s", "ir": ".ll"}
@@ -26,11 +26,11 @@ def _compile(arguments: Sequence[str], prog: str) -> int:
         raise Failure(f"{given.module}: is compiled already")
     output = given.output or Path(given.module).stem + SUFFIXES[given.emit]
     with about(given.module):
-        wasm = read_wasm(given.module, kind)
+        source = read_source(given.module, kind)
         from lucet.compile.driver import compile_module
 
-        with Progress(given.module) as progress:
-            data = compile_module(wasm, compile_options(given), emit=given.emit, progress=progress)
+        with Progress(given.module) as progress, source.located():
+            data = compile_module(source.wasm, compile_options(given), emit=given.emit, progress=progress)
     write_output(output, data)
     return 0
 

@@ -1,8 +1,12 @@
-"""Reading what the user names: a .wasm, a .wat or an artifact, told apart by their first bytes."""
+"""Reading what the user names: a .wasm, a .wat or an artifact, told apart by what is in it."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +21,10 @@ WASM_MAGIC: Final = b"\0asm"
 ELF_MAGIC: Final = b"\x7fELF"
 
 
+_TEXT: Final = re.compile(rb"\s*+\(|\s*+;;")
+"""How a text begins that is not called .wat."""
+
+
 class Kind(Enum):
     WASM = "WebAssembly module"
     ARTIFACT = "shared object"
@@ -26,29 +34,50 @@ class Kind(Enum):
 def kind_of(path: str) -> Kind:
     """What the file is; Failure if it is nothing that Lucet reads."""
     with Path(path).open("rb") as file:
-        head = file.read(len(WASM_MAGIC))
-    if head == WASM_MAGIC:
+        head = file.read(256)
+    if head.startswith(WASM_MAGIC):
         return Kind.WASM
-    if head == ELF_MAGIC:
+    if head.startswith(ELF_MAGIC):
         return Kind.ARTIFACT
-    if path.endswith((".wat", ".wast")):
+    if path.endswith(".wat") or _TEXT.match(head):
         return Kind.TEXT
     if not head:
         raise Failure(f"{path}: the file is empty")
     raise Failure(f"{path}: neither a WebAssembly module nor an artifact (magic header not detected)")
 
 
-def read_wasm(path: str, kind: Kind) -> bytes:
-    """The module's bytes; text is assembled first."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A module that the user named."""
+
+    wasm: bytes
+    text: str | None
+    """What wasm was assembled from, if it was."""
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Give errors about wasm their places in the text."""
+        if self.text is None:
+            yield
+            return
+        from lucet.wasm.text_map import located_in
+
+        with located_in(self.text):
+            yield
+
+
+def read_source(path: str, kind: Kind) -> Source:
+    """The module; text is assembled."""
     with Path(path).open("rb") as file:
         data = file.read(MAX_MODULE_SIZE + 1)
     if len(data) > MAX_MODULE_SIZE:
         raise Failure(f"{path}: the file is larger than {MAX_MODULE_SIZE} bytes")
     if kind is not Kind.TEXT:
-        return data
-    from lucet.wasm.text import text_to_binary
+        return Source(wasm=data, text=None)
+    from lucet.wasm.text import decode_text, text_to_binary
 
-    return text_to_binary(data)
+    text = decode_text(data)
+    return Source(wasm=text_to_binary(text), text=text)
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:

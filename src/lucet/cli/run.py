@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lucet.cli.common import Failure, Parser, about, default_signals, describe, guarded
-from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_wasm
+from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_source
 from lucet.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -108,15 +108,15 @@ def _load(path: str, options: Options, *, cache: bool) -> Module:
 
     if kind is Kind.ARTIFACT:
         return Module.load(path)
-    wasm = read_wasm(path, kind)
-    with Progress(path) as progress:
-        path_in_cache = _in_cache(wasm, options, progress) if cache else None
+    source = read_source(path, kind)
+    with Progress(path) as progress, source.located():
+        path_in_cache = _in_cache(source.wasm, options, progress) if cache else None
         if path_in_cache is not None:
             module = Module.load(path_in_cache)
         else:
             from lucet.compile.driver import compile_module
 
-            module = Module.from_bytes(compile_module(wasm, options, progress=progress))
+            module = Module.from_bytes(compile_module(source.wasm, options, progress=progress))
     if "lucet.compile.pool" in sys.modules:  # it was not in the cache
         from lucet.compile.pool import end_idle_workers
 

@@ -13,10 +13,10 @@ from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    def __call__(self, wasm: bytes, **options: Any) -> bytes:
+    def __call__(self, *arguments: Any, **options: Any) -> bytes:
         from lucet.compile.driver import compile
 
-        return compile(wasm, **options)
+        return compile(*arguments, **options)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

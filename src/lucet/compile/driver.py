@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lucet.abi.tables import CONSTANTS
 from lucet.compile import artifact
@@ -17,7 +17,14 @@ from lucet.compile.wire import Job
 from lucet.errors import CompilerFailed
 from lucet.wasm.decode import decode_module
 from lucet.wasm.module import Module
+from lucet.wasm.text import text_to_binary
+from lucet.wasm.text_map import located_in
 from lucet.wasm.valid import validate_module
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_DEFAULT: Final = Options()
 
 
 def compile_module(
@@ -37,9 +44,37 @@ def compile_module(
     return artifact.build(module, plan, objects, _provenance(wasm, options))
 
 
-def compile(wasm: bytes, *, progress: Progress | None = None, **options: Any) -> bytes:
-    """Compile a module to a shared object; the options are those of lucet.compile.options.Options."""
-    return compile_module(bytes(wasm), Options(**options), progress=progress)
+def compile(
+    wasm: Buffer | str,
+    *,
+    opt_level: str = _DEFAULT.opt_level,
+    target_cpu: str = _DEFAULT.target_cpu,
+    bounds: str = _DEFAULT.bounds,
+    count_instructions: bool = _DEFAULT.count_instructions,
+    workers: int | None = _DEFAULT.workers,
+    worker_memory: int = _DEFAULT.worker_memory,
+    worker_seconds: int = _DEFAULT.worker_seconds,
+    progress: Progress | None = None,
+) -> bytes:
+    """Compile a module to a shared object. A str is a module in the text format; bytes are in the binary format.
+
+    The options are explained at lucet.compile.options.Options; progress(done, total) is called now and then, in this
+    thread. Raises CompileError; of a text its line, column and excerpt say where. ValueError: no such option value.
+    """
+    options = Options(
+        opt_level=opt_level,
+        target_cpu=target_cpu,
+        bounds=bounds,
+        count_instructions=count_instructions,
+        workers=workers,
+        worker_memory=worker_memory,
+        worker_seconds=worker_seconds,
+    )
+    if not isinstance(wasm, str):
+        return compile_module(bytes(wasm), options, progress=progress)
+    binary = text_to_binary(wasm)
+    with located_in(wasm):
+        return compile_module(binary, options, progress=progress)
 
 
 def emit_ir(wasm: bytes, options: Options | None = None) -> str:

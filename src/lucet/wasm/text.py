@@ -7,6 +7,7 @@ The result is not validated. The words of the errors are the test suite's; place
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final
 
 from lucet.errors import Malformed
@@ -16,7 +17,7 @@ from lucet.wasm.text_declare import declare
 from lucet.wasm.text_encode import Sections, name, run_lengths, sized, unsigned_leb128, vector
 from lucet.wasm.text_instr import Expressions
 from lucet.wasm.text_keywords import UNSUPPORTED_FORMS
-from lucet.wasm.text_lexer import Kind, tokenize
+from lucet.wasm.text_lexer import Kind, Tokens, tokenize
 from lucet.wasm.text_segments import Segments
 from lucet.wasm.text_types import Spaces, TextLimits, TypeParser, TypeUse
 
@@ -27,11 +28,42 @@ _TABLE_WITH_INIT: Final = b"\x40\x00"
 
 
 def text_to_binary(text: str | bytes) -> bytes:
-    """The binary of one module, `(module ...)` or just its fields. Raises Malformed or Unsupported."""
-    return _ModuleParser(Cursor(tokenize(_decoded(text)))).module()
+    """The binary of one module, `(module ...)` or just its fields. Raises Malformed, Unsupported or LimitExceeded."""
+    return parse(decode_text(text)).binary
 
 
-def _decoded(text: str | bytes) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Which token each part of the binary began with."""
+
+    fields: dict[str, list[int]] = field(default_factory=dict)
+    """For each list of text_encode.Sections, a token for each entry."""
+    bodies: list[tuple[int, list[tuple[int, int]]]] = field(default_factory=list)
+    """For each function body the size of its code, and (offset in the code, token) of each instruction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """A parsed text. Only the trace says where things came from, and only if one was asked for."""
+
+    binary: bytes
+    tokens: Tokens
+    sections: Sections
+    imported_funcs: int
+    trace: Trace
+
+
+def parse(text: str, *, trace: bool = False) -> Parsed:
+    tokens = tokenize(text)
+    parser = _ModuleParser(Cursor(tokens), trace=trace)
+    binary = parser.module()
+    imported_funcs = parser.counts["func"] - len(parser.sections.funcs)
+    return Parsed(
+        binary=binary, tokens=tokens, sections=parser.sections, imported_funcs=imported_funcs, trace=parser.trace
+    )
+
+
+def decode_text(text: str | bytes) -> str:
     """The text as UTF-8 has it, without lone surrogates."""
     try:
         return (text.encode() if isinstance(text, str) else text).decode()
@@ -40,12 +72,14 @@ def _decoded(text: str | bytes) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)
-        raise Malformed(f"malformed UTF-8 encoding at {line}:{column}") from error
+        raise Malformed("malformed UTF-8 encoding", line=line, column=column) from error
 
 
 class _ModuleParser:
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, *, trace: bool) -> None:
         self.cursor = cursor
+        self.trace = Trace()
+        self.tracing = trace
         self.spaces = Spaces()
         self.sections = Sections()
         self.types = TypeParser(cursor, self.spaces.types)
@@ -86,6 +120,7 @@ class _ModuleParser:
         start = cursor.index
         while cursor.kind is Kind.OPEN:
             if cursor.at_form("type"):
+                self.trace.fields.setdefault("types", []).append(cursor.index)
                 self.define_type()
                 cursor.expect_close()
             elif cursor.at_form("rec"):
@@ -103,9 +138,19 @@ class _ModuleParser:
             if cursor.at_form("type"):
                 cursor.index = cursor.tokens.closes[cursor.index]
             else:
+                opened = cursor.index
                 cursor.index += 1
                 self.define_field()
+                self.trace_field(opened)
             cursor.expect_close()
+
+    def trace_field(self, opened: int) -> None:
+        """The field whose parenthesis is the token `opened` is complete: what entries it has made are its."""
+        if self.tracing:
+            for kind, entries in vars(self.sections).items():
+                if isinstance(entries, list):
+                    tokens = self.trace.fields.setdefault(kind, [])
+                    tokens += [opened] * (len(entries) - len(tokens))
 
     def define_field(self) -> None:
         cursor = self.cursor
@@ -143,7 +188,12 @@ class _ModuleParser:
         local_names = self.parameters(typeuse)
         locals_ = self.locals(local_names)
         self.sections.funcs.append(unsigned_leb128(typeuse.index))
-        self.sections.codes.append(sized(locals_ + self.expressions.sequence(local_names)))
+        self.expressions.marks = [] if self.tracing else None
+        code = self.expressions.sequence(local_names)
+        if self.expressions.marks is not None:
+            self.trace.bodies.append((len(code), self.expressions.marks))
+            self.expressions.marks = None
+        self.sections.codes.append(sized(locals_ + code))
 
     def define_table(self) -> None:
         cursor = self.cursor

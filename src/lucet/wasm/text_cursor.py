@@ -10,6 +10,7 @@ from lucet.errors import Malformed, Unsupported
 from lucet.wasm import text_numbers
 from lucet.wasm.text_keywords import KNOWN
 from lucet.wasm.text_lexer import Kind, StringError, Tokens, unescape, unescape_name
+from lucet.wasm.text_place import point_at
 
 _MEMARG_WORD: Final = re.compile(r"(?:offset|align)=(?:0x[0-9a-fA-F]++(?:_[0-9a-fA-F]++)*|[0-9]++(?:_[0-9]++)*)")
 _LONGEST_SHOWN: Final = 60
@@ -191,9 +192,12 @@ class Cursor:
         return self.malformed("unexpected token", text)
 
     def malformed(self, words: str, detail: str = "", *, index: int | None = None) -> Malformed:
-        place = self.tokens.place(self.index if index is None else index)
         shown = detail if len(detail) <= _LONGEST_SHOWN else detail[:_LONGEST_SHOWN] + "..."
-        return Malformed(" ".join(part for part in (words, shown, "at", place) if part))
+        error = Malformed(f"{words} {shown}" if shown else words)
+        point_at(error, self.tokens, self.index if index is None else index)
+        return error
 
     def unsupported(self, feature: str) -> Unsupported:
-        return Unsupported(f"unsupported feature: {feature} ({self.text}) at {self.tokens.place(self.index)}")
+        error = Unsupported(f"unsupported feature: {feature} ({self.text})")
+        point_at(error, self.tokens, self.index)
+        return error

@@ -67,6 +67,8 @@ class _Frame:
     instr: bytes = b""
     """FOLDED and FOLDED_IF: the instruction to write after its operands."""
     label: str | None = None
+    token: int = 0
+    """The first of the instruction."""
 
 
 class Expressions:
@@ -80,6 +82,8 @@ class Expressions:
         self.uses_data = False
         """Some instruction named a data segment."""
         self.output = bytearray()
+        self.marks: list[tuple[int, int]] | None = None
+        """Where instructions begin in the output, and their tokens, if somebody wants to know."""
         self.frames: list[_Frame] = []
         self.labels: list[str | None] = []
         self.label_depths: dict[str, list[int]] = {}
@@ -132,6 +136,7 @@ class Expressions:
                 self.close()
             else:
                 raise self.cursor.unexpected()
+        self.mark(self.cursor.index)
         expression = bytes(self.output) + _END
         self.output.clear()
         return expression
@@ -142,6 +147,7 @@ class Expressions:
         cursor, frame = self.cursor, self.frames[-1]
         if frame.state not in _TAKES_INSTRS:
             raise cursor.unexpected()
+        self.mark(cursor.index)
         word = cursor.text
         if word in BLOCKS:
             label, instr = self.block_start()
@@ -163,11 +169,13 @@ class Expressions:
         cursor = self.cursor
         state = self.frames[-1].state if self.frames else _State.BODY
         cursor.expect_open()
+        token = cursor.index
         word = cursor.text if cursor.kind is Kind.KEYWORD else ""
         if word == "then" and state is _State.FOLDED_IF:
             self.open_then()
         elif word == "else" and state is _State.AFTER_THEN:
             cursor.index += 1
+            self.mark(token)
             self.output += _ELSE
             self.frames[-1].state = _State.AFTER_ELSE
             self.frames.append(_Frame(_State.ARM))
@@ -175,18 +183,20 @@ class Expressions:
             raise cursor.unexpected()
         elif word == "if":
             label, instr = self.block_start()
-            self.frames.append(_Frame(_State.FOLDED_IF, instr=instr, label=label))
+            self.frames.append(_Frame(_State.FOLDED_IF, instr=instr, label=label, token=token))
         elif word in BLOCKS:
             label, instr = self.block_start()
+            self.mark(token)
             self.output += instr
             self.push_block(_Frame(_State.FOLDED_BLOCK, label=label))
         else:
-            self.frames.append(_Frame(_State.FOLDED, instr=self.plain()))
+            self.frames.append(_Frame(_State.FOLDED, instr=self.plain(), token=token))
 
     def open_then(self) -> None:
         """The condition is complete: the if and its label begin here."""
         self.cursor.index += 1
         frame = self.frames.pop()
+        self.mark(frame.token)
         self.output += frame.instr
         frame.state = _State.AFTER_THEN
         self.push_block(frame)
@@ -199,15 +209,22 @@ class Expressions:
                 self.frames.pop()
                 return
             case _State.FOLDED:
+                self.mark(frame.token)
                 self.output += frame.instr
                 self.frames.pop()
             case _State.ARM:
                 self.frames.pop()
             case _State.FOLDED_BLOCK | _State.AFTER_THEN | _State.AFTER_ELSE:
+                self.mark(self.cursor.index)
                 self.pop_block()
             case _:
                 raise self.cursor.unexpected()
         self.cursor.index += 1
+
+    def mark(self, token: int) -> None:
+        """The instruction that is written next began with this token."""
+        if self.marks is not None:
+            self.marks.append((len(self.output), token))
 
     # Blocks and their labels
 

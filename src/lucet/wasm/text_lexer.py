@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from lucet.errors import LimitExceeded
+from lucet.limits import MAX_TEXT_TOKENS
+
 
 class Kind(Enum):
     """What a token is. KEYWORD is any word that begins like one: whether it exists is the parser's question."""
@@ -41,18 +44,16 @@ class Tokens:
     closes: dict[int, int]
     """For each OPEN, by index, the index of its CLOSE, or of the last token where there is none."""
 
-    def place(self, index: int) -> str:
-        """line:column of a token, both counted from 1."""
-        start = self.starts[index]
-        before = _NEWLINE.split(self.source[:start])
-        return f"{len(before)}:{len(before[-1]) + 1}"
+    def width(self, index: int) -> int:
+        """Characters of a token in the source."""
+        match = _TOKEN.match(self.source, self.starts[index])
+        return 1 if match is None else match.end() - match.start()
 
 
 class StringError(ValueError):
     """A string literal that stands for nothing; the argument is the suite's words."""
 
 
-_NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 # Repeated sets of characters are possessive, repeated groups are not: CPython before 3.11.5 (Debian 12 has 3.11.2) does
 # not give back what the last, failing round of such a group consumed (python/cpython#106052).
 _IDCHARS: Final = r"[0-9A-Za-z!#$%&'*+\-./:<=>?@\\^_`|~]++"
@@ -160,6 +161,8 @@ class _Lexer:
     def scan(self) -> None:
         source, position = self.source, 0
         while position < len(source):
+            if len(self.kinds) >= MAX_TEXT_TOKENS:
+                raise LimitExceeded(f"text too large: more than {MAX_TEXT_TOKENS} tokens")
             match = self.match(position)
             start, position = position, match.end()
             match match.lastgroup:
