@@ -14,7 +14,7 @@ from lucet.wasm.decode import decode_module
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.reader import Reader
-from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, ValType, non_null
 from tests.unit.wasm_bytes import (
     CODE,
     CUSTOM,
@@ -250,9 +250,9 @@ class TestModule:
             (module(section(TYPE, b"\1\x5f\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x5e\x78\1")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x60\1\x6e\0")), "garbage collection", 13),
-            (module(section(TYPE, b"\1\x60\1\x69\0")), "exceptions", 13),
-            (module(section(TYPE, b"\1\x60\1\x64\x70\0")), "function references", 13),
-            (module(section(TYPE, b"\1\x60\1\x63\0\0")), "function references", 14),
+            (module(section(TYPE, b"\1\x4e\2\x60\0\0\x60\0\0")), "garbage collection", 11),
+            (module(section(TYPE, b"\1\x4f\1\0\x60\0\0")), "garbage collection", 11),
+            (module(section(TYPE, b"\1\x50\0\x60\0\0")), "garbage collection", 11),
             (module(section(MEMORY, b"\1\3\1\2")), "threads", 11),
             (module(section(MEMORY, b"\1\4\1")), "memory64", 11),
             (module(section(TABLE, b"\1\x70\4\1")), "memory64", 12),
@@ -271,10 +271,10 @@ class TestModule:
     @pytest.mark.parametrize(
         ("flags", "head", "expected"),
         [
-            (0, b"\x41\0\x0b", ("active", 0, funcref)),
-            (1, b"\0", ("passive", 0, funcref)),
-            (2, b"\3\x41\0\x0b\0", ("active", 3, funcref)),
-            (3, b"\0", ("declarative", 0, funcref)),
+            (0, b"\x41\0\x0b", ("active", 0, non_null(funcref))),
+            (1, b"\0", ("passive", 0, non_null(funcref))),
+            (2, b"\3\x41\0\x0b\0", ("active", 3, non_null(funcref))),
+            (3, b"\0", ("declarative", 0, non_null(funcref))),
             (4, b"\x41\0\x0b", ("active", 0, funcref)),
             (5, b"\x6f", ("passive", 0, externref)),
             (6, b"\3\x41\0\x0b\x6f", ("active", 3, externref)),
@@ -394,8 +394,7 @@ class TestCode:
             (b"\xfc\x13", Unsupported, "unsupported feature: wide arithmetic", 0),
             (b"\x1f\x40\0\x0b", Unsupported, "unsupported feature: exceptions", 0),
             (b"\x06\x40\x0b", Unsupported, "unsupported feature: legacy exceptions", 0),
-            (b"\x14\0", Unsupported, "unsupported feature: function references", 0),
-            (b"\xd0\0", Unsupported, "unsupported feature: function references", 1),
+            (b"\xd0\2", Invalid, "unknown type 2", 1),
         ],
     )
     def test_refused(self, expression: bytes, kind: type[CompileError], message: str, position: int) -> None:

@@ -15,7 +15,7 @@ NUMBERS = ("i32", "i64", "f32", "f64")
 
 
 def test_complete_and_unique() -> None:
-    assert len(OPS) == len(BY_NAME) == len(opcodes._TABLE) == 203
+    assert len(OPS) == len(BY_NAME) == len(opcodes._TABLE) == 208
     assert {op.family for op in OPS.values()} == set(FAMILIES)
     assert {op.immediates for op in OPS.values()} == {"", *IMMEDIATES}
     # multi_value changed block types and function types, and brought no instruction.
@@ -83,8 +83,8 @@ def test_numeric_signatures(op: Op) -> None:
 def test_features(op: Op) -> None:
     assert (op.feature == "saturating") == ("trunc_sat" in op.name)
     assert (op.feature == "sign_extension") == bool(re.fullmatch(r"i\d\d\.extend\d+_s", op.name))
-    assert (op.feature == "tail_call") == op.name.startswith("return_call")
+    assert (op.feature == "tail_call") == (op.name in ("return_call", "return_call_indirect"))
     assert (op.feature == "reference_types") == (
-        op.name.startswith(("ref.", "select_t"))
+        op.name in ("ref.null", "ref.is_null", "ref.func", "select_t")
         or op.name in [f"table.{x}" for x in ("get", "set", "size", "grow", "fill")]
     )

@@ -17,20 +17,13 @@ from lucet.errors import CompileError, Invalid, Malformed, Unsupported
 from lucet.wasm.check import check_module
 from tests.shared import shared_path
 
-FEATURES = {"bulk_memory", "reference_types", "multi_value", "tail_call"}
+FEATURES = {"bulk_memory", "reference_types", "multi_value", "tail_call", "function_references"}
 
 # Commands whose module needs a feature that index.json does not count, as it only looks at valid modules.
 UNSUPPORTED = {
-    ("core/br_if.json", 668): "function references",
     ("core/exports.json", 71): "exceptions",
-    ("core/func.json", 660): "function references",
-    ("core/local_tee.json", 613): "function references",
     ("core/memory_size3.json", 4): "multi memory",
     ("core/memory_size3.json", 15): "multi memory",
-    ("core/select.json", 384): "function references",
-    ("core/unreached-invalid.json", 698): "function references",
-    ("core/unreached-invalid.json", 764): "function references",
-    ("core/unreached-invalid.json", 774): "function references",
 }
 
 
@@ -94,7 +87,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
             elif command["type"] == "module" and name.startswith("core/"):
                 assert error is None, f"{name}:{command['line']}: {error!r}"
     assert set(features) == {
-        *("exceptions", "function references", "garbage collection", "legacy exceptions", "memory64", "multi memory"),
+        *("exceptions", "garbage collection", "legacy exceptions", "memory64", "multi memory"),
         *("simd", "threads", "wide arithmetic"),
     }
 

@@ -106,14 +106,23 @@ def _dynamic_entry(f: FunctionWriter, table: int, functype: FuncType, offset: in
     entry = table_entry(f, table, f.stack.pop(), "UNDEFINED_ELEMENT", offset)
     reference = f.emit(f"load ptr, ptr {entry}")
     f.trap_unless(f.emit(f"icmp ne ptr {reference}, null"), "UNINITIALIZED_ELEMENT", offset)
-    found = _field(f, reference, "type_id", "i64")
+    found = _field(f, reference, "type_id", llvm_type="i64")
     f.trap_unless(f.emit(f"icmp eq i64 {found}, {functype.type_id()}"), "INDIRECT_CALL_TYPE_MISMATCH", offset)
     return reference
 
 
-def _field(f: FunctionWriter, reference: str, name: str, llvm_type: str = "ptr") -> str:
+def _field(f: FunctionWriter, reference: str, name: str, *, llvm_type: str = "ptr") -> str:
     pointer = f.emit(f"getelementptr i8, ptr {reference}, i64 {_FUNCREF[name]}")
     return f.emit(f"load {llvm_type}, ptr {pointer}")
+
+
+def _checked_field(f: FunctionWriter, reference: str, name: str, offset: int) -> str:
+    """The same, of a reference that may be null: such a load faults, and the fault handler makes the trap of it.
+
+    Volatile, because LLVM may assume of any other load that its address is not null.
+    """
+    pointer = f.emit(f"getelementptr i8, {reference}, i64 {_FUNCREF[name]}")
+    return f.emit(f"load volatile ptr, ptr {pointer}{f.location(offset)}")
 
 
 def _check_type(f: FunctionWriter, condition: str, is_null: str, offset: int) -> None:
@@ -125,6 +134,12 @@ def _check_type(f: FunctionWriter, condition: str, is_null: str, offset: int) ->
         f"u{number}:\n{f.trap_text('UNINITIALIZED_ELEMENT', offset)}\n"
         f"t{number}:\n{f.trap_text('INDIRECT_CALL_TYPE_MISMATCH', offset)}"
     )
+
+
+def _call_ref(f: FunctionWriter, offset: int, type_index: int) -> None:
+    reference = f.stack.pop()
+    code, vmctx = (_checked_field(f, reference, name, offset) for name in ("code", "vmctx"))
+    call(f, f.module.types[type_index], code, vmctx, offset)
 
 
 def _return_call(f: FunctionWriter, offset: int, function: int) -> None:
@@ -146,7 +161,12 @@ def _return_call_indirect(f: FunctionWriter, offset: int, immediate: tuple[int, 
         skip(f)
         return
     reference = _dynamic_entry(f, table, functype, offset)
-    vmctx, tail_code = _field(f, reference, "vmctx"), _field(f, reference, "tail_code")
+    _tail_call_reference(f, functype, reference, _field(f, reference, "vmctx"), offset)
+
+
+def _tail_call_reference(f: FunctionWriter, functype: FuncType, reference: str, vmctx: str, offset: int) -> None:
+    """A tail call of any funcref but null: a jump, if it is a function of this instance."""
+    tail_code = _field(f, reference, "tail_code")
     own = f.emit(f"icmp eq ptr {vmctx}, %vmctx")
     has_tail_code = f.emit(f"icmp ne ptr {tail_code}, null")
     can_jump = f.emit(f"and i1 {own}, {has_tail_code}")
@@ -161,6 +181,12 @@ def _return_call_indirect(f: FunctionWriter, offset: int, immediate: tuple[int, 
     f.out.append(f"o{number}:")
     call(f, functype, _field(f, reference, "code"), vmctx, offset)
     jump_out(f)
+
+
+def _return_call_ref(f: FunctionWriter, offset: int, type_index: int) -> None:
+    reference = f.stack.pop()
+    vmctx = _checked_field(f, reference, "vmctx", offset)
+    _tail_call_reference(f, f.module.types[type_index], reference.removeprefix("ptr "), vmctx, offset)
 
 
 def _tail_call(f: FunctionWriter, functype: FuncType, code: str, offset: int) -> None:
@@ -181,4 +207,6 @@ HANDLERS: Final[dict[str, Handler]] = {
     "call_indirect": _call_indirect,
     "return_call": _return_call,
     "return_call_indirect": _return_call_indirect,
+    "call_ref": _call_ref,
+    "return_call_ref": _return_call_ref,
 }

@@ -133,13 +133,27 @@ def _br(f: FunctionWriter, _: int, label: int) -> None:
 
 
 def _br_if(f: FunctionWriter, _: int, label: int) -> None:
-    condition = f.condition()
+    _branch_if(f, f.condition(), label)
+
+
+def _branch_if(f: FunctionWriter, condition: str, label: int) -> None:
     frame = f.frames[-1 - label]
     _store_slots(f, frame, _label_types(frame))
     f.reach(frame)
     f.next += 1
     f.out.append(f"  br i1 {condition}, label %{frame.label}, label %c{f.next}\nc{f.next}:")
     f.begin_arm(None)
+
+
+def _br_on_null(f: FunctionWriter, _: int, label: int) -> None:
+    reference = f.stack.pop()
+    _branch_if(f, f.emit(f"icmp eq {reference}, null"), label)
+    f.stack.append(reference)
+
+
+def _br_on_non_null(f: FunctionWriter, _: int, label: int) -> None:
+    _branch_if(f, f.emit(f"icmp ne {f.stack[-1]}, null"), label)
+    f.stack.pop()
 
 
 def _br_table(f: FunctionWriter, _: int, immediate: tuple[tuple[int, ...], int]) -> None:
@@ -226,5 +240,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "br": _br,
     "br_if": _br_if,
     "br_table": _br_table,
+    "br_on_null": _br_on_null,
+    "br_on_non_null": _br_on_non_null,
     "return": _return,
 }

@@ -78,6 +78,10 @@ def _ref_func(f: FunctionWriter, _: int, function: int) -> None:
     f.stack.append(f"ptr {f.address(f.plan.ref_offsets[function])}")
 
 
+def _ref_as_non_null(f: FunctionWriter, offset: int, _: None) -> None:
+    f.trap_unless(f.emit(f"icmp ne {f.stack[-1]}, null"), "NULL_REFERENCE", offset)
+
+
 HANDLERS: Final[dict[str, Handler]] = {
     "local.get": _local_get,
     "local.set": _local_set,
@@ -90,4 +94,5 @@ HANDLERS: Final[dict[str, Handler]] = {
     "ref.null": _ref_null,
     "ref.is_null": _ref_is_null,
     "ref.func": _ref_func,
+    "ref.as_non_null": _ref_as_non_null,
 }

@@ -16,16 +16,19 @@ from lucet.abi.tables import BUILTINS, TRAPS, VMCTX
 from lucet.compile.plan import Plan
 from lucet.limits import MEMORY_GUARD_SIZE
 from lucet.wasm.module import Instr, Module
-from lucet.wasm.types import EXTERNREF, F32, F64, FUNCREF, I32, I64, FuncType, ValType
+from lucet.wasm.types import F32, F64, I32, I64, FuncType, ValType, is_ref
 
-LLVM_TYPES: Final[dict[ValType, str]] = {
-    I32: "i32",
-    I64: "i64",
-    F32: "float",
-    F64: "double",
-    FUNCREF: "ptr",
-    EXTERNREF: "ptr",
-}
+
+class _LLVMTypes(dict[ValType, str]):
+    """All references are pointers."""
+
+    def __missing__(self, valtype: ValType) -> str:
+        if is_ref(valtype):
+            return "ptr"
+        raise KeyError(valtype)
+
+
+LLVM_TYPES: Final = _LLVMTypes({I32: "i32", I64: "i64", F32: "float", F64: "double"})
 
 MAX_DIRECT_RESULTS: Final = 2
 """More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on

@@ -12,7 +12,7 @@ from lucet.compile import elf, lines, link
 from lucet.compile.plan import Plan
 from lucet.errors import CompilerFailed
 from lucet.wasm.module import Import, Module
-from lucet.wasm.types import CODES_BY_VALTYPE, GlobalType, MemoryType, TableType
+from lucet.wasm.types import GlobalType, MemoryType, TableType, valtype_code
 
 _NONE: Final = CONSTANTS["LUCET_NONE"]
 _NO_MAXIMUM: Final = (1 << 64) - 1
@@ -170,7 +170,7 @@ class Metadata:
     def _types(self) -> Iterator[tuple[Any, ...]]:
         entries = set(self._plan.entry_types)
         for index, one in enumerate(self._plan.types):
-            valtypes = bytes(CODES_BY_VALTYPE[valtype] for valtype in (*one.params, *one.results))
+            valtypes = bytes(valtype_code(valtype)[0] for valtype in (*one.params, *one.results))
             entry = self._code.rva(f"e{index}") if index in entries else 0
             yield one.type_id(), len(one.params), len(one.results), self._append(valtypes, 1), entry
 
@@ -213,7 +213,7 @@ class Metadata:
     def _globals(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.globals:
             flags = _flags(IMPORTED=one.imported, MUTABLE=one.mutable, INDIRECT=one.indirect)
-            yield CODES_BY_VALTYPE[one.valtype], flags, one.offset, 0
+            yield valtype_code(one.valtype)[0], flags, one.offset, 0
 
     def _tables(self) -> Iterator[tuple[Any, ...]]:
         for index, one in enumerate(self._plan.tables):
@@ -221,12 +221,12 @@ class Metadata:
             maximum = _NO_MAXIMUM if one.maximum is None else one.maximum
             rva = self._code.tables.offset + self._code.table_spans[index][0] if static else 0
             flags = _flags(IMPORTED=one.imported, STATIC=static)
-            yield one.minimum, maximum, CODES_BY_VALTYPE[one.reftype], flags, one.offset, rva
+            yield one.minimum, maximum, valtype_code(one.reftype)[0], flags, one.offset, rva
 
     def _elems(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.elems:
             items = self._append(struct.pack(f"<{len(one.items)}i", *one.items), 4)
-            yield items, len(one.items), CODES_BY_VALTYPE[one.reftype], one.offset
+            yield items, len(one.items), valtype_code(one.reftype)[0], one.offset
 
     def _datas(self, rva: int) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.datas:

@@ -20,11 +20,15 @@ from lucet.wasm.opcodes import BY_NAME, OPS, Op
 
 _LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
 
+_REFS: Final = b"cd"
+"""First bytes of `(ref null ht)` and `(ref ht)`, which a heap type follows."""
+
 _IMMEDIATES: Final = {
     "": b"",
-    "blocktype": _LEB,
+    "blocktype": b"(?:[" + _REFS + b"]" + _LEB + b"|" + _LEB + b")",
     "label": _LEB,
     "func": _LEB,
+    "type": _LEB,
     "type_table": _LEB + _LEB,
     "local": _LEB,
     "global": _LEB,
@@ -41,7 +45,8 @@ _IMMEDIATES: Final = {
 """Kind of immediate -> the bytes it takes. Kinds that are not here stop the run: they need a look."""
 
 _WANTED: Final = frozenset(
-    "return_call return_call_indirect ref.func table.get table.set table.grow table.size table.fill".split()
+    "return_call return_call_indirect return_call_ref "
+    "ref.func table.get table.set table.grow table.size table.fill".split()
 )
 """Of those that could be stepped over, the ones that must not be."""
 
@@ -103,6 +108,7 @@ _RECORD: Final[dict[str, tuple[str | None, ...]]] = {
     "data.drop": ("datas",),
     "return_call": (None,),
     "return_call_indirect": (None, None),
+    "return_call_ref": (None,),
 }
 """Instruction -> where each of its immediates is recorded."""
 
@@ -126,7 +132,7 @@ def scan(module: Module) -> Facts:
 def _scan_body(body: bytes, seen: _Seen) -> None:
     groups, position = _read_leb(body, 0)
     for _ in range(groups):
-        position = _read_leb(body, position)[1] + 1
+        position = _skip_valtype(body, _read_leb(body, position)[1])
     match = _RUN.match(body, position)
     while match is not None and match.end() < len(body):
         position = _look(body, match.end(), seen)
@@ -145,17 +151,21 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
     if code in (_BR_TABLE, _SELECT_T):
         count, position = _read_leb(body, position)
         for _ in range(min(count, len(body)) + (code == _BR_TABLE)):
-            position = _read_leb(body, position)[1]
+            position = _read_leb(body, position)[1] if code == _BR_TABLE else _skip_valtype(body, position)
         return position
     op = OPS.get(code)
     if op is None:
         return 0
-    seen.tail_calls |= op.feature == "tail_call"
+    seen.tail_calls |= op.name.startswith("return_call")
     for name in _RECORD.get(op.name, (None,) * _IMMEDIATES.get(op.immediates, b"").count(_LEB)):
         value, position = _read_leb(body, position)
         if name:
             seen.sets[name].add(value)
     return position
+
+
+def _skip_valtype(body: bytes, position: int) -> int:
+    return _read_leb(body, position + 1)[1] if body[position] in _REFS else position + 1
 
 
 def _read_leb(body: bytes, position: int) -> tuple[int, int]:

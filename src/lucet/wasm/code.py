@@ -33,7 +33,7 @@ _IF_CODE: Final = BY_NAME["if"].code
 _ELSE_CODE: Final = BY_NAME["else"].code
 _LAST_BYTE_CODE: Final = 0xFF
 
-_INDEX_IMMEDIATES: Final = frozenset({"label", "func", "local", "global", "table", "memory", "data", "elem"})
+_INDEX_IMMEDIATES: Final = frozenset({"label", "func", "type", "local", "global", "table", "memory", "data", "elem"})
 
 _EMPTY_BLOCK: Final = 0x40
 _BLOCK_TYPES: Final = {
@@ -49,7 +49,7 @@ _MEMARG_END: Final = 0x80
 def decode_code(module: Module, func_index: int) -> Code:
     """The body of a defined function; func_index counts the imported ones, as everywhere."""
     body = module.bodies[func_index - module.imported_func_count]
-    reader = Reader(body.body, base=body.offset, function=func_index)
+    reader = Reader(body.body, base=body.offset, function=func_index, types=module.types)
     # Nothing has been validated yet: the type may not exist.
     type_index = module.all_funcs[func_index]
     params = module.types[type_index].params if type_index < len(module.types) else ()
@@ -198,7 +198,7 @@ def _indexed_block_type(reader: Reader, types: tuple[FuncType, ...]) -> FuncType
     if index >= len(types):
         # An error of validation, found here because the instruction carries the type itself.
         raise Invalid(f"unknown type {index}", offset=reader.base + start, function=reader.function)
-    return types[index]
+    return types[index].unrolled
 
 
 def _memarg(reader: Reader) -> tuple[int, int, int]:

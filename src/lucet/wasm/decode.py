@@ -47,7 +47,7 @@ from lucet.wasm.module import (
 from lucet.wasm.names import decode_names
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.reader import UNEXPECTED_END, Reader
-from lucet.wasm.types import FUNCREF, FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+from lucet.wasm.types import FUNCREF, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, non_null
 
 MAGIC: Final = b"\0asm"
 VERSION: Final = b"\1\0\0\0"
@@ -62,8 +62,9 @@ _KINDS: Final = ("func", "table", "memory", "global", "tag")
 _FUNC_TYPE: Final = 0x60
 _STRUCT_TYPE: Final = 0x5F
 _ARRAY_TYPE: Final = 0x5E
-_OTHER_GC_TYPES: Final = frozenset({0x4E, 0x4F, 0x50})
-"""rec, sub final, sub"""
+_REC_GROUP: Final = 0x4E
+_SUB_FINAL: Final = 0x4F
+_SUB: Final = 0x50
 _PACKED_TYPES: Final = frozenset({0x77, 0x78})
 """i16, i8: only as fields of structures and arrays."""
 
@@ -77,6 +78,8 @@ _ELEM_NOT_ACTIVE: Final = 1
 _ELEM_EXPLICIT: Final = 2
 _ELEM_EXPRESSIONS: Final = 4
 _ELEM_FLAGS_END: Final = 8
+_FUNC: Final = non_null(FUNCREF)
+"""What a segment of function indices holds."""
 
 Expr = tuple[Instr, ...]
 
@@ -144,7 +147,7 @@ def decode_module(data: bytes) -> Module:
         if section_id != _CUSTOM_SECTION and section_id not in _SECTIONS:
             raise reader.malformed("malformed section id", start)
         size = reader.length()
-        section = Reader(data[reader.pos : reader.pos + size], base=reader.pos)
+        section = Reader(data[reader.pos : reader.pos + size], base=reader.pos, types=parts.types)
         reader.take(size)
         if section_id == _CUSTOM_SECTION:
             _custom_section(section, parts)
@@ -172,7 +175,8 @@ def _decode_section(data: bytes, section: Reader, decode: Callable[[Reader, _Par
     except Malformed as error:
         if error.message != UNEXPECTED_END or section.base + len(section.data) == len(data):
             raise
-        _read_on(Reader(data[section.base :], base=section.base), lambda reader: decode(reader, parts), error)
+        rest = Reader(data[section.base :], base=section.base, types=parts.types)
+        _read_on(rest, lambda reader: decode(reader, parts), error)
     if section.remaining:
         raise section.malformed("section size mismatch")
 
@@ -181,7 +185,8 @@ def _check_ends(data: bytes, parts: _Parts) -> None:
     """Every body must end with an `end`. Only the byte is looked at: decode_code finds out whether it is one."""
     for index, body in enumerate(parts.bodies):
         if body.body[-1:] != _END_BYTE:
-            reader = Reader(data[body.offset :], base=body.offset, function=_imported_funcs(parts) + index)
+            function = _imported_funcs(parts) + index
+            reader = Reader(data[body.offset :], base=body.offset, function=function, types=parts.types)
             end = Reader(body.body, base=body.offset, function=reader.function).unexpected_end()
             _read_on(reader, lambda reader: decode_body(reader, parts.types, 0), end)
 
@@ -272,12 +277,29 @@ def _custom_section(reader: Reader, parts: _Parts) -> None:
 
 
 def _type_section(reader: Reader, parts: _Parts) -> None:
-    parts.types = _vector(reader, MAX_TYPES, "types", _type)
+    types: list[FuncType] = []
+    by_id: dict[int, FuncType] = {}
+    reader.types = types
+    reader.defines_type = True
+    for _ in range(reader.count(MAX_TYPES, "types")):
+        start = reader.pos
+        functype = _type(reader)
+        if by_id.setdefault(functype.type_id(), functype) != functype:
+            # Two types would be one to generated code. Nobody gets here without having looked for such a pair.
+            raise reader.malformed(f"type {len(types)} has the identity of another type", start)
+        types.append(functype)
+    reader.defines_type = False
+    parts.types = tuple(types)
 
 
 def _type(reader: Reader) -> FuncType:
     start = reader.pos
     form = reader.byte()
+    if form == _REC_GROUP and reader.u32() == 1:
+        # A group of one is what every type outside of a group is.
+        form = reader.byte()
+    if form == _SUB_FINAL and reader.u32() == 0:
+        form = reader.byte()
     if form == _FUNC_TYPE:
         params = _vector(reader, MAX_PARAMS, "parameters", Reader.valtype)
         return FuncType(params, _vector(reader, MAX_RESULTS, "results", Reader.valtype))
@@ -285,7 +307,7 @@ def _type(reader: Reader) -> FuncType:
         raise reader.malformed("integer representation too long", start)
     if form == _ARRAY_TYPE:
         _field_type(reader)
-    if form in (_ARRAY_TYPE, _STRUCT_TYPE) or form in _OTHER_GC_TYPES:
+    if form in (_ARRAY_TYPE, _STRUCT_TYPE, _REC_GROUP, _SUB_FINAL, _SUB):
         raise reader.unsupported("garbage collection", start)
     raise reader.malformed("malformed definition type", start)
 
@@ -431,7 +453,7 @@ def _elem(reader: Reader, parts: _Parts) -> Elem:
     explicit = bool(flags & _ELEM_EXPLICIT)
     table = TableIdx(reader.u32() if active and explicit else 0)
     offset_expr = _expr(reader, parts) if active else None
-    reftype = FUNCREF
+    reftype = FUNCREF if flags & _ELEM_EXPRESSIONS else _FUNC
     if explicit or not active:
         reftype = reader.reftype() if flags & _ELEM_EXPRESSIONS else _elem_kind(reader)
     return Elem(
@@ -448,7 +470,7 @@ def _elem_kind(reader: Reader) -> ValType:
     start = reader.pos
     if reader.byte() != 0:
         raise reader.malformed("malformed element kind", start)
-    return FUNCREF
+    return _FUNC
 
 
 def _elem_exprs(reader: Reader, parts: _Parts) -> tuple[Expr, ...]:

@@ -30,6 +30,8 @@ immediate, by instruction:
     br, br_if                    label
     br_table                     (tuple of labels, default label)
     call, return_call, ref.func  function index
+    call_ref, return_call_ref    type index
+    br_on_null, br_on_non_null   label
     call_indirect, return_call_indirect   (type index, table index)
     local.*, global.*            index
     table.get/set/size/grow/fill table index

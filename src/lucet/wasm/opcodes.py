@@ -60,6 +60,7 @@ FEATURES: Final = (
     "bulk_memory",
     "reference_types",
     "tail_call",
+    "function_references",
 )
 
 IMMEDIATES: Final = (
@@ -67,6 +68,7 @@ IMMEDIATES: Final = (
     "label",
     "br_table",
     "func",
+    "type",
     "type_table",
     "local",
     "global",
@@ -137,6 +139,10 @@ _TABLE: Final = (
     _op(0x11, "call_indirect", "call", None, "type_table"),
     _op(0x12, "return_call", "call", None, "func", feature="tail_call"),
     _op(0x13, "return_call_indirect", "call", None, "type_table", feature="tail_call"),
+    _op(0x14, "call_ref", "call", None, "type", feature="function_references"),
+    _op(0x15, "return_call_ref", "call", None, "type", feature="function_references"),
+    _op(0xD5, "br_on_null", "control", None, "label", feature="function_references"),
+    _op(0xD6, "br_on_non_null", "control", None, "label", feature="function_references"),
     # Parametric instructions
     _op(0x1A, "drop", "parametric", None),
     _op(0x1B, "select", "parametric", None),
@@ -189,7 +195,8 @@ _TABLE: Final = (
     # Reference instructions
     _op(0xD0, "ref.null", "reference", None, "reftype", feature="reference_types"),
     _op(0xD1, "ref.is_null", "reference", None, feature="reference_types"),
-    _op(0xD2, "ref.func", "reference", "-> funcref", "func", feature="reference_types"),
+    _op(0xD2, "ref.func", "reference", None, "func", feature="reference_types"),
+    _op(0xD4, "ref.as_non_null", "reference", None, feature="function_references"),
     # Numeric instructions
     _op(0x41, "i32.const", "const", "-> i32", "i32"),
     _op(0x42, "i64.const", "const", "-> i64", "i64"),
@@ -344,8 +351,6 @@ UNSUPPORTED_OPS: Final[dict[int, str]] = {
     **dict.fromkeys((0x06, 0x07, 0x09, 0x18, 0x19), "legacy exceptions"),
     # throw, throw_ref, try_table
     **dict.fromkeys((0x08, 0x0A, 0x1F), "exceptions"),
-    # call_ref, return_call_ref, ref.as_non_null, br_on_null, br_on_non_null
-    **dict.fromkeys((0x14, 0x15, 0xD4, 0xD5, 0xD6), "function references"),
     # ref.eq
     0xD3: "garbage collection",
 }

@@ -5,10 +5,11 @@ The rules and the words of the errors are those of the specification's "Binary F
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from lucet.errors import LimitExceeded, LocatedError, Malformed, Unsupported
-from lucet.wasm.types import EXTERNREF, FUNCREF, V128, VALTYPE_CODES, ValType
+from lucet.errors import Invalid, LimitExceeded, LocatedError, Malformed, Unsupported
+from lucet.wasm.types import V128, VALTYPE_CODES, FuncType, ValType, is_ref, non_null, ref_type
 
 _E = TypeVar("_E", bound=LocatedError)
 
@@ -16,12 +17,11 @@ UNEXPECTED_END: Final = "unexpected end of section or function"
 
 _REF_NULL: Final = 0x63
 _REF: Final = 0x64
-_HEAP_TYPES: Final = {0x70: FUNCREF, 0x6F: EXTERNREF}
+_HEAP_TYPES: Final = {code: valtype for code, valtype in VALTYPE_CODES.items() if is_ref(valtype)}
+"""Abstract ones, as the nullable references to them."""
 _UNSUPPORTED_HEAP_TYPES: Final = {
-    # array, struct, i31, eq, any, none, noextern, nofunc
-    **dict.fromkeys((0x6A, 0x6B, 0x6C, 0x6D, 0x6E, 0x71, 0x72, 0x73), "garbage collection"),
-    # exn, noexn
-    **dict.fromkeys((0x69, 0x74), "exceptions"),
+    # array, struct, i31, eq, any, none
+    **dict.fromkeys((0x6A, 0x6B, 0x6C, 0x6D, 0x6E, 0x71), "garbage collection"),
 }
 
 
@@ -29,16 +29,21 @@ class Reader:
     """Reads `data`, whose first byte is at file offset `base`; `function` is only for the errors.
 
     Each section and each function body has its own Reader over its own bytes, so that the end of the bytes is always
-    the end that counts.
+    the end that counts. `types` are the module's, as far as they are known: what a type index may stand for. The type
+    that is just being defined comes behind them, and may be named, too, if `defines_type`.
     """
 
-    __slots__ = ("base", "data", "function", "pos")
+    __slots__ = ("base", "data", "defines_type", "function", "pos", "types")
 
-    def __init__(self, data: bytes, *, base: int = 0, function: int | None = None) -> None:
+    def __init__(
+        self, data: bytes, *, base: int = 0, function: int | None = None, types: Sequence[FuncType] = ()
+    ) -> None:
         self.data = data
         self.pos = 0
         self.base = base
         self.function = function
+        self.types = types
+        self.defines_type = False
 
     @property
     def offset(self) -> int:
@@ -135,9 +140,15 @@ class Reader:
         if code in _UNSUPPORTED_HEAP_TYPES:
             raise self.unsupported(_UNSUPPORTED_HEAP_TYPES[code], start)
         self.pos = start
-        if self.s33() >= 0:
-            raise self.unsupported("function references", start)
-        raise self._bad_type(code, start, "malformed heap type")
+        index = self.s33()
+        if index < 0:
+            raise self._bad_type(code, start, "malformed heap type")
+        if index < len(self.types):
+            return self.types[index].ref(nullable=True)
+        if index == len(self.types) and self.defines_type:
+            return ref_type("#rec.0", nullable=True)
+        # An error of validation, found here because the type would be the type index itself otherwise.
+        raise self._located(Invalid, f"unknown type {index}", start)
 
     def _reference(self, code: int, start: int, message: str) -> ValType:
         if code in _HEAP_TYPES:
@@ -147,8 +158,7 @@ class Reader:
         if code == _REF_NULL:
             return self.heaptype()
         if code == _REF:
-            self.heaptype()
-            raise self.unsupported("function references", start)
+            return non_null(self.heaptype())
         raise self._bad_type(code, start, message)
 
     def _bad_type(self, code: int, start: int, message: str) -> Malformed:

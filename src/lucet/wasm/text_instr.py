@@ -93,6 +93,7 @@ class Expressions:
             "label": self.label,
             "br_table": self.label_table,
             "func": self.index_in(spaces.funcs),
+            "type": self.index_in(spaces.types),
             "type_table": self.type_and_table,
             "local": self.local,
             "global": self.index_in(spaces.globals),

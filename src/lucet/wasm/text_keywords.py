@@ -128,14 +128,11 @@ _GC: Final = (
     *_prefixed("struct.", "get get_s get_u new new_default set"),
 )
 
-_FUNCTION_REFERENCES: Final = ("br_on_non_null", "br_on_null", "call_ref", "ref.as_non_null", "return_call_ref")
-
 _FEATURES: Final = {
     "simd": _SIMD,
     "relaxed simd": _RELAXED_SIMD,
     "threads": _ATOMICS,
     "garbage collection": _GC,
-    "function references": _FUNCTION_REFERENCES,
     "exceptions": ("throw", "throw_ref", "try_table"),
     "legacy exceptions": ("try", "rethrow", "delegate"),
     "wide arithmetic": ("i64.add128", "i64.sub128", "i64.mul_wide_s", "i64.mul_wide_u"),

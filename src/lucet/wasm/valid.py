@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lucet.errors import Invalid, LimitExceeded
-from lucet.limits import MAX_MEMORY_PAGES, MAX_TABLE_SIZE
+from lucet.errors import Invalid
+from lucet.limits import MAX_MEMORY_PAGES
 from lucet.wasm.decode import FuncItems
 from lucet.wasm.module import Elem, Import, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import FUNCREF, I32, FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+from lucet.wasm.types import I32, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, defaultable, matches
 
 _END_CODE: Final = BY_NAME["end"].code
 _GLOBAL_GET_CODE: Final = BY_NAME["global.get"].code
@@ -29,7 +29,7 @@ _MAX_TABLE_LIMIT: Final = (1 << 32) - 1
 
 
 def validate_module(module: Module) -> None:
-    """Raises Invalid, or LimitExceeded for tables beyond the implementation's limit."""
+    """Raises Invalid. How large a table may be is the region's to say, when the module is instantiated."""
     for import_ in module.imports:
         _check_import(module, import_)
     for index, type_index in enumerate(module.funcs):
@@ -63,11 +63,12 @@ def _check_tables(module: Module) -> None:
     imported_globals = module.all_globals[: len(module.all_globals) - len(module.globals)]
     for table in module.tables:
         _check_table_type(table.type, table.offset)
-        if table.init is not None:
+        if table.init is None:
+            if not defaultable(table.type.reftype):
+                message = f"type mismatch: a table of {table.type.reftype} needs an initial value"
+                raise Invalid(message, offset=table.offset)
+        else:
             _check_constant(module, table.init, table.type.reftype, imported_globals)
-        if table.type.limits.minimum > MAX_TABLE_SIZE:
-            message = f"table too large: {table.type.limits.minimum} elements, the limit is {MAX_TABLE_SIZE}"
-            raise LimitExceeded(message, offset=table.offset)
 
 
 def _check_table_type(table: TableType, offset: int) -> None:
@@ -96,7 +97,7 @@ def _check_elem(module: Module, elem: Elem) -> None:
     if elem.offset_expr is not None:
         _check_index("table", elem.table, module.all_tables, elem.offset)
         reftype = module.all_tables[elem.table].reftype
-        if elem.reftype != reftype:
+        if not matches(elem.reftype, reftype):
             raise Invalid(f"type mismatch: a segment of {elem.reftype} for a table of {reftype}", offset=elem.offset)
         _check_constant(module, elem.offset_expr, I32, module.all_globals)
     if isinstance(elem.items, FuncItems):
@@ -160,9 +161,9 @@ def _check_constant(
             stack.append(immediate)
         elif code == _REF_FUNC_CODE:
             _check_index("function", immediate, module.all_funcs, offset)
-            stack.append(FUNCREF)
+            stack.append(module.func_type(immediate).ref())
         elif code == _END_CODE:
-            if stack != [expected]:
+            if len(stack) != 1 or not matches(stack[0], expected):
                 message = f"type mismatch: the expression yields [{' '.join(stack[:10])}], not [{expected}]"
                 raise Invalid(message, offset=offset)
         else:

@@ -3,7 +3,7 @@
 Two differences serve speed. The operand stack is one list in which every control frame has put a _BASE below its
 operands, so an operand that is as expected cannot be another frame's, and the common case needs no look at the frame.
 And the regular instructions are checked in the loop itself, from the table; what does not match at once (a mistake, or
-unreachable code) goes to the slow, exact path.
+unreachable code, or a subtype) goes to the slow, exact path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import Any, Final
 from lucet.errors import Invalid
 from lucet.wasm.module import Code, Module
 from lucet.wasm.opcodes import BY_NAME, OPS, Op
-from lucet.wasm.types import FUNCREF, I32, REFTYPES, FuncType, ValType
+from lucet.wasm.types import (
+    BOTTOM_REF,
+    FUNCREF,
+    I32,
+    NUMTYPES,
+    FuncType,
+    ValType,
+    defaultable,
+    is_ref,
+    matches,
+    non_null,
+)
 
 _BASE: Final = ValType("nothing")
 """Lies below the operands of a control frame. Equal to no value type."""
@@ -49,13 +60,15 @@ def validate_code(module: Module, func_index: int, code: Code) -> None:
 class _Frame:
     """One open block."""
 
-    __slots__ = ("code", "height", "label", "type", "unreachable")
+    __slots__ = ("code", "height", "label", "set_height", "type", "unreachable")
 
-    def __init__(self, code: int, block_type: FuncType, height: int) -> None:
+    def __init__(self, code: int, block_type: FuncType, height: int, set_height: int) -> None:
         self.code = code
         self.type = block_type
         self.label = block_type.params if code == _LOOP else block_type.results
         """What a branch to the block takes along."""
+        self.set_height = set_height
+        """How many locals that have no default value had been set when the block began."""
         self.height = height
         """The stack's length without operands of this block, but with its _BASE."""
         self.unreachable = False
@@ -65,12 +78,21 @@ class _Validator:
     def __init__(self, module: Module, func_index: int, code: Code) -> None:
         self.module = module
         self.func_index = func_index
-        self.func_type = module.func_type(func_index)
+        self.func_type = module.func_type(func_index).unrolled
         self.locals = self.func_type.params + code.locals
+        self.readable: Sequence[ValType] | dict[int, ValType] = self.locals
+        """The types of the locals that may be read; of the others too, where all have a default value."""
+        first = len(self.func_type.params)
+        if not all(map(defaultable, {*code.locals})):
+            self.readable = {
+                index: valtype for index, valtype in enumerate(self.locals) if index < first or defaultable(valtype)
+            }
+        self.set_locals: list[int] = []
+        """Those that have become readable in the open blocks, in that order."""
         self.instrs = code.instrs
         self.stack: list[ValType] = [_BASE]
         # The body is a block with the function's results. The parameters are locals, not operands.
-        self.frames = [_Frame(_BLOCK, FuncType(results=self.func_type.results), 1)]
+        self.frames = [_Frame(_BLOCK, FuncType(results=self.func_type.results), 1, 0)]
         # Where we are, for the errors; the hot loop sets them only before it calls something.
         self.code = 0
         self.offset = 0
@@ -78,14 +100,14 @@ class _Validator:
     def run(self) -> None:
         stack = self.stack
         push = stack.append
-        local_types = self.locals
+        local_types = self.readable
         memory_count = len(self.module.all_memories)
         shapes = _SHAPES
         for code, offset, immediate in self.instrs:
             if code == _LOCAL_GET:
                 try:
                     push(local_types[immediate])
-                except IndexError:
+                except LookupError:
                     self._unknown_local(code, offset, immediate)
                 continue
             shape, first, second, result = shapes[code]
@@ -100,8 +122,8 @@ class _Validator:
             elif shape <= _TEE:
                 try:
                     first = local_types[immediate]
-                except IndexError:
-                    self._unknown_local(code, offset, immediate)
+                except LookupError:
+                    first = self._set_local(code, offset, immediate)
                 if stack[-1] == first:
                     if shape == _SET:
                         del stack[-1]
@@ -140,8 +162,16 @@ class _Validator:
 
     def _pop(self, expected: ValType) -> ValType:
         actual = self._pop_any(expected)
-        if actual not in (expected, _BOTTOM):
+        if actual not in (expected, _BOTTOM) and not matches(actual, expected):
             self._mismatch(f"expects {expected}", actual)
+        return actual
+
+    def _pop_ref(self) -> ValType:
+        actual = self._pop_any("a reference")
+        if actual == _BOTTOM:
+            return BOTTOM_REF
+        if not is_ref(actual):
+            self._mismatch("expects a reference", actual)
         return actual
 
     def _pop_any(self, expected: str = "a value") -> ValType:
@@ -181,15 +211,18 @@ class _Validator:
         self._pop_all(params)
         stack = self.stack
         stack.append(_BASE)
-        self.frames.append(_Frame(self.code, block_type, len(stack)))
+        self.frames.append(_Frame(self.code, block_type, len(stack), len(self.set_locals)))
         stack.extend(params)
 
     def _close(self, frame: _Frame) -> None:
-        """Takes the frame's results off the stack, and its _BASE."""
+        """Takes the frame's results off the stack, and its _BASE; locals that were set in it need not be set."""
         self._pop_all(frame.type.results)
         if len(self.stack) != frame.height:
             self._mismatch("leaves a value on the stack", self.stack[-1])
         del self.stack[-1]
+        while len(self.set_locals) > frame.set_height:
+            assert isinstance(self.readable, dict)
+            del self.readable[self.set_locals.pop()]
 
     def _frame_at(self, label: int) -> _Frame:
         if label >= len(self.frames):
@@ -219,14 +252,14 @@ class _Validator:
         self.frames.pop()
         stack = self.stack
         stack.append(_BASE)
-        self.frames.append(_Frame(_ELSE, frame.type, len(stack)))
+        self.frames.append(_Frame(_ELSE, frame.type, len(stack), frame.set_height))
         stack.extend(frame.type.params)
 
     def _rule_end(self, _: None) -> None:
         frame = self.frames[-1]
         self._close(frame)
         # An `if` without `else` passes its parameters on as its results.
-        if frame.code == _IF and frame.type.params != frame.type.results:
+        if frame.code == _IF and not _all_match(frame.type.params, frame.type.results):
             self._invalid(f"type mismatch: if without else is of type {frame.type}")
         self.frames.pop()
         self.stack.extend(frame.type.results)
@@ -259,6 +292,22 @@ class _Validator:
         self._pop_all(expected)
         self._rest_is_unreachable()
 
+    def _rule_br_on_null(self, label: int) -> None:
+        frame = self._frame_at(label)
+        actual = self._pop_ref()
+        self._pop_all(frame.label)
+        self.stack.extend(frame.label)
+        self.stack.append(non_null(actual))
+
+    def _rule_br_on_non_null(self, label: int) -> None:
+        frame = self._frame_at(label)
+        if not frame.label or not is_ref(frame.label[-1]):
+            self._invalid(f"type mismatch: br_on_non_null to label {label}, which takes no reference last")
+        actual = self._pop_ref()
+        self.stack.append(non_null(actual))
+        self._pop_all(frame.label)
+        self.stack.extend(frame.label[:-1])
+
     def _rule_return(self, _: None) -> None:
         self._pop_all(self.func_type.results)
         self._rest_is_unreachable()
@@ -282,8 +331,22 @@ class _Validator:
         self._pop(I32)
         self._tail_call(func_type)
 
+    def _rule_call_ref(self, type_index: int) -> None:
+        func_type = self._pop_func_of_type(type_index)
+        self._pop_all(func_type.params)
+        self.stack.extend(func_type.results)
+
+    def _rule_return_call_ref(self, type_index: int) -> None:
+        self._tail_call(self._pop_func_of_type(type_index))
+
+    def _pop_func_of_type(self, type_index: int) -> FuncType:
+        self._check_index("type", type_index, self.module.types)
+        func_type = self.module.types[type_index]
+        self._pop(func_type.ref(nullable=True))
+        return func_type.unrolled
+
     def _tail_call(self, func_type: FuncType) -> None:
-        if func_type.results != self.func_type.results:
+        if not _all_match(func_type.results, self.func_type.results):
             self._invalid(f"type mismatch: a tail call of {func_type} in a function of type {self.func_type}")
         self._pop_all(func_type.params)
         self._rest_is_unreachable()
@@ -295,8 +358,9 @@ class _Validator:
         self._pop(I32)
         second = self._pop_any()
         first = self._pop_any()
-        if first in REFTYPES or second in REFTYPES:
-            self._mismatch("without a type expects numbers", first if first in REFTYPES else second)
+        for actual in (first, second):
+            if actual not in NUMTYPES and actual != _BOTTOM:
+                self._mismatch("without a type expects numbers", actual)
         if first != second and _BOTTOM not in (first, second):
             self._mismatch(f"expects {first} twice", second)
         self.stack.append(second if first == _BOTTOM else first)
@@ -348,7 +412,7 @@ class _Validator:
 
     def _rule_table_copy(self, immediate: tuple[int, int]) -> None:
         destination, source = (self._reftype(table) for table in immediate)
-        if destination != source:
+        if not matches(source, destination):
             self._invalid(f"type mismatch: table.copy from {source} to {destination}")
         self._regular()
 
@@ -356,7 +420,7 @@ class _Validator:
         elem, table = immediate
         reftype = self._reftype(table)
         self._check_index("elem segment", elem, self.module.elems)
-        if self.module.elems[elem].reftype != reftype:
+        if not matches(self.module.elems[elem].reftype, reftype):
             self._invalid(f"type mismatch: table.init from {self.module.elems[elem].reftype} to {reftype}")
         self._regular()
 
@@ -385,16 +449,17 @@ class _Validator:
         self.stack.append(reftype)
 
     def _rule_ref_is_null(self, _: None) -> None:
-        actual = self._pop_any()
-        if actual not in REFTYPES and actual != _BOTTOM:
-            self._mismatch("expects a reference", actual)
+        self._pop_ref()
         self.stack.append(I32)
+
+    def _rule_ref_as_non_null(self, _: None) -> None:
+        self.stack.append(non_null(self._pop_ref()))
 
     def _rule_ref_func(self, func: int) -> None:
         self._check_index("function", func, self.module.all_funcs)
         if func not in self.module.declared_refs:
             self._invalid(f"undeclared function reference {func}")
-        self._regular()
+        self.stack.append(self.module.func_type(func).ref())
 
     def _regular(self) -> None:
         op = OPS[self.code]
@@ -414,7 +479,7 @@ class _Validator:
 
     def _func_type(self, func: int) -> FuncType:
         self._check_index("function", func, self.module.all_funcs)
-        return self.module.func_type(func)
+        return self.module.func_type(func).unrolled
 
     def _reftype(self, table: int) -> ValType:
         self._check_index("table", table, self.module.all_tables)
@@ -423,10 +488,10 @@ class _Validator:
     def _indirect_type(self, immediate: tuple[int, int]) -> FuncType:
         type_index, table = immediate
         reftype = self._reftype(table)
-        if reftype != FUNCREF:
+        if not matches(reftype, FUNCREF):
             self._invalid(f"type mismatch: an indirect call through a table of {reftype}")
         self._check_index("type", type_index, self.module.types)
-        return self.module.types[type_index]
+        return self.module.types[type_index].unrolled
 
     # Errors
 
@@ -438,7 +503,18 @@ class _Validator:
 
     def _unknown_local(self, code: int, offset: int, index: int) -> None:
         self.code, self.offset = code, offset
+        if index < len(self.locals):
+            self._invalid(f"uninitialized local {index}")
         self._invalid(f"unknown local {index}")
+
+    def _set_local(self, code: int, offset: int, index: int) -> ValType:
+        """The type of a local that is set and could not be read up to here."""
+        if index >= len(self.locals):
+            self._unknown_local(code, offset, index)
+        assert isinstance(self.readable, dict)
+        self.readable[index] = self.locals[index]
+        self.set_locals.append(index)
+        return self.locals[index]
 
     def _bad_memarg(self, code: int, offset: int, immediate: tuple[int, int, int]) -> None:
         self.code, self.offset = code, offset
@@ -447,6 +523,10 @@ class _Validator:
         if align > _NATURAL_ALIGN[code]:
             self._invalid(f"alignment must not be larger than natural: 2**{align}")
         self._invalid(f"offset out of range: {memarg_offset}")
+
+
+def _all_match(subs: Sequence[ValType], sups: Sequence[ValType]) -> bool:
+    return subs == sups or (len(subs) == len(sups) and all(map(matches, subs, sups)))
 
 
 _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
@@ -459,11 +539,15 @@ _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
     "br": _Validator._rule_br,
     "br_if": _Validator._rule_br_if,
     "br_table": _Validator._rule_br_table,
+    "br_on_null": _Validator._rule_br_on_null,
+    "br_on_non_null": _Validator._rule_br_on_non_null,
     "return": _Validator._rule_return,
     "call": _Validator._rule_call,
     "call_indirect": _Validator._rule_call_indirect,
     "return_call": _Validator._rule_return_call,
     "return_call_indirect": _Validator._rule_return_call_indirect,
+    "call_ref": _Validator._rule_call_ref,
+    "return_call_ref": _Validator._rule_return_call_ref,
     "drop": _Validator._rule_drop,
     "select": _Validator._rule_select,
     "select_t": _Validator._rule_select_t,
@@ -486,6 +570,7 @@ _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
     "ref.null": _Validator._rule_ref_null,
     "ref.is_null": _Validator._rule_ref_is_null,
     "ref.func": _Validator._rule_ref_func,
+    "ref.as_non_null": _Validator._rule_ref_as_non_null,
 }
 
 _RULES: Final = {BY_NAME[name].code: rule for name, rule in _RULES_BY_NAME.items()}
