@@ -1,9 +1,10 @@
 """The official WebAssembly test suite on Lucet: prints scripts and commands passed and failed.
 
-    python -m tests.spec [--opt-level LEVEL] [--jobs N] [--all] [SCRIPT...]
+    python -m tests.spec [--opt-level LEVEL] [--jobs N] [--all] [--wast] [SCRIPT...]
 
 Exit status 1 if anything failed that expected_failures.txt does not list, or passed that it does; 2 if the suite is not
-there. The suite is in the shared folder ($LUCET_SHARED, or ../shared).
+there. The suite is in the shared folder ($LUCET_SHARED, or ../shared), converted to JSON, and as text for --wast.
+A SCRIPT may also be the path of any .wast file.
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     index = json.loads((suite / "index.json").read_text())
     names = _selected(index, options.scripts, options.all)
-    tasks = [Task(name=name, path=suite / "json" / name, may_skip=not in_language(index[name])) for name in names]
+    tasks = [task_of(suite, name, index.get(name), wast=options.wast) for name in names]
     settings = Settings(
         engine=ENGINES.get(options.engine, options.engine), opt_level=options.opt_level, timeout=options.timeout
     )
     expected = read_expected(options.expected_failures.read_text())
+    if options.wast:
+        expected = {(_wast_name(name), line): reason for (name, line), reason in expected.items()}
     report = Report(expected=expected, verbose=options.verbose)
     # The longest scripts first, so that none of them is alone at the end.
-    tasks.sort(key=lambda task: -index[task.name]["commands"])
+    tasks.sort(key=lambda task: -task.path.stat().st_size)
     for outcome in run_tasks(tasks, settings, options.jobs):
         report.add(outcome)
     return report.summary()
@@ -145,11 +148,33 @@ def _selected(index: Mapping[str, Any], scripts: Sequence[str], everything: bool
         ]
     names = []
     for script in scripts:
+        if script.endswith(".wast"):
+            names.append(script)
+            continue
         found = [name for name in index if script in (name, name.removesuffix(".json"), Path(name).stem)]
         if not found:
             raise SystemExit(f"tests.spec: there is no script {script}")
         names.append(found[0])
     return names
+
+
+_WAST_FOLDERS: Final = {"core": ".", "custom": "custom", "legacy": "legacy"}
+"""Folders of the converted suite -> of the texts; the others are proposals."""
+
+
+def _wast_name(name: str) -> str:
+    return f"{name.removesuffix('.json')}.wast"
+
+
+def task_of(suite: Path, name: str, entry: Mapping[str, Any] | None, *, wast: bool) -> Task:
+    if entry is None:  # not of the suite
+        return Task(name=name, path=Path(name), may_skip=True)
+    path = suite / "json" / name
+    if wast:
+        name = _wast_name(name)
+        folder, _, file = name.partition("/")
+        path = suite / "wast" / _WAST_FOLDERS.get(folder, f"proposals/{folder}") / file
+    return Task(name=name, path=path, may_skip=not in_language(entry))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--opt-level", default="default", help="of the compiler (default: %(default)s)")
     add("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="scripts at a time (default: %(default)s)")
     add("--all", action="store_true", help="scripts of missing features too, as far as they go")
+    add("--wast", action="store_true", help="the scripts as text, through the project's own parser")
     add("--timeout", type=float, default=300.0, help="seconds for one script (default: %(default)g)")
     add("--engine", default="lucet", help="wasmtime: checks the runner itself; or MODULE:FACTORY")
     add("--count-instructions", action="store_const", const="counting", dest="engine", help="in Lucet's code")

@@ -14,6 +14,7 @@ from lucet.wasm.decode import decode_module
 from lucet.wasm.text import text_to_binary
 from tests.spec.engines import Engine, spectest
 from tests.spec.values import Json, NotInLanguage, Value, constant, matches
+from tests.spec.wast import load_wast
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
@@ -42,7 +43,8 @@ class Failure(Exception):
 
 
 def load(path: Path) -> dict[str, Any]:
-    script: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """A converted script, or one in the text format."""
+    script: dict[str, Any] = load_wast(path) if path.suffix == ".wast" else json.loads(path.read_text(encoding="utf-8"))
     return script
 
 
@@ -72,7 +74,7 @@ def run_script(engine: Engine, script: Json, *, may_skip: bool) -> Iterator[Resu
 class _Session:
     def __init__(self, engine: Engine, script: Json) -> None:
         self.engine = engine
-        self.files: Mapping[str, Json] = script["files"]
+        self.files: Mapping[str, Json] = script.get("files", {})
         host = engine.instantiate(engine.compile(spectest()), {})
         self.registered: dict[str, Any] = {"spectest": engine.exports(host)}
         self.instances: dict[str, Any] = {}
@@ -92,6 +94,7 @@ class _Session:
             "assert_invalid": self.assert_invalid,
             "assert_unlinkable": self.assert_unlinkable,
             "assert_uninstantiable": self.assert_uninstantiable,
+            "script": self.unreadable,
         }
 
     def run(self, command: Json) -> None:
@@ -169,6 +172,9 @@ class _Session:
             self.check_trap(trap, command)
             return
         raise Failure(f"instantiated; expected a trap: {command['text']}")
+
+    def unreadable(self, command: Json) -> None:
+        raise Failure(f"the script cannot be read: {command['text']}")
 
     # Steps
 

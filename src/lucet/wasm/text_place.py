@@ -8,7 +8,7 @@ from typing import Final
 from lucet.errors import LocatedError
 from lucet.wasm.text_lexer import Tokens
 
-_NEWLINE: Final = re.compile(r"\r\n|\n|\r")
+NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 _LONGEST_LINE: Final = 100
 """Characters of a line that are shown; of a longer one the part around the place."""
 _LEAD: Final = 40
@@ -25,14 +25,14 @@ def point_at(error: LocatedError, tokens: Tokens, index: int) -> None:
 def line_and_column(source: str, start: int) -> tuple[int, int]:
     """Both from 1; columns count characters."""
     begin = _line_start(source, start)
-    return sum(1 for _ in _NEWLINE.finditer(source, 0, begin)) + 1, start - begin + 1
+    return sum(1 for _ in NEWLINE.finditer(source, 0, begin)) + 1, start - begin + 1
 
 
 def excerpt(source: str, start: int, width: int) -> str:
     """The line of a place under its number, and carets under `width` characters of it. Two short lines, whatever the
     text is; characters that a terminal would obey are replaced."""
     begin = _line_start(source, start)
-    newline = _NEWLINE.search(source, begin)
+    newline = NEWLINE.search(source, begin)
     end = len(source) if newline is None else newline.start()
     shown_from = begin if end - begin <= _LONGEST_LINE else max(begin, start - _LEAD)
     shown_to = min(end, shown_from + _LONGEST_LINE)
