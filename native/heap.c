@@ -202,13 +202,18 @@ static bool is_hot(const struct heap *heap, u64 page) {
     return false;
 }
 
+/* It is writable. */
+NO_TSAN static bool record_hot(struct heap *heap, u64 page) {
+    heap->writable->clean[heap->hot_count] = 0;
+    heap->writable->hot[heap->hot_count++] = (u32)page;
+    return true;
+}
+
 static bool add_hot(struct heap *heap, u64 page) {
     if (heap->hot_count == HEAP_HOT_MAX ||
         !protect(heap, page * HOST_PAGE, (page + 1) * HOST_PAGE, PROT_READ | PROT_WRITE))
         return false;
-    heap->writable->clean[heap->hot_count] = 0;
-    heap->writable->hot[heap->hot_count++] = (u32)page;
-    return true;
+    return record_hot(heap, page);
 }
 
 static bool make_image_hot(struct heap *heap, const lucet_module *module) {
@@ -307,9 +312,7 @@ NO_TSAN static bool overflow(struct heap *heap) {
 NO_TSAN static bool add_page(struct heap *heap, u64 page) {
     if (!protect_unseen(heap, page * HOST_PAGE, (page + 1) * HOST_PAGE))
         return overflow(heap);
-    heap->writable->clean[heap->hot_count] = 0;
-    heap->writable->hot[heap->hot_count++] = (u32)page;
-    return true;
+    return record_hot(heap, page);
 }
 
 NO_TSAN static const struct heap_extent *extent_at(const struct heap *heap, u64 page) {

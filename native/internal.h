@@ -176,6 +176,29 @@ LUCET_INTERNAL bool heap_grow(struct heap *heap, u64 size);
 LUCET_INTERNAL bool heap_write_fault(struct heap *heap, const u8 *address);
 LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
 
+/* ---- locks of the whole process: forks.c ---- */
+
+/* In the order in which a thread may hold several. The locks of regions come last. */
+#define EACH_PROCESS_LOCK                                                                                              \
+    PROCESS_LOCK(SIGNALS_LOCK)                                                                                         \
+    PROCESS_LOCK(GROUPS_LOCK)                                                                                          \
+    PROCESS_LOCK(DEADLINES_LOCK)                                                                                       \
+    PROCESS_LOCK(TYPES_LOCK)                                                                                           \
+    PROCESS_LOCK(REGISTRY_LOCK)                                                                                        \
+    PROCESS_LOCK(KEPT_STACKS_LOCK)
+#define PROCESS_LOCK(name) name,
+enum process_lock { EACH_PROCESS_LOCK PROCESS_LOCKS };
+#undef PROCESS_LOCK
+
+LUCET_INTERNAL pthread_mutex_t *process_lock(enum process_lock lock);
+LUCET_INTERNAL void process_unlock(enum process_lock lock);
+LUCET_INTERNAL void forks_install(void);
+/* Around a fork, with all locks of the process held. */
+LUCET_INTERNAL void regions_lock(void);
+LUCET_INTERNAL void regions_unlock(void);
+LUCET_INTERNAL void deadlines_in_child(void);
+LUCET_INTERNAL void kept_stacks_in_child(void);
+
 /* ---- groups: instances that are linked to each other ---- */
 
 struct lucet_activation;
@@ -318,6 +341,8 @@ extern LUCET_INTERNAL _Thread_local struct lucet_activation *lucet_current __att
 LUCET_INTERNAL bool signals_install(lucet_error *error);
 LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);
 LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
+/* The instance of the group whose generated code has the address; NULL if it is nobody's. Async-signal-safe. */
+LUCET_INTERNAL const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc);
 /* End the activation with trap TIMED_OUT at activation->deadline, unless it is cleared before. */
 LUCET_INTERNAL bool deadline_set(struct lucet_activation *activation, lucet_error *error);
 LUCET_INTERNAL void deadline_clear(struct lucet_activation *activation);

@@ -29,7 +29,6 @@ bool lucet_instance_interrupt(lucet_instance *instance) {
 
 /* ---- deadlines: one thread for the process, asleep until the earliest; a binary heap of activations ---- */
 
-static pthread_mutex_t deadlines_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t deadlines_changed;
 static bool watcher_runs;
 static u64 watcher_wakes; /* when it will look again; 0 while it is awake */
@@ -78,7 +77,7 @@ static void take_out(struct lucet_activation *activation) {
 
 static void *watch(void *unused) {
     (void)unused;
-    pthread_mutex_lock(&deadlines_lock);
+    pthread_mutex_t *lock = process_lock(DEADLINES_LOCK);
     for (;;) {
         u64 time = now();
         while (deadlines_count && deadlines[1]->deadline <= time) {
@@ -91,9 +90,9 @@ static void *watch(void *unused) {
         watcher_wakes = deadlines_count ? deadlines[1]->deadline : UINT64_MAX;
         if (deadlines_count) {
             struct timespec until = {(time_t)(watcher_wakes / 1000000000), (long)(watcher_wakes % 1000000000)};
-            pthread_cond_timedwait(&deadlines_changed, &deadlines_lock, &until);
+            pthread_cond_timedwait(&deadlines_changed, lock, &until);
         } else {
-            pthread_cond_wait(&deadlines_changed, &deadlines_lock);
+            pthread_cond_wait(&deadlines_changed, lock);
         }
     }
     return NULL;
@@ -121,27 +120,12 @@ static bool start_watcher(void) {
     return watcher_runs;
 }
 
-static void before_fork(void) {
-    pthread_mutex_lock(&deadlines_lock);
-}
-
-static void after_fork(void) {
-    pthread_mutex_unlock(&deadlines_lock);
-}
-
 /* The child has one thread only; runs of the others are over there. */
-static void in_child(void) {
+void deadlines_in_child(void) {
     watcher_runs = false;
     for (u32 i = 1; i <= deadlines_count; i++)
         deadlines[i]->deadline_index = 0;
     deadlines_count = 0;
-    pthread_mutex_unlock(&deadlines_lock);
-}
-
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-
-static void watch_forks(void) {
-    pthread_atfork(before_fork, after_fork, in_child);
 }
 
 static bool reserve_deadline(void) {
@@ -157,8 +141,7 @@ static bool reserve_deadline(void) {
 }
 
 bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
-    pthread_once(&fork_once, watch_forks);
-    pthread_mutex_lock(&deadlines_lock);
+    process_lock(DEADLINES_LOCK);
     bool ok = reserve_deadline() && (watcher_runs || start_watcher());
     if (ok) {
         sift_up(activation, ++deadlines_count);
@@ -166,15 +149,15 @@ bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
         if (activation->deadline < watcher_wakes)
             pthread_cond_signal(&deadlines_changed);
     }
-    pthread_mutex_unlock(&deadlines_lock);
+    process_unlock(DEADLINES_LOCK);
     return ok || fail(error, LUCET_ERROR_MEMORY, "no memory or thread for a timeout");
 }
 
 void deadline_clear(struct lucet_activation *activation) {
-    pthread_mutex_lock(&deadlines_lock);
+    process_lock(DEADLINES_LOCK);
     if (activation->deadline_index)
         take_out(activation);
-    pthread_mutex_unlock(&deadlines_lock);
+    process_unlock(DEADLINES_LOCK);
 }
 
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds) {

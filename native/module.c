@@ -31,7 +31,6 @@ struct known_type {
     u8 *valtypes;
 };
 
-static pthread_mutex_t known_types_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct known_type *known_types; /* open addressing, never shrinks; ids are hashes already */
 static size_t known_types_capacity, known_types_count;
 
@@ -80,11 +79,11 @@ static bool register_type(const struct abi_type *type, const u8 *valtypes, lucet
 }
 
 static bool register_types(const lucet_module *module, lucet_error *error) {
-    pthread_mutex_lock(&known_types_lock);
+    process_lock(TYPES_LOCK);
     bool ok = known_types_reserve(module->header->types_count + 1) || fail(error, LUCET_ERROR_MEMORY, "out of memory");
     for (u32 i = 0; ok && i < module->header->types_count; i++)
         ok = register_type(&module->types[i], module->base + module->types[i].valtypes_rva, error);
-    pthread_mutex_unlock(&known_types_lock);
+    process_unlock(TYPES_LOCK);
     return ok;
 }
 

@@ -61,12 +61,12 @@ struct registered {
     _Atomic(u8 *) base;
     _Atomic u64 size, stride;
     _Atomic(lucet_instance *) slots;
+    lucet_region *region; /* not for the handler */
 };
 
 enum { REGIONS_MAX = 4096 };
 static struct registered registry[REGIONS_MAX];
 static atomic_uint registry_end;
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void set_registered(struct registered *entry, u8 *base, const lucet_region *region) {
     atomic_fetch_add_explicit(&entry->sequence, 1, memory_order_acq_rel);
@@ -79,25 +79,40 @@ static void set_registered(struct registered *entry, u8 *base, const lucet_regio
 }
 
 static bool register_region(lucet_region *region) {
-    pthread_mutex_lock(&registry_lock);
+    process_lock(REGISTRY_LOCK);
     u32 i = 0;
     while (i < REGIONS_MAX && atomic_load_explicit(&registry[i].base, memory_order_relaxed))
         i++;
     if (i < REGIONS_MAX) {
         set_registered(&registry[i], region->base, region);
         region->registered = &registry[i];
+        registry[i].region = region;
         if (i >= atomic_load(&registry_end))
             atomic_store(&registry_end, i + 1);
     }
-    pthread_mutex_unlock(&registry_lock);
+    process_unlock(REGISTRY_LOCK);
     return i < REGIONS_MAX;
 }
 
 static void unregister_region(lucet_region *region) {
-    pthread_mutex_lock(&registry_lock);
-    if (region->registered)
+    process_lock(REGISTRY_LOCK);
+    if (region->registered) {
         set_registered(region->registered, NULL, region);
-    pthread_mutex_unlock(&registry_lock);
+        region->registered->region = NULL;
+    }
+    process_unlock(REGISTRY_LOCK);
+}
+
+void regions_lock(void) {
+    for (u32 i = 0; i < atomic_load(&registry_end); i++)
+        if (registry[i].region)
+            lock(registry[i].region);
+}
+
+void regions_unlock(void) {
+    for (u32 i = 0; i < atomic_load(&registry_end); i++)
+        if (registry[i].region)
+            unlock(registry[i].region);
 }
 
 NO_TSAN lucet_instance *region_instance_at(const void *address) {
@@ -372,31 +387,43 @@ static _Thread_local struct kept_stack {
     bool listed;
 } kept_stack __attribute__((tls_model("initial-exec")));
 
-static pthread_mutex_t kept_stacks_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kept_stack *kept_stacks;
 static pthread_key_t kept_stacks_key;
 static pthread_once_t kept_stacks_once = PTHREAD_ONCE_INIT;
 static bool kept_stacks_key_made;
 
-static void put_back(lucet_region *region, struct lucet_activation *activation) {
-    lock(region);
+static void put_back_locked(lucet_region *region, struct lucet_activation *activation) {
     activation->next_free = region->free_stacks;
     region->free_stacks = activation;
+}
+
+static void put_back(lucet_region *region, struct lucet_activation *activation) {
+    lock(region);
+    put_back_locked(region, activation);
     unlock(region);
 }
 
+/* The other threads' entries are gone with them, or will be. */
+void kept_stacks_in_child(void) {
+    for (struct kept_stack *kept = kept_stacks; kept; kept = kept->next)
+        if (kept != &kept_stack && atomic_load(&kept->activation))
+            put_back_locked(kept->region, atomic_load(&kept->activation));
+    kept_stacks = kept_stack.listed ? &kept_stack : NULL;
+    kept_stack.next = NULL;
+}
+
 static void kept_stacks_drop(const lucet_region *region) {
-    pthread_mutex_lock(&kept_stacks_lock);
+    process_lock(KEPT_STACKS_LOCK);
     for (struct kept_stack *kept = kept_stacks; kept; kept = kept->next)
         if (atomic_load(&kept->activation) && kept->region == region)
             atomic_store(&kept->activation, NULL);
-    pthread_mutex_unlock(&kept_stacks_lock);
+    process_unlock(KEPT_STACKS_LOCK);
 }
 
 /* When a thread ends. */
 static void unlist_kept_stack(void *entry) {
     struct kept_stack *kept = entry;
-    pthread_mutex_lock(&kept_stacks_lock);
+    process_lock(KEPT_STACKS_LOCK);
     if (atomic_load(&kept->activation))
         put_back(kept->region, atomic_load(&kept->activation));
     atomic_store(&kept->activation, NULL);
@@ -406,7 +433,7 @@ static void unlist_kept_stack(void *entry) {
             break;
         }
     kept->listed = false;
-    pthread_mutex_unlock(&kept_stacks_lock);
+    process_unlock(KEPT_STACKS_LOCK);
 }
 
 static void make_kept_stacks_key(void) {
@@ -417,11 +444,11 @@ static bool list_kept_stack(struct kept_stack *kept) {
     pthread_once(&kept_stacks_once, make_kept_stacks_key);
     if (!kept_stacks_key_made || pthread_setspecific(kept_stacks_key, kept) != 0)
         return false;
-    pthread_mutex_lock(&kept_stacks_lock);
+    process_lock(KEPT_STACKS_LOCK);
     kept->next = kept_stacks;
     kept_stacks = kept;
     kept->listed = true;
-    pthread_mutex_unlock(&kept_stacks_lock);
+    process_unlock(KEPT_STACKS_LOCK);
     return true;
 }
 

@@ -84,14 +84,12 @@ void drop_activations(struct group *group, struct lucet_activation *down_to) {
 
 /* ---- groups ---- */
 
-static pthread_mutex_t groups_lock = PTHREAD_MUTEX_INITIALIZER;
-
 void groups_hold(void) {
-    pthread_mutex_lock(&groups_lock);
+    process_lock(GROUPS_LOCK);
 }
 
 void groups_release(void) {
-    pthread_mutex_unlock(&groups_lock);
+    process_unlock(GROUPS_LOCK);
 }
 
 static uintptr_t this_thread(void) {
@@ -157,12 +155,9 @@ static void describe_trap(const struct lucet_activation *activation, lucet_outco
     outcome->module = NULL;
     outcome->function = LUCET_NONE;
     outcome->wasm_offset = LUCET_NO_OFFSET;
-    for (const lucet_instance *i = group_of(activation->instance)->members; i; i = i->group_next)
-        if (module_has_code(i->module, activation->trap_pc)) {
-            if (module_locate(i->module, activation->trap_pc, &outcome->function, &outcome->wasm_offset))
-                outcome->module = i->module;
-            return;
-        }
+    const lucet_instance *owner = code_owner(activation, activation->trap_pc);
+    if (owner && module_locate(owner->module, activation->trap_pc, &outcome->function, &outcome->wasm_offset))
+        outcome->module = owner->module;
 }
 
 /* Nothing but generated code writes next to the canary, and that has no business there. */
@@ -220,7 +215,6 @@ static void go_in(struct lucet_activation *activation) {
         activation->host_mxcsr = mxcsr;
         _mm_setcsr(MXCSR_DEFAULT);
     }
-    atomic_store_explicit(&activation->suspended, false, memory_order_relaxed);
     activation->previous = lucet_current;
     SYNC_POINT("enter");
     lucet_current = activation;

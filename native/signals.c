@@ -28,7 +28,7 @@ static _Atomic(struct predecessor *) predecessors[SIGNALS_COUNT];
 
 /* ---- classification ---- */
 
-NO_TSAN static const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc) {
+NO_TSAN const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc) {
     for (const lucet_instance *i = group_of(activation->instance)->members; i; i = i->group_next)
         if (module_has_code(i->module, pc))
             return i;
@@ -332,26 +332,25 @@ static bool install(u32 i, lucet_error *error) {
 
 /* Once per process; again when someone has taken the signals since, who is then called for what is not ours. */
 bool signals_install(lucet_error *error) {
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     bool ok = true;
-    pthread_mutex_lock(&mutex);
+    process_lock(SIGNALS_LOCK);
     visits_install();
+    forks_install();
     for (u32 i = 0; ok && i < BREAK_SIGNAL; i++)
         ok = install(i, error);
-    pthread_mutex_unlock(&mutex);
+    process_unlock(SIGNALS_LOCK);
     return ok;
 }
 
 bool lucet_interrupt_on(int signal, lucet_error *error) {
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&mutex);
+    process_lock(SIGNALS_LOCK);
     bool ok = signals[BREAK_SIGNAL] == 0 || signals[BREAK_SIGNAL] == signal ||
               fail(error, LUCET_ERROR_ARGUMENT, "another signal interrupts already: %d", signals[BREAK_SIGNAL]);
     if (ok) {
         signals[BREAK_SIGNAL] = signal;
         ok = install(BREAK_SIGNAL, error);
     }
-    pthread_mutex_unlock(&mutex);
+    process_unlock(SIGNALS_LOCK);
     return ok;
 }
 

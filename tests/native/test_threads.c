@@ -1,6 +1,8 @@
 /* test_threads.c: many threads, each with instances of its own, in regions and of modules that they share. */
 
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "hosts.h"
 
@@ -234,6 +236,69 @@ static void everybody_interrupts_everybody(void) {
     on_all_threads(run_and_interrupt);
 }
 
+/* Threads that hold each lock of the process most of the time, while one forks. */
+static void *hold_locks(void *thread) {
+    u32 me = (u32)(uintptr_t)thread;
+    while (!atomic_load(&finished)) {
+        lucet_region *own = small_region(2);
+        lucet_linkage *linkage = load_linked("plain");
+        for (u32 i = 0; i < 20; i++) {
+            lucet_instance *instance = new_instance(i % 2 ? own : region, linkage);
+            lucet_instance_set_timeout(instance, 1000000000);
+            CHECK_EQUAL(CALL(instance, "add", i, me), i + me);
+            for (u32 j = 0; j < 20; j++)
+                lucet_instance_interrupt(instance);
+            lucet_instance_free(instance);
+        }
+        lucet_linkage_release(linkage);
+        lucet_region_release(own);
+    }
+    return NULL;
+}
+
+static void *run_once(void *unused) {
+    (void)unused;
+    lucet_instance *instance = new_instance(region, linkages[0]);
+    lucet_instance_set_timeout(instance, 1000000000);
+    CHECK_EQUAL(CALL(instance, "add", 1, 2), 3);
+    CHECK(!lucet_instance_interrupt(instance));
+    lucet_instance_free(instance);
+    return NULL;
+}
+
+static void fork_while_others_work(void) {
+    enum { WORKERS = 3 };
+    pthread_t workers[WORKERS];
+    lucet_region_config config = small_config(2 * WORKERS + 2);
+    region = new_region(&config);
+    linkages[0] = load_linked("plain");
+    atomic_store(&finished, false);
+    for (uintptr_t i = 0; i < WORKERS; i++)
+        CHECK(pthread_create(&workers[i], NULL, hold_locks, (void *)i) == 0);
+    for (u32 i = 0; i < scaled(200); i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            pthread_t thread;
+            alarm(60); /* what hangs, ends */
+            run_once(NULL);
+            CHECK(pthread_create(&thread, NULL, run_once, NULL) == 0);
+            CHECK(pthread_join(thread, NULL) == 0);
+            lucet_linkage_release(load_linked("plain"));
+            lucet_region_release(small_region(2));
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child);
+        CHECK_EQUAL(status, 0);
+    }
+    atomic_store(&finished, true);
+    for (u32 i = 0; i < WORKERS; i++)
+        CHECK(pthread_join(workers[i], NULL) == 0);
+    lucet_linkage_release(linkages[0]);
+    lucet_region_release(region);
+}
+
 MAIN(TEST(shared_region), TEST(fewer_slots_than_threads), TEST(regions_come_and_go),
      TEST(references_and_instances_end_together), TEST(modules_come_and_go), TEST(handed_over_while_suspended),
-     TEST(everybody_interrupts_everybody))
+     TEST(everybody_interrupts_everybody), TEST(fork_while_others_work))

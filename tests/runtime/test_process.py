@@ -121,6 +121,40 @@ FORKS = {
         guest.interrupt()
         thread.join()
     """,
+    "other threads make, run and end instances": """
+        stop = False
+        def work():
+            while not stop:
+                with new(lambda n: time.sleep(0)) as guest:
+                    guest.run("call", 1)
+                    guest.timeout = 0.002
+                    try:
+                        guest.run("spin")
+                    except lucet.TimedOut:
+                        pass
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            if (child := os.fork()) == 0:
+                signal.alarm(20)
+                for _ in range(3):
+                    with new() as guest:
+                        assert guest.run("call", 3) == 3
+                        thread = threading.Thread(target=lambda: guest.run("call", 3))
+                        thread.start()
+                        thread.join()
+                        guest.timeout = 0.001
+                        try:
+                            guest.run("spin")
+                        except lucet.TimedOut:
+                            pass
+                os._exit(5)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        stop = True
+        for thread in threads:
+            thread.join()
+    """,
     "inside a host function": """
         def fork(n):
             return os.fork()
