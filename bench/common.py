@@ -146,7 +146,7 @@ def build(name: str, sources: Sequence[Path], *, native: Path = NATIVE) -> Path:
     for file in [*all_sources, *headers]:
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
-    program = _cache() / f"{name}-{digest.hexdigest()[:24]}"
+    program = cache() / f"{name}-{digest.hexdigest()[:24]}"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as folder:
@@ -161,7 +161,8 @@ def _compiler_version(compiler: Sequence[str]) -> str:
     return subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True).stdout
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where benchmarks keep what they build."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "lucet" / "bench"
 
