@@ -780,6 +780,10 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
         u64 most = module->memory->maximum < 65536 ? module->memory->maximum : 65536;
         module->memory_minimum = module->memory->minimum * WASM_PAGE;
         module->memory_maximum = most * WASM_PAGE;
+        /* Compiled for less address space than its type allows: it cannot grow beyond. */
+        if ((module->memory->flags & LUCET_FLAG_CHECKED) && module->memory->reserved &&
+            module->memory_maximum > module->memory->reserved)
+            module->memory_maximum = module->memory->reserved / WASM_PAGE * WASM_PAGE;
     }
     set_restored(module);
     module->functypes = calloc(h->types_count + 1, sizeof *module->functypes);

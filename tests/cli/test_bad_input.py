@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -188,3 +189,58 @@ class TestOutput:
 
     def test_control_characters_in_a_name_are_shown_not_sent(self, refuses: Refuses, tmp_path: Path) -> None:
         assert "\\x1b[31m" in refuses("run", "\x1b[31mred.wasm")
+
+
+class TestImports:
+    def test_imports_that_wasi_does_not_have(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "needy.wasm").write_bytes(programs.needs("env", "what_is_this"))
+        assert "there is no env.what_is_this" in refuses("compile", "needy.wasm", "--validate")
+
+    def test_what_is_no_command(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "library.wat").write_text('(func (export "f"))')
+        assert "there is no exported function _start" in refuses("compile", "library.wat", "--wasi-exe")
+        (tmp_path / "library.wat").write_text('(func (export "_start") (param i32))')
+        assert "_start is [i32] -> [], not [] -> []" in refuses("compile", "library.wat", "--wasi_exe")
+
+    def test_a_command_of_wasi(self, lucet: Lucet) -> None:
+        assert lucet("compile", HELLO, "--validate", "--wasi-exe", "-o", "hello.so").returncode == 0
+
+    def test_bindings(self, lucet: Lucet, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "needy.wasm").write_bytes(programs.needs("env", "quit"))
+        (tmp_path / "bad.json").write_text('{"env": []}')
+        assert "bad.json: bindings must be" in refuses("compile", "needy.wasm", "--bindings", "bad.json")
+        (tmp_path / "other.json").write_text('{"env": {"leave": "stop"}}')
+        assert "env.quit is not bound" in refuses("compile", "needy.wasm", "--bindings", "other.json")
+        (tmp_path / "good.json").write_text('{"env": {"quit": "wasi_snapshot_preview1::sched_yield"}}')
+        options = ("--bindings", "good.json", "--bindings", "other.json", "-o", "bound.so")
+        assert lucet("compile", "needy.wasm", *options).returncode == 0
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [
+            (("--reserved-size", "much"), "must be a number of bytes, or one like 64 MiB, not 'much'"),
+            (("--guard-size", "-4096"), "--guard-size"),
+            (("--error-style", "loud"), "--error-style"),
+        ],
+    )
+    def test_bad_sizes(self, refuses: Refuses, options: tuple[str, ...], what: str) -> None:
+        assert what in refuses("compile", HELLO, *options, status=2)
+
+    def test_options_that_contradict(self, refuses: Refuses) -> None:
+        assert "multiple of 4096" in refuses("compile", HELLO, "--guard-size", "5K")
+        reserved = ("--min-reserved-size", "2 MiB", "--max-reserved-size", "1m")
+        assert "min_reserved_size must not be greater" in refuses("compile", HELLO, *reserved)
+        assert "a target feature must be" in refuses("compile", HELLO, "--target-feature=+avx,-mmx")
+
+    def test_errors_as_json(self, lucet: Lucet, tmp_path: Path) -> None:
+        outcome = lucet("compile", "none.wasm", "--error-style", "json")
+        assert outcome.returncode == 1
+        assert json.loads(outcome.stderr) == [{"error": "none.wasm: No such file or directory"}]
+        (tmp_path / "bad.wat").write_text("(\n(")
+        assert json.loads(lucet("compile", "bad.wat", "--error-style=json").stderr)[0]["error"].startswith(
+            "bad.wat:2:1: "
+        )
+
+    def test_text_can_be_refused(self, refuses: Refuses, tmp_path: Path) -> None:
+        (tmp_path / "text.wat").write_text("(module)")
+        assert "is in the text format" in refuses("compile", "text.wat", "--no-translate-wat")

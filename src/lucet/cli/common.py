@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import stat
@@ -41,27 +42,36 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def guarded(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Call the command and turn whatever it raises into an exit status and one line on standard error."""
+def guarded(
+    prog: str,
+    command: Callable[[Sequence[str]], int],
+    arguments: Sequence[str] | None,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Call the command and turn whatever it raises into an exit status and one line on standard error.
+
+    as_json: as [{"error": ...}].
+    """
+    given = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("LUCET_DEBUG") == "1":
-        return command(sys.argv[1:] if arguments is None else arguments)
+        return command(given)
     try:
-        return command(sys.argv[1:] if arguments is None else arguments)
+        return command(given)
     except Exit as ended:
         return ended.status & 0xFF
     except Trap as trap:
         return _complain(f"{prog}: trap: {trap}", EXIT_TRAP)
-    except LucetError as error:
-        return _complain(f"{prog}: error: {error}", EXIT_ERROR, getattr(error, "details", ""))
-    except OSError as error:
-        return _complain(f"{prog}: error: {describe(error)}", EXIT_ERROR)
-    except MemoryError:
-        return _complain(f"{prog}: error: out of memory", EXIT_ERROR)
     except KeyboardInterrupt:
         die_of_interrupt()
+    except (LucetError, OSError, MemoryError) as error:
+        said = describe(error) if isinstance(error, OSError) else str(error) or "out of memory"
+        details = error.details if isinstance(error, Failure) else ""
     except Exception as error:  # a bug in Lucet: the user gets a line all the same, and a way to the traceback
-        text = f"{type(error).__name__}: {error}"
-        return _complain(f"{prog}: error: internal error: {text} (LUCET_DEBUG=1 shows where)", EXIT_ERROR)
+        said, details = f"internal error: {type(error).__name__}: {error} (LUCET_DEBUG=1 shows where)", ""
+    if as_json:
+        return _complain(json.dumps([{"error": said}]), EXIT_ERROR)
+    return _complain(f"{prog}: error: {said}", EXIT_ERROR, details)
 
 
 def _complain(line: str, status: int, details: str = "") -> int:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lucet.cli.common import Failure, Parser, about, guarded, write_output
 from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_source
 from lucet.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from lucet.compile.options import Options
+    from lucet.wasm.types import FuncType
 
 SUFFIXES: Final = {"so": ".so", "obj": ".o", "asm": ".s", "ir": ".ll"}
 """--emit -> how the output is called unless -o says."""
@@ -16,7 +24,9 @@ SUFFIXES: Final = {"so": ".so", "obj": ".o", "asm": ".s", "ir": ".ll"}
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lucetc") -> int:
     """Run the command and return its exit status."""
-    return guarded(prog, lambda given: _compile(given, prog), arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--error-style=json" in given or ("--error-style", "json") in pairwise(given)
+    return guarded(prog, lambda given: _compile(given, prog), given, as_json=as_json)
 
 
 def _compile(arguments: Sequence[str], prog: str) -> int:
@@ -24,15 +34,71 @@ def _compile(arguments: Sequence[str], prog: str) -> int:
     kind = kind_of(given.module)
     if kind is Kind.ARTIFACT:
         raise Failure(f"{given.module}: is compiled already")
+    if kind is Kind.TEXT and given.no_translate_wat:
+        raise Failure(f"{given.module}: is in the text format (--no-translate-wat)")
+    options = _options(given)
     output = given.output or Path(given.module).stem + SUFFIXES[given.emit]
     with about(given.module):
         source = read_source(given.module, kind)
         from lucet.compile.driver import compile_module
 
         with Progress(given.module) as progress, source.located():
-            data = compile_module(source.wasm, compile_options(given), emit=given.emit, progress=progress)
+            data = compile_module(
+                source.wasm,
+                options,
+                emit=given.emit,
+                progress=progress,
+                description=_wasi() if given.validate else None,
+                command=given.wasi_exe,
+            )
     write_output(output, data)
     return 0
+
+
+def _options(given: argparse.Namespace) -> Options:
+    from lucet.compile.imports import read_bindings
+    from lucet.compile.options import Options
+
+    minimum, maximum = given.min_reserved_size, given.max_reserved_size
+    if given.reserved_size is not None:
+        minimum = maximum = given.reserved_size
+    texts = [Path(path).read_bytes() for path in given.bindings]
+    try:
+        bindings = read_bindings(texts)
+    except ValueError as error:
+        raise Failure(f"{', '.join(given.bindings)}: {error}") from error
+    return compile_options(
+        given,
+        min_reserved_size=minimum,
+        max_reserved_size=maximum,
+        guard_size=Options.guard_size if given.guard_size is None else given.guard_size,
+        bindings=bindings,
+    )
+
+
+def _wasi() -> dict[str, dict[str, FuncType]]:
+    """The functions of WASI preview 1, and of preview 0."""
+    from lucet.wasi.tables import ABIS
+    from lucet.wasm.types import FuncType, ValType
+
+    return {
+        abi.module: {
+            name: FuncType(tuple(ValType(one.type) for one in call.params), tuple(map(ValType, call.results)))
+            for name, call in abi.calls.items()
+        }
+        for abi in ABIS
+    }
+
+
+_SIZE: Final = re.compile(r"(\d{1,15})\s*(?:([KMGT])(i?B)?|B)?", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a number of bytes, or one like 64 MiB, not {text!r}")
+    return int(match[1]) << _UNITS[(match[2] or "").upper()]
 
 
 def _parser(prog: str) -> Parser:
@@ -52,4 +118,35 @@ def _parser(prog: str) -> Parser:
         help="so: shared object (default); obj: relocatable object; asm, ir: text",
     )
     add_compile_options(parser)
+    group = parser.add_argument_group("memory")
+    group.add_argument(
+        "--min-reserved-size",
+        type=_size,
+        metavar="SIZE",
+        help="address space for each memory, at least; default: 4 GiB, which makes comparisons unnecessary",
+    )
+    group.add_argument(
+        "--max-reserved-size", type=_size, metavar="SIZE", help="refuse memories that begin with more; default: 8 GiB"
+    )
+    group.add_argument("--reserved-size", type=_size, metavar="SIZE", help="both of these")
+    group.add_argument(
+        "--guard-size", type=_size, metavar="SIZE", help="address space after 4 GiB that faults; default: 32 MiB"
+    )
+    group = parser.add_argument_group("imports")
+    group.add_argument(
+        "--bindings",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help='JSON, {"module": {"field": "name"}}: what the host calls each imported function; may be repeated',
+    )
+    group.add_argument("--validate", action="store_true", help="refuse imports that WASI preview 1 does not have")
+    group.add_argument(
+        "--wasi-exe", "--wasi_exe", action="store_true", help="refuse a module without the function _start of a command"
+    )
+    group = parser.add_argument_group("the command itself")
+    group.add_argument("--no-translate-wat", action="store_true", help="refuse the text format")
+    group.add_argument(
+        "--error-style", choices=("human", "json"), default="human", help="of errors about the input; default: human"
+    )
     return parser

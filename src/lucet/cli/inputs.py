@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lucet.cli.common import Failure
 from lucet.limits import MAX_MODULE_SIZE
@@ -82,7 +82,15 @@ def read_source(path: str, kind: Kind) -> Source:
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """The options that decide what code is generated."""
-    from lucet.compile.options import BOUNDS, OPT_LEVEL_ALIASES, OPT_LEVELS, TARGET_CPUS, Options
+    from lucet.compile.options import (
+        BOUNDS,
+        OPT_LEVEL_ALIASES,
+        OPT_LEVELS,
+        TARGET_CPU_ALIASES,
+        TARGET_CPUS,
+        TARGET_FEATURES,
+        Options,
+    )
 
     default = Options()
     group = parser.add_argument_group("compiling")
@@ -95,10 +103,17 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--target-cpu",
-        choices=TARGET_CPUS,
+        choices=(*TARGET_CPUS, *TARGET_CPU_ALIASES),
         default=default.target_cpu,
         metavar="CPU",
         help=f"what the code may use: {', '.join(TARGET_CPUS)}; default: {default.target_cpu}",
+    )
+    group.add_argument(
+        "--target-feature",
+        action="append",
+        default=[],
+        metavar="LIST",
+        help=f"+NAME, -NAME: what it has beyond that, or not: {' '.join(TARGET_FEATURES)}; may be repeated",
     )
     group.add_argument(
         "--bounds",
@@ -121,13 +136,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def compile_options(given: argparse.Namespace) -> Options:
+def compile_options(given: argparse.Namespace, **more: Any) -> Options:
+    """The options that were given, and more of them. Failure: they contradict each other."""
     from lucet.compile.options import Options
 
-    return Options(
-        opt_level=given.opt_level,
-        target_cpu=given.target_cpu,
-        bounds=given.bounds,
-        count_instructions=given.count_instructions,
-        workers=given.jobs,
-    )
+    try:
+        return Options(
+            opt_level=given.opt_level,
+            target_cpu=given.target_cpu,
+            target_features=tuple(name for group in given.target_feature for name in group.split(",") if name),
+            bounds=given.bounds,
+            count_instructions=given.count_instructions,
+            workers=given.jobs,
+            **more,
+        )
+    except ValueError as error:
+        raise Failure(str(error)) from error

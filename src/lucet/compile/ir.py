@@ -14,7 +14,6 @@ from typing import Final
 
 from lucet.abi.tables import BUILTINS, TRAPS, VMCTX
 from lucet.compile.plan import Plan
-from lucet.limits import MEMORY_GUARD_SIZE
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.types import F32, F64, I32, I64, FuncType, ValType, is_ref
 
@@ -297,7 +296,7 @@ class FunctionWriter:
 
     def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
         """A pointer for an access of `width` bytes at an i32 operand."""
-        if self.checked or static_offset + width > MEMORY_GUARD_SIZE:
+        if self.checked or static_offset + width > self.plan.memories[memory].guard:
             self._check_bounds(memory, operand, static_offset + width, offset)
         if operand[4] != "%":
             address = (int(operand[4:]) & 0xFFFFFFFF) + static_offset

@@ -11,12 +11,10 @@ from lucet.compile.image import page_image
 from lucet.compile.options import Options
 from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan
 from lucet.compile.scan import Facts, scan
-from lucet.limits import MEMORY_GUARD_SIZE, WASM_PAGE_SIZE
+from lucet.limits import WASM_PAGE_SIZE
 from lucet.wasm.module import Data, Elem, Module
 from lucet.wasm.types import FUNCREF, V128, FuncType, GlobalType, MemoryType, TableType
 
-RESERVED_SIZE: Final = 4 << 30
-"""Every 32-bit address is in there."""
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
 
@@ -229,10 +227,10 @@ def _plan_imports(module: Module, globals_: tuple[GlobalPlan, ...], area: _Area)
 
 def _plan_memories(module: Module, options: Options, imports: tuple[int, ...], area: _Area) -> tuple[MemoryPlan, ...]:
     words = _imported_words(module, imports, MemoryType)
-    checked = options.bounds == "explicit"
     plans = []
     for index, memory in enumerate(module.all_memories):
         imported = index < len(words)
+        reserved, checked = options.reservation(memory.limits.minimum * WASM_PAGE_SIZE)
         plans.append(
             MemoryPlan(
                 minimum=memory.limits.minimum,
@@ -240,8 +238,8 @@ def _plan_memories(module: Module, options: Options, imports: tuple[int, ...], a
                 imported=imported,
                 checked=checked,
                 offset=words[index] if imported else area.take(_WORD) if index else 0,
-                reserved=0 if checked else RESERVED_SIZE,
-                guard=0 if checked else MEMORY_GUARD_SIZE,
+                reserved=reserved,
+                guard=0 if checked else options.guard_size,
             )
         )
     return tuple(plans)

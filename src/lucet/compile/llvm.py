@@ -7,7 +7,7 @@ from typing import Final
 import llvmlite
 import llvmlite.binding as llvm
 
-from lucet.compile.options import Options
+from lucet.compile.options import LLVM_FEATURES, Options
 from lucet.errors import CompilerFailed
 
 TRIPLE: Final = "x86_64-unknown-linux-gnu"
@@ -56,6 +56,10 @@ def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool
 
 def _target_machine(options: Options) -> llvm.TargetMachine:
     name, features = host_cpu() if options.target_cpu == "native" else (options.target_cpu, "")
+    if options.target_features:
+        chosen = options.features()
+        signed = (("+" if one in chosen else "-", names) for one, names in LLVM_FEATURES.items())
+        features = ",".join(f"{sign}{name}" for sign, names in signed for name in names)
     return llvm.Target.from_triple(TRIPLE).create_target_machine(
         cpu=name,
         features=features,

@@ -31,9 +31,9 @@ class MemoryPlan:
     offset: int
     """Word that holds the base address; 0 for memory 0 when it is the instance's own."""
     reserved: int
-    """Bytes of address space from the base that the code relies on, and ..."""
+    """Bytes of address space from the base that the code relies on; checked: the most that it may grow to, or 0."""
     guard: int
-    """... bytes after them that must fault; both 0 when checked."""
+    """Bytes after them that must fault; 0 when checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
