@@ -31,14 +31,17 @@ static bool item_matches(const lucet_module *module, const lucet_externtype *wan
     case LUCET_FUNC:
         return type.functype.id == wanted->functype.id;
     case LUCET_TABLE:
-        return type.valtype == wanted->valtype && from->tables[index] &&
+        return type.valtype == wanted->valtype && type.type_id == wanted->type_id && from->tables[index] &&
                limits_match(wanted->limits, from->tables[index]->head.length, from->tables[index]->maximum);
     case LUCET_MEMORY:
         return limits_match(wanted->limits, lucet_memory_size(from) / WASM_PAGE,
                             from->memory_owner->module->memory->maximum) &&
                reservation_suffices(module->memory, &from->memory_owner->region->config);
     case LUCET_GLOBAL:
-        return type.valtype == wanted->valtype && type.is_mutable == wanted->is_mutable;
+        if (type.is_mutable != wanted->is_mutable)
+            return false;
+        return type.is_mutable ? type.valtype == wanted->valtype && type.type_id == wanted->type_id
+                               : lucet_valtype_matches(type.valtype, type.type_id, wanted->valtype, wanted->type_id);
     }
     return false;
 }
@@ -290,6 +293,7 @@ static bool tables_new(lucet_instance *instance, lucet_error *error) {
         table->maximum = abi->maximum;
         table->limit = instance->table_limit;
         table->reftype = (u8)abi->reftype;
+        table->type_id = abi->type_id;
         table->head.length = 0;
         if (!table_reserve(table, abi->minimum))
             return fail(error, LUCET_ERROR_MEMORY, "out of memory for a table of %llu elements",
@@ -804,9 +808,14 @@ bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t
 }
 
 static bool may_hold(lucet_instance *instance, u32 table, const void *reference) {
-    if (!reference || instance->tables[table]->reftype != LUCET_VALTYPE_FUNCREF)
+    const struct lucet_table *one = instance->tables[table];
+    if (!reference)
+        return !(one->reftype & LUCET_REF_NON_NULL);
+    if (!is_funcref_type(one->reftype))
         return true;
-    return group_of(lucet_funcref_instance(reference)) == group_of(instance);
+    return group_of(lucet_funcref_instance(reference)) == group_of(instance) &&
+           lucet_valtype_matches(LUCET_REF_CONCRETE | LUCET_REF_NON_NULL, lucet_funcref_type(reference)->id,
+                                 one->reftype, one->type_id);
 }
 
 bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference) {

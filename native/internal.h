@@ -123,12 +123,18 @@ struct lucet_linkage {
     struct linked_import imports[]; /* by import index */
 };
 
+/* ---- types: types.c ---- */
+
+LUCET_INTERNAL bool types_register(const lucet_module *module, lucet_error *error);
+LUCET_INTERNAL bool is_funcref_type(u8 valtype);
+
 /* ---- tables ---- */
 
 struct lucet_table {
     struct abi_table_head head; /* what generated code reads */
     u64 capacity, maximum, limit;
     u8 reftype;
+    u64 type_id;
 };
 
 /* ---- slots' heaps: heap.c ---- */

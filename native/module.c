@@ -23,70 +23,6 @@
 #undef FIELD
 #undef END
 
-/* ---- the registry of function types: an id must mean the same type in every module ---- */
-
-struct known_type {
-    u64 id;
-    u32 params_count, results_count;
-    u8 *valtypes;
-};
-
-static struct known_type *known_types; /* open addressing, never shrinks; ids are hashes already */
-static size_t known_types_capacity, known_types_count;
-
-static struct known_type *known_type_slot(struct known_type *types, size_t capacity, u64 id) {
-    size_t i = id & (capacity - 1);
-    while (types[i].valtypes && types[i].id != id)
-        i = (i + 1) & (capacity - 1);
-    return &types[i];
-}
-
-static bool known_types_reserve(size_t more) {
-    if ((known_types_count + more) * 2 <= known_types_capacity)
-        return true;
-    size_t capacity = known_types_capacity ? known_types_capacity : 64;
-    while ((known_types_count + more) * 2 > capacity)
-        capacity *= 2;
-    struct known_type *larger = calloc(capacity, sizeof *larger);
-    if (!larger)
-        return false;
-    for (size_t i = 0; i < known_types_capacity; i++)
-        if (known_types[i].valtypes)
-            *known_type_slot(larger, capacity, known_types[i].id) = known_types[i];
-    free(known_types);
-    known_types = larger;
-    known_types_capacity = capacity;
-    return true;
-}
-
-static bool register_type(const struct abi_type *type, const u8 *valtypes, lucet_error *error) {
-    size_t size = (size_t)type->params_count + type->results_count;
-    struct known_type *known = known_type_slot(known_types, known_types_capacity, type->id);
-    if (known->valtypes) {
-        if (known->params_count == type->params_count && known->results_count == type->results_count &&
-            memcmp(known->valtypes, valtypes, size) == 0)
-            return true;
-        return fail(error, LUCET_ERROR_ARTIFACT, "type identity %016llx already stands for another function type",
-                    (unsigned long long)type->id);
-    }
-    u8 *copy = malloc(size + 1);
-    if (!copy)
-        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
-    memcpy(copy, valtypes, size);
-    *known = (struct known_type){type->id, type->params_count, type->results_count, copy};
-    known_types_count++;
-    return true;
-}
-
-static bool register_types(const lucet_module *module, lucet_error *error) {
-    process_lock(TYPES_LOCK);
-    bool ok = known_types_reserve(module->header->types_count + 1) || fail(error, LUCET_ERROR_MEMORY, "out of memory");
-    for (u32 i = 0; ok && i < module->header->types_count; i++)
-        ok = register_type(&module->types[i], module->base + module->types[i].valtypes_rva, error);
-    process_unlock(TYPES_LOCK);
-    return ok;
-}
-
 /* ---- the file: nothing of it is mapped executable before this has passed ---- */
 
 struct file {
@@ -381,9 +317,24 @@ static u32 count_imports(const struct check *c, u32 kind) {
     return count;
 }
 
-static bool check_valtype(u32 valtype) {
-    return (valtype >= LUCET_VALTYPE_V128 && valtype <= LUCET_VALTYPE_I32) || valtype == LUCET_VALTYPE_FUNCREF ||
-           valtype == LUCET_VALTYPE_EXTERNREF;
+static bool check_reftype(u32 valtype, u64 type_id) {
+    switch (valtype & ~(u32)LUCET_REF_NON_NULL) {
+    case LUCET_VALTYPE_FUNCREF:
+    case LUCET_VALTYPE_EXTERNREF:
+    case LUCET_VALTYPE_EXNREF:
+    case LUCET_VALTYPE_NULLFUNCREF:
+    case LUCET_VALTYPE_NULLEXTERNREF:
+    case LUCET_VALTYPE_NULLEXNREF:
+        return !type_id;
+    case LUCET_REF_CONCRETE:
+        return type_id; /* and register_types asks whether it is one */
+    default:
+        return false;
+    }
+}
+
+static bool check_valtype(u32 valtype, u64 type_id) {
+    return valtype >= LUCET_VALTYPE_V128 && valtype <= LUCET_VALTYPE_I32 ? !type_id : check_reftype(valtype, type_id);
 }
 
 static bool check_functions(const struct check *c) {
@@ -396,8 +347,12 @@ static bool check_functions(const struct check *c) {
         const u8 *valtypes = check_array(c, types[i].valtypes_rva, count, 1, "type");
         if (!valtypes || count > 4096 || (types[i].entry_rva && !in_text(c, types[i].entry_rva, 1)))
             return damaged(c, "type");
+        const u64 *type_ids =
+            types[i].type_ids_rva ? check_array(c, types[i].type_ids_rva, count, 8, "type identities") : NULL;
+        if (types[i].type_ids_rva && !type_ids)
+            return false;
         for (u64 j = 0; j < count; j++)
-            if (!check_valtype(valtypes[j]))
+            if (!check_valtype(valtypes[j], type_ids ? type_ids[j] : 0))
                 return damaged(c, "value type");
     }
     const struct abi_function *functions =
@@ -448,7 +403,8 @@ static bool check_tables_and_globals(const struct check *c) {
         } else if (!check_words(c, tables[i].offset, 8, "table")) {
             return false;
         }
-        if (tables[i].reftype != LUCET_VALTYPE_FUNCREF && tables[i].reftype != LUCET_VALTYPE_EXTERNREF)
+        if (!check_reftype(tables[i].reftype, tables[i].type_id) ||
+            ((tables[i].flags & LUCET_FLAG_STATIC) && !is_funcref_type((u8)tables[i].reftype)))
             return damaged(c, "table");
     }
     const struct abi_global *globals = check_array(c, h->globals_rva, h->globals_count, sizeof *globals, "globals");
@@ -458,7 +414,7 @@ static bool check_tables_and_globals(const struct check *c) {
         if (!(globals[i].flags & LUCET_FLAG_IMPORTED) != (i >= imported_globals) ||
             !(globals[i].flags & LUCET_FLAG_INDIRECT) !=
                 !((globals[i].flags & LUCET_FLAG_IMPORTED) && (globals[i].flags & LUCET_FLAG_MUTABLE)) ||
-            !check_valtype(globals[i].valtype) ||
+            !check_valtype(globals[i].valtype, globals[i].type_id) ||
             !check_words(c, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8, "global"))
             return damaged(c, "global");
     return true;
@@ -742,7 +698,8 @@ static lucet_functype make_functype(const lucet_module *module, u32 type) {
     lucet_functype result = {.id = t->id,
                              .params_count = t->params_count,
                              .results_count = t->results_count,
-                             .valtypes = module->base + t->valtypes_rva};
+                             .valtypes = module->base + t->valtypes_rva,
+                             .type_ids = t->type_ids_rva ? (const void *)(module->base + t->type_ids_rva) : NULL};
     u32 slots[2] = {0, 0};
     for (u32 i = 0; i < t->params_count + t->results_count; i++)
         slots[i >= t->params_count] += result.valtypes[i] == LUCET_VALTYPE_V128 ? 2 : 1;
@@ -797,7 +754,7 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     for (u32 i = 0; i < h->exports_count; i++)
         module->exports_by_name[i] = i;
     qsort_r(module->exports_by_name, h->exports_count, sizeof(u32), compare_names, module);
-    return register_types(module, error);
+    return types_register(module, error);
 }
 
 /* File offset minus rva of the image runs, for mapping them copy-on-write. */
@@ -1022,6 +979,7 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
         if (index >= h->tables_count)
             return false;
         type->valtype = (u8)module->tables[index].reftype;
+        type->type_id = module->tables[index].type_id;
         type->limits = (lucet_limits){module->tables[index].minimum, module->tables[index].maximum};
         return true;
     case LUCET_MEMORY:
@@ -1033,6 +991,7 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
         if (index >= h->globals_count)
             return false;
         type->valtype = (u8)module->globals[index].valtype;
+        type->type_id = module->globals[index].type_id;
         type->is_mutable = module->globals[index].flags & LUCET_FLAG_MUTABLE;
         return true;
     }

@@ -62,7 +62,8 @@ NO_TSAN static u32 classify(const struct lucet_activation *activation, int signa
             return TRAP_CALL_STACK_EXHAUSTED;
         if (in_group_memory(activation, address))
             return TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS;
-        return 0;
+        /* call_ref looks into the function reference without asking whether it is null. Nothing else does that. */
+        return address < (const u8 *)sizeof(struct abi_funcref) ? TRAP_NULL_FUNCTION_REFERENCE : 0;
     default:
         return 0;
     }

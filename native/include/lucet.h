@@ -60,13 +60,23 @@ typedef struct lucet_error {
 typedef enum lucet_kind { LUCET_FUNC, LUCET_TABLE, LUCET_MEMORY, LUCET_GLOBAL } lucet_kind;
 
 /* A function type. Value types are the bytes of the binary format: 0x7f i32, 0x7e i64, 0x7d f32, 0x7c f64, 0x7b v128,
- * 0x70 funcref, 0x6f externref. Arguments and results travel in 8-byte slots: i32 and f32 in the low half, v128 in two. */
+ * 0x70 funcref, 0x6f externref, and others that lucet_valtype_name gives names to. Arguments and results travel in 8-byte slots: i32 and f32 in the low half, v128 in two. */
 typedef struct lucet_functype {
     uint64_t id;
     uint32_t params_count, results_count;
     const uint8_t *valtypes; /* parameters, then results */
-    uint32_t slots_count;    /* what a call needs: the larger of arguments and results */
+    const uint64_t
+        *type_ids;        /* as many: which type's functions a value type refers to, 0 if it is not of that kind; NULL
+                                 if they are all 0 */
+    uint32_t slots_count; /* what a call needs: the larger of arguments and results */
 } lucet_functype;
+
+/* In the text format's notation, "funcref" or "(ref null #0123456789abcdef)", where the digits are type_id; always ended. */
+enum { LUCET_VALTYPE_NAME_SIZE = 32 };
+void lucet_valtype_name(uint8_t valtype, uint64_t type_id, char name[LUCET_VALTYPE_NAME_SIZE]);
+
+/* Whether values of the first type may stand where values of the second are expected. */
+bool lucet_valtype_matches(uint8_t valtype, uint64_t type_id, uint8_t expected, uint64_t expected_id);
 
 /* A reference to a function: what a funcref value points to. Lives as long as the instance's group. */
 typedef struct lucet_funcref lucet_funcref;
@@ -91,6 +101,7 @@ typedef struct lucet_limits {
 typedef struct lucet_externtype {
     lucet_kind kind;
     uint8_t valtype;         /* global: value type; table: reference type */
+    uint64_t type_id;        /* global, table: which type's functions, if valtype refers to those; else 0 */
     bool is_mutable;         /* global */
     lucet_limits limits;     /* table, memory */
     lucet_functype functype; /* func */

@@ -25,7 +25,9 @@ PyAPI_FUNC(PyObject *) PyVectorcall_Call(PyObject *callable, PyObject *tuple, Py
 #define HIDDEN __attribute__((visibility("hidden")))
 
 enum { VALTYPE_I32 = 0x7f, VALTYPE_I64 = 0x7e, VALTYPE_F32 = 0x7d, VALTYPE_F64 = 0x7c, VALTYPE_V128 = 0x7b };
-enum { VALTYPE_FUNCREF = 0x70, VALTYPE_EXTERNREF = 0x6f };
+enum { VALTYPE_FUNCREF = 0x70, VALTYPE_EXTERNREF = 0x6f, VALTYPE_EXNREF = 0x69 };
+enum { VALTYPE_NULLFUNCREF = 0x73, VALTYPE_NULLEXTERNREF = 0x72, VALTYPE_NULLEXNREF = 0x74 };
+enum { REF_CONCRETE = 0x63, REF_NON_NULL = 0x80 };
 
 typedef struct {
     PyObject_HEAD
@@ -108,9 +110,14 @@ HIDDEN PyObject *raise_trap(const lucet_outcome *outcome);
 HIDDEN PyObject *trap_object(const lucet_outcome *outcome); /* the exception itself */
 
 /* values.c */
-HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, PyObject *value, InstanceObject *instance);
+HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value,
+                             InstanceObject *instance);
 HIDDEN PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject *instance);
-HIDDEN const char *valtype_name(uint8_t valtype);
+HIDDEN bool is_reference(uint8_t valtype);
+HIDDEN uint64_t type_id_at(const lucet_functype *type, uint32_t i); /* of parameters and results */
+HIDDEN const char *valtype_name(uint8_t valtype, uint64_t type_id, char name[LUCET_VALTYPE_NAME_SIZE]);
+/* until the end of the block */
+#define VALTYPE_NAME(valtype, type_id) valtype_name(valtype, type_id, (char[LUCET_VALTYPE_NAME_SIZE]){0})
 HIDDEN PyObject *functype_object(const lucet_functype *type);
 HIDDEN bool keep_externref(InstanceObject *instance, PyObject *object);
 

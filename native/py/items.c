@@ -126,7 +126,7 @@ static bool set_arguments(uint64_t *slots, const lucet_functype *type, PyObject 
         if (usual_slot(&slots[i], type->valtypes[i], args[i]))
             continue;
         usual = false;
-        if (!slot_from_object(&slots[i], type->valtypes[i], args[i], instance))
+        if (!slot_from_object(&slots[i], type->valtypes[i], type_id_at(type, i), args[i], instance))
             return false;
     }
     /* Converting may have run Python code, which may have closed the instance. */
@@ -205,7 +205,7 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     if (!type)
         return NULL;
     for (uint32_t i = 0; i < type->params_count; i++)
-        if (type->valtypes[i] == VALTYPE_FUNCREF || type->valtypes[i] == VALTYPE_EXTERNREF) {
+        if (is_reference(type->valtypes[i])) {
             PyErr_SetString(PyExc_TypeError, "references cannot be passed as raw slots");
             return NULL;
         }
@@ -595,7 +595,7 @@ static int global_set_value(PyObject *object, PyObject *value, void *unused) {
         PyErr_SetString(PyExc_AttributeError, "the global is immutable");
         return -1;
     }
-    if (!slot_from_object(&bits, type.valtype, value, self->instance))
+    if (!slot_from_object(&bits, type.valtype, type.type_id, value, self->instance))
         return -1;
     uint64_t *cell = global_cell(self, &type); /* again: the conversion may have closed the instance */
     if (!cell)
@@ -620,7 +620,7 @@ static PyObject *global_get_type(PyObject *object, void *unused) {
     lucet_externtype type;
     lucet_module_type(self->instance->linkage->module->module, LUCET_GLOBAL, self->index, &type);
     PyObject *none = PyTuple_New(0);
-    PyObject *keywords = Py_BuildValue("{s:s,s:O}", "valtype", valtype_name(type.valtype), "mutable",
+    PyObject *keywords = Py_BuildValue("{s:s,s:O}", "valtype", VALTYPE_NAME(type.valtype, type.type_id), "mutable",
                                        type.is_mutable ? Py_True : Py_False);
     PyObject *result = none && keywords ? PyObject_Call(binding.globaltype, none, keywords) : NULL;
     Py_XDECREF(none);
@@ -653,10 +653,15 @@ PyType_Spec global_spec = {"lucet.runtime._core.Global", sizeof(ItemObject), 0, 
 
 /* ---- Table ---- */
 
-static uint8_t table_reftype(const ItemObject *self) {
+static lucet_externtype table_type(const ItemObject *self) {
     lucet_externtype type;
     lucet_module_type(self->instance->linkage->module->module, LUCET_TABLE, self->index, &type);
-    return type.valtype;
+    return type;
+}
+
+static bool table_slot(uint64_t *slot, const ItemObject *self, PyObject *value) {
+    lucet_externtype type = table_type(self);
+    return slot_from_object(slot, type.valtype, type.type_id, value, self->instance);
 }
 
 static PyObject *table_get(PyObject *object, PyObject *at) {
@@ -671,7 +676,7 @@ static PyObject *table_get(PyObject *object, PyObject *at) {
         return NULL;
     }
     uint64_t slot = (uint64_t)(uintptr_t)reference;
-    return object_from_slot(&slot, table_reftype(self), self->instance);
+    return object_from_slot(&slot, table_type(self).valtype, self->instance);
 }
 
 static PyObject *table_set(PyObject *object, PyObject *const *args, Py_ssize_t count) {
@@ -679,8 +684,7 @@ static PyObject *table_set(PyObject *object, PyObject *const *args, Py_ssize_t c
     uint64_t i, slot;
     lucet_instance *instance;
     if (!arguments_are(count, 2, "set(index, value)") || !offset_from(args[0], &i) || !instance_open(self->instance) ||
-        !slot_from_object(&slot, table_reftype(self), args[1], self->instance) ||
-        !(instance = instance_open(self->instance)))
+        !table_slot(&slot, self, args[1]) || !(instance = instance_open(self->instance)))
         return NULL;
     if (!lucet_instance_table_set(instance, self->index, i, (void *)(uintptr_t)slot)) {
         PyErr_Format(PyExc_IndexError, "the table has no element %llu that can be set", (unsigned long long)i);
@@ -694,7 +698,7 @@ static PyObject *table_grow(PyObject *object, PyObject *const *args, Py_ssize_t 
     uint64_t delta, slot;
     lucet_instance *instance;
     if (!arguments_are(count, 2, "grow(delta, value)") || !offset_from(args[0], &delta) ||
-        !instance_open(self->instance) || !slot_from_object(&slot, table_reftype(self), args[1], self->instance) ||
+        !instance_open(self->instance) || !table_slot(&slot, self, args[1]) ||
         !(instance = instance_open(self->instance)))
         return NULL;
     uint64_t before = lucet_instance_table_grow(instance, self->index, delta, (void *)(uintptr_t)slot);

@@ -26,13 +26,15 @@ bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots
         return false;
     }
     if (count == 1)
-        return slot_from_object(&slots[0], valtypes[0], result, instance);
+        return slot_from_object(&slots[0], valtypes[0], type_id_at(&host->type, host->type.params_count), result,
+                                instance);
     if (!PyTuple_Check(result) || PyTuple_Size(result) != (Py_ssize_t)count) {
         PyErr_Format(PyExc_TypeError, "the host function must return a tuple of %u values", count);
         return false;
     }
     for (uint32_t i = 0; i < count; i++)
-        if (!slot_from_object(&slots[i], valtypes[i], PyTuple_GetItem(result, (Py_ssize_t)i), instance))
+        if (!slot_from_object(&slots[i], valtypes[i], type_id_at(&host->type, host->type.params_count + i),
+                              PyTuple_GetItem(result, (Py_ssize_t)i), instance))
             return false;
     return true;
 }
@@ -130,17 +132,17 @@ static PyObject *find_import(PyObject *imports, const lucet_import_info *info) {
 }
 
 /* "int" and "float" stand for whichever width is imported. */
-static bool types_match(PyObject *declared, const uint8_t *valtypes, uint32_t count) {
+static bool types_match(PyObject *declared, const lucet_functype *type, uint32_t first, uint32_t count) {
     if (!PyTuple_Check(declared) || PyTuple_Size(declared) != (Py_ssize_t)count)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         PyObject *name = PyTuple_GetItem(declared, (Py_ssize_t)i);
-        uint8_t valtype = valtypes[i];
+        uint8_t valtype = type->valtypes[first + i];
         bool loose = (PyUnicode_CompareWithASCIIString(name, "int") == 0 &&
                       (valtype == VALTYPE_I32 || valtype == VALTYPE_I64)) ||
                      (PyUnicode_CompareWithASCIIString(name, "float") == 0 &&
                       (valtype == VALTYPE_F32 || valtype == VALTYPE_F64));
-        if (!loose && PyUnicode_CompareWithASCIIString(name, valtype_name(valtype)) != 0)
+        if (!loose && PyUnicode_CompareWithASCIIString(name, VALTYPE_NAME(valtype, type_id_at(type, first + i))) != 0)
             return false;
     }
     return true;
@@ -152,8 +154,8 @@ static bool bind_host_function(LinkageObject *self, const lucet_import_info *inf
     PyObject *callable = PyObject_GetAttrString(value, "callable");
     PyObject *caller = PyObject_GetAttrString(value, "wants_caller");
     bool ok = params && results && callable && caller;
-    if (ok && !(types_match(params, type->valtypes, type->params_count) &&
-                types_match(results, type->valtypes + type->params_count, type->results_count))) {
+    if (ok && !(types_match(params, type, 0, type->params_count) &&
+                types_match(results, type, type->params_count, type->results_count))) {
         PyObject *wanted = functype_object(type);
         PyObject *why = wanted
                             ? PyUnicode_FromFormat("incompatible import type: the module wants %R, the host function "
@@ -209,9 +211,11 @@ static bool bind(LinkageObject *self, uint32_t i, PyObject *value, lucet_import 
         return false;
     if (is_host && info.kind == LUCET_FUNC)
         return bind_host_function(self, &info, value, &type.functype, import);
-    if (!is_host && info.kind == LUCET_GLOBAL && !type.is_mutable && (PyLong_Check(value) || PyFloat_Check(value))) {
+    bool is_number = PyLong_Check(value) || PyFloat_Check(value);
+    bool is_value = is_reference(type.valtype) ? value == Py_None && !(type.valtype & REF_NON_NULL) : is_number;
+    if (!is_host && info.kind == LUCET_GLOBAL && !type.is_mutable && is_value) {
         import->from = LUCET_IMPORT_VALUE;
-        return slot_from_object(import->value, type.valtype, value, NULL);
+        return slot_from_object(import->value, type.valtype, type.type_id, value, NULL);
     }
     if (info.kind == LUCET_FUNC && PyCallable_Check(value))
         return link_error(&info, "a plain callable has no WebAssembly type: decorate it with @lucet.host_function");

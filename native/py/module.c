@@ -91,11 +91,12 @@ static PyObject *externtype_object(const lucet_module *module, lucet_kind kind, 
     case LUCET_FUNC:
         return Py_BuildValue("(sN)", "func", functype_object(&type.functype));
     case LUCET_TABLE:
-        return Py_BuildValue("(s(sN))", "table", valtype_name(type.valtype), limits_object(type.limits));
+        return Py_BuildValue("(s(sN))", "table", VALTYPE_NAME(type.valtype, type.type_id), limits_object(type.limits));
     case LUCET_MEMORY:
         return Py_BuildValue("(sN)", "memory", limits_object(type.limits));
     default:
-        return Py_BuildValue("(s(sO))", "global", valtype_name(type.valtype), type.is_mutable ? Py_True : Py_False);
+        return Py_BuildValue("(s(sO))", "global", VALTYPE_NAME(type.valtype, type.type_id),
+                             type.is_mutable ? Py_True : Py_False);
     }
 }
 

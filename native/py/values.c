@@ -4,55 +4,57 @@
 
 #include <string.h>
 
-const char *valtype_name(uint8_t valtype) {
-    switch (valtype) {
-    case VALTYPE_I32:
-        return "i32";
-    case VALTYPE_I64:
-        return "i64";
-    case VALTYPE_F32:
-        return "f32";
-    case VALTYPE_F64:
-        return "f64";
-    case VALTYPE_V128:
-        return "v128";
-    case VALTYPE_FUNCREF:
-        return "funcref";
-    case VALTYPE_EXTERNREF:
-        return "externref";
-    }
-    return "?";
+const char *valtype_name(uint8_t valtype, uint64_t type_id, char name[LUCET_VALTYPE_NAME_SIZE]) {
+    lucet_valtype_name(valtype, type_id, name);
+    return name;
 }
 
-static PyObject *valtypes_object(const uint8_t *valtypes, uint32_t count) {
+bool is_reference(uint8_t valtype) {
+    return valtype < VALTYPE_V128 || valtype > VALTYPE_I32;
+}
+
+uint64_t type_id_at(const lucet_functype *type, uint32_t i) {
+    return type->type_ids ? type->type_ids[i] : 0;
+}
+
+/* As lucet.wasm.types writes it: a type refers to itself as "#rec.0". */
+static const char *name_within(const lucet_functype *type, uint32_t i, char name[LUCET_VALTYPE_NAME_SIZE]) {
+    uint64_t type_id = type_id_at(type, i);
+    if (type_id && type_id == type->id)
+        return type->valtypes[i] & REF_NON_NULL ? "(ref #rec.0)" : "(ref null #rec.0)";
+    return valtype_name(type->valtypes[i], type_id, name);
+}
+
+static PyObject *valtypes_object(const lucet_functype *type, uint32_t first, uint32_t count) {
     PyObject *tuple = PyTuple_New((Py_ssize_t)count);
     for (uint32_t i = 0; tuple && i < count; i++) {
-        PyObject *name = PyUnicode_InternFromString(valtype_name(valtypes[i]));
-        if (!name || PyTuple_SetItem(tuple, (Py_ssize_t)i, name) < 0)
+        char name[LUCET_VALTYPE_NAME_SIZE];
+        PyObject *object = PyUnicode_InternFromString(name_within(type, first + i, name));
+        if (!object || PyTuple_SetItem(tuple, (Py_ssize_t)i, object) < 0)
             Py_CLEAR(tuple);
     }
     return tuple;
 }
 
 PyObject *functype_object(const lucet_functype *type) {
-    PyObject *params = valtypes_object(type->valtypes, type->params_count);
-    PyObject *results = valtypes_object(type->valtypes + type->params_count, type->results_count);
+    PyObject *params = valtypes_object(type, 0, type->params_count);
+    PyObject *results = valtypes_object(type, type->params_count, type->results_count);
     PyObject *both = params && results ? PyTuple_Pack(2, params, results) : NULL;
     Py_XDECREF(params);
     Py_XDECREF(results);
     return both;
 }
 
-static bool wrong_type(uint8_t valtype, PyObject *value) {
+static bool wrong_type(uint8_t valtype, uint64_t type_id, PyObject *value) {
     PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__name__");
     if (name)
-        PyErr_Format(PyExc_TypeError, "%s expected, got %U", valtype_name(valtype), name);
+        PyErr_Format(PyExc_TypeError, "%s expected, got %U", VALTYPE_NAME(valtype, type_id), name);
     Py_XDECREF(name);
     return false;
 }
 
 static bool out_of_range(uint8_t valtype, PyObject *value) {
-    PyErr_Format(PyExc_OverflowError, "%S does not fit into an %s", value, valtype_name(valtype));
+    PyErr_Format(PyExc_OverflowError, "%S does not fit into an %s", value, VALTYPE_NAME(valtype, 0));
     return false;
 }
 
@@ -60,7 +62,7 @@ static bool int_slot(uint64_t *slot, uint8_t valtype, PyObject *value) {
     if (!PyLong_Check(value)) {
         PyObject *index = PyIndex_Check(value) ? PyNumber_Index(value) : NULL;
         if (!index)
-            return PyErr_Occurred() ? false : wrong_type(valtype, value);
+            return PyErr_Occurred() ? false : wrong_type(valtype, 0, value);
         bool ok = int_slot(slot, valtype, index);
         Py_DECREF(index);
         return ok;
@@ -90,7 +92,7 @@ static bool int_slot(uint64_t *slot, uint8_t valtype, PyObject *value) {
 
 static bool float_slot(uint64_t *slot, uint8_t valtype, PyObject *value) {
     if (!PyFloat_Check(value) && !PyLong_Check(value) && !PyObject_HasAttrString(value, "__float__"))
-        return wrong_type(valtype, value);
+        return wrong_type(valtype, 0, value);
     double number = PyFloat_AsDouble(value);
     if (number == -1.0 && PyErr_Occurred())
         return false;
@@ -114,9 +116,21 @@ bool keep_externref(InstanceObject *instance, PyObject *object) {
     return ok;
 }
 
-static bool funcref_slot(uint64_t *slot, PyObject *value, InstanceObject *instance) {
+static bool wrong_functype(uint8_t valtype, uint64_t type_id, const lucet_funcref *ref) {
+    const lucet_functype *type = lucet_funcref_type(ref);
+    PyObject *both = functype_object(type);
+    PyObject *object = both ? PyObject_CallObject(binding.functype, both) : NULL;
+    if (object)
+        PyErr_Format(PyExc_TypeError, "%s expected, got %s, a function of type %S", VALTYPE_NAME(valtype, type_id),
+                     VALTYPE_NAME(REF_CONCRETE | REF_NON_NULL, type->id), object);
+    Py_XDECREF(object);
+    Py_XDECREF(both);
+    return false;
+}
+
+static bool funcref_slot(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value, InstanceObject *instance) {
     if (!PyObject_TypeCheck(value, binding.func))
-        return wrong_type(VALTYPE_FUNCREF, value);
+        return wrong_type(valtype, type_id, value);
     ItemObject *func = (ItemObject *)value;
     lucet_instance *from = instance_open(func->instance), *to = instance_open(instance);
     if (!from || !to)
@@ -130,11 +144,29 @@ static bool funcref_slot(uint64_t *slot, PyObject *value, InstanceObject *instan
         raise_named("InstanceError", "the function belongs to an instance that this one is not linked to");
         return false;
     }
+    if (!lucet_valtype_matches(REF_CONCRETE | REF_NON_NULL, lucet_funcref_type(ref)->id, valtype, type_id))
+        return wrong_functype(valtype, type_id, ref);
     *slot = (uint64_t)(uintptr_t)ref;
     return true;
 }
 
-bool slot_from_object(uint64_t *slot, uint8_t valtype, PyObject *value, InstanceObject *instance) {
+static bool ref_slot(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value, InstanceObject *instance) {
+    *slot = 0;
+    if (value == Py_None)
+        return valtype & REF_NON_NULL ? wrong_type(valtype, type_id, value) : true;
+    switch (valtype & ~REF_NON_NULL) {
+    case VALTYPE_EXTERNREF:
+        *slot = (uint64_t)(uintptr_t)value;
+        return keep_externref(instance, value);
+    case VALTYPE_FUNCREF:
+    case REF_CONCRETE:
+        return funcref_slot(slot, valtype, type_id, value, instance);
+    default:
+        return wrong_type(valtype, type_id, value);
+    }
+}
+
+bool slot_from_object(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value, InstanceObject *instance) {
     switch (valtype) {
     case VALTYPE_I32:
     case VALTYPE_I64:
@@ -142,15 +174,12 @@ bool slot_from_object(uint64_t *slot, uint8_t valtype, PyObject *value, Instance
     case VALTYPE_F32:
     case VALTYPE_F64:
         return float_slot(slot, valtype, value);
-    case VALTYPE_EXTERNREF:
-        *slot = value == Py_None ? 0 : (uint64_t)(uintptr_t)value;
-        return value == Py_None || keep_externref(instance, value);
-    case VALTYPE_FUNCREF:
-        *slot = 0;
-        return value == Py_None || funcref_slot(slot, value, instance);
+    case VALTYPE_V128:
+        PyErr_SetString(PyExc_TypeError, "values of type v128 cannot be passed yet");
+        return false;
+    default:
+        return ref_slot(slot, valtype, type_id, value, instance);
     }
-    PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed yet", valtype_name(valtype));
-    return false;
 }
 
 PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject *instance) {
@@ -167,13 +196,16 @@ PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject
     case VALTYPE_F64:
         memcpy(&number, slot, sizeof number);
         return PyFloat_FromDouble(number);
+    }
+    if (is_reference(valtype) && !*slot)
+        Py_RETURN_NONE;
+    switch (valtype & ~REF_NON_NULL) {
     case VALTYPE_EXTERNREF:
-        return Py_NewRef(*slot ? (PyObject *)(uintptr_t)*slot : Py_None);
+        return Py_NewRef((PyObject *)(uintptr_t)*slot);
     case VALTYPE_FUNCREF:
-        if (!*slot)
-            Py_RETURN_NONE;
+    case REF_CONCRETE:
         return new_item(LUCET_FUNC, instance, 0, (const lucet_funcref *)(uintptr_t)*slot);
     }
-    PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed yet", valtype_name(valtype));
+    PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed yet", VALTYPE_NAME(valtype, 0));
     return NULL;
 }

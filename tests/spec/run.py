@@ -22,7 +22,7 @@ from tests.spec.pool import Outcome, Settings, Task, run_tasks
 from tests.spec.script import FAILED, PASSED, SKIPPED
 from tests.spec.shared_folder import shared_folder
 
-FEATURES: Final = frozenset({"bulk_memory", "multi_value", "reference_types", "tail_call"})
+FEATURES: Final = frozenset({"bulk_memory", "function_references", "multi_value", "reference_types", "tail_call"})
 """Of index.json: a script that needs no others runs whole."""
 
 EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/global.json"})

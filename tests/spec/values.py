@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lucet.wasm import types
+from lucet.wasm.types import ValType
+
 Json = Mapping[str, Any]
 
 WIDTHS: Final = {"i32": 32, "f32": 32, "i64": 64, "f64": 64}
+NULL_TYPES: Final = frozenset({"nullfuncref", "nullexternref"})
+"""Of constants and patterns, which have these and the next ones; values have whatever type their function says."""
 REFTYPES: Final = frozenset({"funcref", "externref"})
 
 
 class NotInLanguage(Exception):
     """A command needs a feature that is not implemented; the argument names it."""
+
+
+def is_reference(valtype: str) -> bool:
+    return types.is_ref(ValType(valtype))
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,12 @@ def matches(pattern: Json, value: Value) -> bool:
     if expected in WIDTHS:
         return value.valtype == expected and _number_matches(expected, pattern["value"], value.bits)
     if expected == "refnull":
-        return value.valtype in REFTYPES and value.ref is None
-    if expected in ("nullfuncref", "nullexternref"):
-        return value.valtype == expected.removeprefix("null") and value.ref is None
+        return is_reference(value.valtype) and value.ref is None
+    if expected in NULL_TYPES:
+        return types.matches(ValType(expected), ValType(value.valtype)) and value.ref is None
     if expected in REFTYPES:
-        return value.valtype == expected and _reference_matches(pattern, value.ref)
+        is_one = types.matches(ValType(value.valtype), ValType(expected))
+        return is_one and _reference_matches(pattern, value.ref)
     raise NotInLanguage(f"result of type {expected}")
 
 

@@ -13,7 +13,7 @@ from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryP
 from lucet.compile.scan import Facts, scan
 from lucet.limits import WASM_PAGE_SIZE
 from lucet.wasm.module import Data, Elem, Module
-from lucet.wasm.types import FUNCREF, V128, FuncType, GlobalType, MemoryType, TableType
+from lucet.wasm.types import V128, FuncType, GlobalType, MemoryType, TableType, is_funcref
 
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
@@ -73,7 +73,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         init_tables=tuple(
             len(module.all_tables) - len(module.tables) + index
             for index, one in enumerate(module.tables)
-            if one.init is not None
+            if one.init is not None and statics[len(module.all_tables) - len(module.tables) + index] is None
         ),
         init_elems=init_elems,
         init_datas=init_datas,
@@ -145,11 +145,12 @@ def _static_entries(
         return None
     minimum = tabletype.limits.minimum
     segments = [elem for elem in module.elems if elem.mode == "active" and elem.table == table]
-    if tabletype.reftype != FUNCREF or minimum > max(MAX_SPARSE_TABLE, *(len(elem.items) for elem in segments), 0):
+    largest = max(MAX_SPARSE_TABLE, *(len(elem.items) for elem in segments), 0)
+    init = module.tables[table - imported].init
+    default = -1 if init is None else constant_item(init)
+    if not is_funcref(tabletype.reftype) or minimum > largest or default < -1:
         return None
-    if module.tables[table - imported].init is not None:
-        return None
-    entries: list[int | None] = [None] * minimum
+    entries: list[int | None] = [None if default < 0 else default] * minimum
     for elem in segments:
         start = constant_bits(elem.offset_expr or [], globals_bits)
         items = [constant_item(item) for item in elem.items]

@@ -170,9 +170,12 @@ class Metadata:
     def _types(self) -> Iterator[tuple[Any, ...]]:
         entries = set(self._plan.entry_types)
         for index, one in enumerate(self._plan.types):
-            valtypes = bytes(valtype_code(valtype)[0] for valtype in (*one.params, *one.results))
+            codes = [valtype_code(valtype) for valtype in (*one.unrolled.params, *one.unrolled.results)]
+            valtypes = self._append(bytes(code for code, _ in codes), 1)
             entry = self._code.rva(f"e{index}") if index in entries else 0
-            yield one.type_id(), len(one.params), len(one.results), self._append(valtypes, 1), entry
+            ids = [type_id for _, type_id in codes]
+            type_ids = self._append(struct.pack(f"<{len(ids)}Q", *ids), 8) if any(ids) else 0
+            yield one.type_id(), len(one.params), len(one.results), valtypes, entry, type_ids, 0
 
     def _functions(self, line_offsets: Mapping[int, int]) -> Iterator[tuple[Any, ...]]:
         plan, code = self._plan, self._code
@@ -213,7 +216,8 @@ class Metadata:
     def _globals(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.globals:
             flags = _flags(IMPORTED=one.imported, MUTABLE=one.mutable, INDIRECT=one.indirect)
-            yield valtype_code(one.valtype)[0], flags, one.offset, 0
+            valtype, type_id = valtype_code(one.valtype)
+            yield valtype, flags, one.offset, 0, type_id
 
     def _tables(self) -> Iterator[tuple[Any, ...]]:
         for index, one in enumerate(self._plan.tables):
@@ -221,7 +225,8 @@ class Metadata:
             maximum = _NO_MAXIMUM if one.maximum is None else one.maximum
             rva = self._code.tables.offset + self._code.table_spans[index][0] if static else 0
             flags = _flags(IMPORTED=one.imported, STATIC=static)
-            yield one.minimum, maximum, valtype_code(one.reftype)[0], flags, one.offset, rva
+            reftype, type_id = valtype_code(one.reftype)
+            yield one.minimum, maximum, reftype, flags, one.offset, rva, type_id
 
     def _elems(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.elems:
