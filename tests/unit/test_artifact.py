@@ -23,10 +23,12 @@ from lucet.wasm.types import (
     FUNCREF,
     I32,
     I64,
+    FuncType,
     GlobalType,
     Limits,
     MemoryType,
     TableType,
+    ValType,
 )
 from tests.unit.objects import BINARY64, PROVENANCE, UNARY, a_module, a_plan, compile_ir, function, with_lines
 
@@ -120,6 +122,16 @@ def test_types_are_canonical() -> None:
     assert [row["name"] for row in info.functions] == [None, None]
 
 
+def test_types_that_refer_to_types() -> None:
+    itself = FuncType((ValType("(ref null #rec.0)"), I32), (FUNCREF,))
+    other = FuncType((), (itself.ref(), FUNCREF))
+    module = a_module([itself, other])
+    info = read_artifact(build(module, a_plan(module), OBJECTS, PROVENANCE))
+    assert [info.valtypes(index) for index in (0, 1)] == [(b"\x63\x7f", b"\x70"), (b"", b"\xe3\x70")]
+    assert info.type_ids(0) == (itself.type_id(), 0, 0)
+    assert info.type_ids(1) == (itself.type_id(), 0)
+
+
 def test_entry_trampolines(tmp_path: Path) -> None:
     entry = (
         "define hidden void @e0(ptr %vm, ptr %code, ptr %slots) nounwind uwtable {\n"
@@ -197,8 +209,20 @@ def test_memories_globals_tables() -> None:
             GlobalPlan(
                 valtype=I32, imported=False, mutable=False, indirect=False, observable=False, offset=-88, constant=7
             ),
+            GlobalPlan(
+                valtype=UNARY.ref(nullable=True),
+                imported=False,
+                mutable=False,
+                indirect=False,
+                observable=False,
+                offset=-112,
+                constant=0,
+            ),
         ),
-        tables=(TablePlan(reftype=EXTERNREF, minimum=3, maximum=None, imported=True, offset=-96, entries=None),),
+        tables=(
+            TablePlan(reftype=EXTERNREF, minimum=3, maximum=None, imported=True, offset=-96, entries=None),
+            TablePlan(reftype=UNARY.ref(), minimum=0, maximum=0, imported=False, offset=-104, entries=None),
+        ),
     )
     info = read_artifact(build(MODULE, plan, OBJECTS, PROVENANCE))
     most = 2**64 - 1
@@ -207,10 +231,14 @@ def test_memories_globals_tables() -> None:
         [0, 5, 0, 0, CONSTANTS["LUCET_FLAG_CHECKED"], 0, 16, 0],
     ]
     assert [list(row.values()) for row in info.globals] == [
-        [0x7C, FLAG_IMPORTED | FLAG_MUTABLE | CONSTANTS["LUCET_FLAG_INDIRECT"], -80, 0],
-        [0x7F, 0, -88, 0],
+        [0x7C, FLAG_IMPORTED | FLAG_MUTABLE | CONSTANTS["LUCET_FLAG_INDIRECT"], -80, 0, 0],
+        [0x7F, 0, -88, 0, 0],
+        [0x63, 0, -112, 0, UNARY.type_id()],
     ]
-    assert list(info.tables[0].values()) == [3, most, 0x6F, FLAG_IMPORTED, -96, 0]
+    assert [list(row.values()) for row in info.tables] == [
+        [3, most, 0x6F, FLAG_IMPORTED, -96, 0, 0],
+        [0, 0, 0xE3, 0, -104, 0, UNARY.type_id()],
+    ]
 
 
 def static_table(*entries: int | None) -> TablePlan:

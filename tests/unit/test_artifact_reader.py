@@ -80,7 +80,7 @@ def test_the_artifact_of_these_tests_is_good() -> None:
         (WHOLE + b"\0", "is truncated or extended to"),
         (WHOLE.replace(b"lucet_module\0", b"lucet_mod\0\0\0\0"), "does not export lucet_module"),
         (with_header(magic=1), "wrong magic number"),
-        (with_header(abi_version=99), "ABI version 99, this is version 1"),
+        (with_header(abi_version=99), "ABI version 99, this is version 2"),
         (with_header(header_size=128), "the header is not where it says"),
         (with_header(self_rva=0), "the header is not where it says"),
         (with_header(load_size=4096), "load_size is not"),

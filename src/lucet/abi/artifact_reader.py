@@ -91,6 +91,14 @@ class ArtifactInfo:
         both = bytes(self.span(row["valtypes_rva"], params + results))
         return both[:params], both[params:]
 
+    def type_ids(self, type_index: int) -> tuple[int, ...]:
+        """Of parameters and results: which type's functions they refer to, 0 for those that do not."""
+        row = self.types[type_index]
+        count: int = row["params_count"] + row["results_count"]
+        if not row["type_ids_rva"]:
+            return (0,) * count
+        return struct.unpack(f"<{count}Q", self.span(row["type_ids_rva"], 8 * count))
+
     def elem_items(self, elem: int) -> tuple[int, ...]:
         row = self.elems[elem]
         return struct.unpack(f"<{row['items_count']}i", self.span(row["items_rva"], 4 * row["items_count"]))
@@ -293,7 +301,8 @@ def _check(info: ArtifactInfo) -> None:
     info.span(header["lines_rva"], header["lines_size"])
     info.span(header["template_rva"], header["instance_size"])
     for index, row in enumerate(info.types):
-        info.span(row["valtypes_rva"], row["params_count"] + row["results_count"])
+        info.valtypes(index)
+        info.type_ids(index)
         _require(row["entry_rva"] <= text_end, f"type {index} has its entry outside the code")
     for index, row in enumerate(info.functions):
         start, end = info.body(index)
