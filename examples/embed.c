@@ -89,7 +89,7 @@ static void serve_ten_thousand(lucet_region *region, lucet_linkage *linkage, uin
         for (unsigned i = 0; i < SLOTS; i++) {
             customers[i] = (struct customer){.prices = {0, i, 0, 0, 10, 0, 0, round}};
             instances[i] = new_customer(region, linkage, &customers[i]);
-            memcpy(lucet_memory_base(instances[i]), basket, sizeof basket);
+            memcpy(lucet_memory_base(lucet_instance_memory(instances[i], 0)), basket, sizeof basket);
         }
         for (unsigned i = 0; i < SLOTS; i++) {
             lucet_outcome outcome;

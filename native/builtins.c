@@ -80,8 +80,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
 }
 
 BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta) {
-    (void)memory;
-    return lucet_memory_grow(instance_of_vmctx(vmctx), delta);
+    return lucet_memory_grow(instance_of_vmctx(vmctx)->memories[memory], delta);
 }
 
 static bool in_bounds(u64 offset, u64 count, u64 size) {
@@ -89,32 +88,29 @@ static bool in_bounds(u64 offset, u64 count, u64 size) {
 }
 
 BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n) {
-    (void)to, (void)from;
     const lucet_instance *instance = instance_of_vmctx(vmctx);
-    u64 size = lucet_memory_size(instance);
-    if (!in_bounds(d, n, size) || !in_bounds(s, n, size))
+    const lucet_memory *target = instance->memories[to], *source = instance->memories[from];
+    if (!in_bounds(d, n, memory_size(target)) || !in_bounds(s, n, memory_size(source)))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
-    u8 *base = lucet_memory_base(instance);
-    memmove(base + d, base + s, n);
+    memmove(target->base + d, source->base + s, n);
 }
 
 BUILTIN_C void builtin_memory_fill(u8 *vmctx, u32 memory, u64 d, u32 value, u64 n) {
-    (void)memory;
-    const lucet_instance *instance = instance_of_vmctx(vmctx);
-    if (!in_bounds(d, n, lucet_memory_size(instance)))
+    const lucet_memory *target = instance_of_vmctx(vmctx)->memories[memory];
+    if (!in_bounds(d, n, memory_size(target)))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
-    memset(lucet_memory_base(instance) + d, (int)(value & 0xff), n);
+    memset(target->base + d, (int)(value & 0xff), n);
 }
 
 BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u64 s, u64 n) {
-    (void)memory;
     const lucet_instance *instance = instance_of_vmctx(vmctx);
+    const lucet_memory *target = instance->memories[memory];
     const struct abi_data *data = &instance->module->datas[segment];
     u64 left = data->offset ? VMCTX_WORD(vmctx, data->offset) : 0;
-    if (!in_bounds(s, n, left) || !in_bounds(d, n, lucet_memory_size(instance)))
+    if (!in_bounds(s, n, left) || !in_bounds(d, n, memory_size(target)))
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
     if (n)
-        memcpy(lucet_memory_base(instance) + d, instance->module->base + data->bytes_rva + s, n);
+        memcpy(target->base + d, instance->module->base + data->bytes_rva + s, n);
 }
 
 BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value) {

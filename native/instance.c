@@ -16,13 +16,26 @@ static bool limits_match(lucet_limits declared, u64 size, u64 maximum) {
 }
 
 /* The one predicate for whether generated code that relies on address space after a memory may run with a region's slots. */
-static bool reservation_suffices(const struct abi_memory *memory, const lucet_region_config *config) {
-    return (memory->flags & LUCET_FLAG_CHECKED) ||
-           (memory->reserved <= config->memory_reserved &&
-            memory->reserved + memory->guard <= config->memory_reserved + config->memory_guard);
+static bool reservation_suffices(const struct abi_memory *memory, u64 reserved, u64 guard) {
+    if (memory->flags & LUCET_FLAG_CHECKED)
+        return true;
+    /* A 64-bit address is compared with the size, which may be all that is reserved: the guard alone counts. */
+    return memory->reserved <= reserved && memory->reserved + memory->guard <= reserved + guard &&
+           (!(memory->flags & LUCET_FLAG_64) || memory->guard <= guard);
 }
 
-static bool item_matches(const lucet_module *module, const lucet_externtype *wanted, const lucet_instance *from,
+static bool memory_matches(const lucet_module *module, u32 index, const lucet_memory *memory) {
+    const struct abi_memory *abi = &module->memories[index];
+    struct memory_type wanted = memory_type_of(abi);
+    const struct memory_type *type = &memory->type;
+    return wanted.is_64 == type->is_64 && wanted.is_shared == type->is_shared &&
+           wanted.page_size_log2 == type->page_size_log2 &&
+           limits_match((lucet_limits){wanted.minimum, wanted.maximum}, memory_size(memory) >> type->page_size_log2,
+                        type->maximum) &&
+           reservation_suffices(abi, memory->reserved, memory->guard);
+}
+
+static bool item_matches(const lucet_module *module, const lucet_externtype *wanted, u32 at, const lucet_instance *from,
                          u32 index) {
     lucet_externtype type;
     if (!lucet_module_type(from->module, wanted->kind, index, &type))
@@ -31,12 +44,11 @@ static bool item_matches(const lucet_module *module, const lucet_externtype *wan
     case LUCET_FUNC:
         return type.functype.id == wanted->functype.id;
     case LUCET_TABLE:
-        return type.valtype == wanted->valtype && type.type_id == wanted->type_id && from->tables[index] &&
+        return type.valtype == wanted->valtype && type.type_id == wanted->type_id && type.is_64 == wanted->is_64 &&
+               from->tables[index] &&
                limits_match(wanted->limits, from->tables[index]->head.length, from->tables[index]->maximum);
     case LUCET_MEMORY:
-        return limits_match(wanted->limits, lucet_memory_size(from) / WASM_PAGE,
-                            from->memory_owner->module->memory->maximum) &&
-               reservation_suffices(module->memory, &from->memory_owner->region->config);
+        return memory_matches(module, at, from->memories[index]);
     case LUCET_GLOBAL:
         if (type.is_mutable != wanted->is_mutable)
             return false;
@@ -63,7 +75,7 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
         if (state != LUCET_STATE_READY)
             return fail(error, LUCET_ERROR_STATE, "cannot import from an instance that is %s",
                         lucet_state_text((lucet_state)state));
-        ok = item_matches(module, &wanted, import->instance, import->index);
+        ok = item_matches(module, &wanted, info.index, import->instance, import->index);
         break;
     }
     }
@@ -307,6 +319,73 @@ static bool tables_new(lucet_instance *instance, lucet_error *error) {
     return true;
 }
 
+/* ---- memories ---- */
+
+/* Those that the instance owns: all but the imported ones, which come first. */
+static u32 first_own_memory(const lucet_module *module) {
+    return module->header->memories_count - module->other_memories - module->has_slot_memory;
+}
+
+static lucet_memory *mapped_memory(const lucet_instance *instance, u32 index, lucet_error *error) {
+    const lucet_region_config *config = &instance->region->config;
+    struct memory_type type = memory_type_of(&instance->module->memories[index]);
+    u64 reserved = memtype_maximum(&type) < instance->memory_limit ? memtype_maximum(&type) : instance->memory_limit;
+    if (memory_relies_on_space(&type))
+        reserved = config->memory_reserved;
+    lucet_memory *memory = memory_new(&type, reserved, config->memory_guard, error);
+    if (memory)
+        memory->owner = (lucet_instance *)instance;
+    return memory;
+}
+
+static bool memories_new(lucet_instance *instance, lucet_error *error) {
+    const lucet_module *module = instance->module;
+    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
+        if (instance->memories[i])
+            continue; /* the slot had the same module, and its memories were reset */
+        if (!module->memories[i].offset) {
+            instance->memories[i] = &instance->slot_memory;
+            continue;
+        }
+        if (!(instance->memories[i] = mapped_memory(instance, i, error)))
+            return false;
+        VMCTX_WORD(instance->vmctx, module->memories[i].offset) = (u64)(uintptr_t)instance->memories[i]->base;
+    }
+    return true;
+}
+
+/* As in a new instance. The heap resets itself. */
+static bool memories_reset(lucet_instance *instance) {
+    const lucet_module *module = instance->area_linkage->module;
+    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
+        lucet_memory *memory = instance->memories[i];
+        if (memory && memory != &instance->slot_memory && !memory_reset(memory))
+            return false;
+    }
+    return true;
+}
+
+static void memories_free(lucet_instance *instance, const lucet_module *module) {
+    for (u32 i = first_own_memory(module); instance->memories && i < module->header->memories_count; i++)
+        if (instance->memories[i] && instance->memories[i] != &instance->slot_memory)
+            memory_free(instance->memories[i]);
+    if (instance->memories != &instance->only_memory)
+        free(instance->memories);
+    instance->memories = NULL;
+}
+
+/* Bytes of all own memories of a new instance; UINT64_MAX if they are too many to count. */
+static u64 memories_minimum(const lucet_module *module) {
+    u64 sum = module->memory_minimum;
+    for (u32 i = 0; module->other_memories && i < module->header->memories_count; i++) {
+        struct memory_type type = memory_type_of(&module->memories[i]);
+        if (!(module->memories[i].flags & LUCET_FLAG_IMPORTED) && module->memories[i].offset &&
+            __builtin_add_overflow(sum, memtype_minimum(&type), &sum))
+            return UINT64_MAX;
+    }
+    return sum;
+}
+
 /* ---- the instance area ---- */
 
 static void set_global_import(lucet_instance *instance, const struct abi_import *abi, const lucet_import *import) {
@@ -347,8 +426,8 @@ static bool set_import(lucet_instance *instance, u32 i, lucet_error *error) {
         words[0] = (u64)(uintptr_t)instance->tables[abi->index];
         return true;
     case LUCET_KIND_MEMORY:
-        instance->memory_owner = import->instance->memory_owner;
-        words[0] = (u64)(uintptr_t)instance->memory_owner->vmctx;
+        instance->memories[abi->index] = import->instance->memories[import->index];
+        words[0] = (u64)(uintptr_t)instance->memories[abi->index]->base;
         return true;
     default:
         set_global_import(instance, abi, import);
@@ -414,6 +493,7 @@ static void forget(lucet_instance *instance, const lucet_module *next_module) {
     if (!instance->area_linkage)
         return;
     const lucet_module *module = instance->area_linkage->module;
+    memories_free(instance, module);
     if (instance->own_tables)
         for (u32 i = 0; i < module->header->tables_count; i++)
             free((void *)(uintptr_t)instance->own_tables[i].head.entries);
@@ -443,7 +523,6 @@ void instance_forget(lucet_instance *instance) {
 static bool region_fits(const lucet_region *region, const lucet_module *module, const lucet_instance_limits *limits,
                         lucet_error *error) {
     const lucet_region_config *config = &region->config;
-    const struct abi_memory *memory = module->memory;
     u64 memory_limit = limits && limits->memory ? limits->memory : config->memory_limit;
     u64 table_limit = limits && limits->table ? limits->table : config->table_limit;
     if (limits && (limits->memory > config->memory_limit || limits->table > config->table_limit))
@@ -457,21 +536,20 @@ static bool region_fits(const lucet_region *region, const lucet_module *module, 
             module->tables[i].minimum > table_limit)
             return fail(error, LUCET_ERROR_LIMITS, "a table of %llu elements exceeds the limit of %llu",
                         (unsigned long long)module->tables[i].minimum, (unsigned long long)table_limit);
-    if (!memory || (memory->flags & LUCET_FLAG_IMPORTED))
-        return true; /* whose reservation is looked at when it is imported */
-    if (!reservation_suffices(memory, config))
-        return fail(error, LUCET_ERROR_LIMITS,
-                    "the module relies on %llu MiB of address space per memory, the region reserves %llu MiB",
-                    (unsigned long long)((memory->reserved + memory->guard) >> 20),
-                    (unsigned long long)((config->memory_reserved + config->memory_guard) >> 20));
-    if (module->memory_minimum > memory_limit)
+    for (u32 i = 0; i < module->header->memories_count; i++) {
+        const struct abi_memory *memory = &module->memories[i];
+        if (memory->flags & LUCET_FLAG_IMPORTED)
+            continue; /* whose reservation is looked at when it is imported */
+        if (!reservation_suffices(memory, config->memory_reserved, config->memory_guard))
+            return fail(error, LUCET_ERROR_LIMITS,
+                        "the module relies on %llu MiB of address space per memory, the region reserves %llu MiB",
+                        (unsigned long long)((memory->reserved + memory->guard) >> 20),
+                        (unsigned long long)((config->memory_reserved + config->memory_guard) >> 20));
+    }
+    if (memories_minimum(module) > memory_limit)
         return fail(error, LUCET_ERROR_LIMITS, "the module needs %llu bytes of memory, the limit is %llu",
-                    (unsigned long long)module->memory_minimum, (unsigned long long)memory_limit);
+                    (unsigned long long)memories_minimum(module), (unsigned long long)memory_limit);
     return true;
-}
-
-static bool owns_memory(const lucet_module *module) {
-    return module->memory && !(module->memory->flags & LUCET_FLAG_IMPORTED);
 }
 
 static int initial_state(const lucet_module *module) {
@@ -479,13 +557,41 @@ static int initial_state(const lucet_module *module) {
                                                                                     : LUCET_STATE_READY;
 }
 
+static void slot_memory_init(lucet_instance *instance) {
+    const lucet_region_config *config = &instance->region->config;
+    instance->slot_memory = (struct lucet_memory){.base = instance->vmctx,
+                                                  .owner = instance,
+                                                  .type = memory_type_of(&instance->module->memories[0]),
+                                                  .reserved = config->memory_reserved,
+                                                  .guard = config->memory_guard};
+}
+
+static bool fill_fresh(lucet_instance *instance, lucet_error *error) {
+    const lucet_module *module = instance->module;
+    u32 tables = module->header->tables_count, memories = module->header->memories_count;
+    if (tables) {
+        instance->tables = calloc(tables, sizeof *instance->tables);
+        instance->own_tables = calloc(tables, sizeof *instance->own_tables);
+        if (!instance->tables || !instance->own_tables)
+            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    }
+    instance->only_memory = NULL;
+    instance->memories = memories > 1 ? calloc(memories, sizeof *instance->memories) : &instance->only_memory;
+    if (!instance->memories)
+        return fail(error, LUCET_ERROR_MEMORY, "out of memory");
+    if (module->has_slot_memory)
+        slot_memory_init(instance);
+    return area_new(instance, error) && memories_new(instance, error) && tables_new(instance, error);
+}
+
 /* Everything but the slot's pages, which are those of a new instance already. */
 static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *error) {
     bool warm = instance->area_linkage == linkage && !linkage->links_instances;
     lucet_module *module = linkage->module;
-    if (UNLIKELY(!budget_charge(instance, module->memory_minimum)))
+    instance->memory_bytes = memories_minimum(module);
+    if (UNLIKELY(!budget_charge(instance, instance->memory_bytes)))
         return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
-                    (unsigned long long)module->memory_minimum);
+                    (unsigned long long)instance->memory_bytes);
     /* Before the module whose image the slot holds may go away: what it left there may serve. */
     if (!heap_prepare(&instance->heap, module, instance->region->config.track_writes))
         return fail_system(error, "preparing the slot's memory");
@@ -497,22 +603,16 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->module = module;
     instance->linkage = linkage;
     instance->initialised = false;
-    instance->memory_owner = owns_memory(module) ? instance : NULL;
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
     if (LIKELY(warm)) {
         area_restore(instance);
-        return tables_new(instance, error);
+        return (LIKELY(!module->other_memories) || memories_new(instance, error)) && tables_new(instance, error);
     }
     u64 size = instance->heap.size;
-    u32 tables = module->header->tables_count;
-    if (tables) {
-        instance->tables = calloc(tables, sizeof *instance->tables);
-        instance->own_tables = calloc(tables, sizeof *instance->own_tables);
-        if (!instance->tables || !instance->own_tables)
-            return fail(error, LUCET_ERROR_MEMORY, "out of memory");
-    }
-    bool ok = area_new(instance, error) && tables_new(instance, error);
+    bool ok = fill_fresh(instance, error);
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = size;
+    if (!ok)
+        instance_forget(instance); /* else the slot would be taken for one that is ready for the same linkage */
     return ok;
 }
 
@@ -529,11 +629,16 @@ static void shrink_tables(lucet_instance *instance) {
     }
 }
 
+/* Of what the slot holds now. */
+static bool has_other_memories(const lucet_instance *instance) {
+    return instance->area_linkage && instance->area_linkage->module->other_memories && instance->memories;
+}
+
 static void give_back(lucet_instance *instance) {
     budget_charge(instance, 0);
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
-    if (UNLIKELY(!heap_reset(&instance->heap)))
+    if (UNLIKELY(!heap_reset(&instance->heap)) || UNLIKELY(has_other_memories(instance) && !memories_reset(instance)))
         instance_forget(instance);
     if (UNLIKELY(instance->area_linkage && instance->area_linkage->links_instances))
         instance_forget(instance); /* it points to other instances */
@@ -616,7 +721,7 @@ static bool reset_owned(lucet_instance *instance, lucet_error *error) {
         return fail(error, LUCET_ERROR_STATE, "the instance is linked to others, which a reset would change");
     /* Half reset it must not run, but it may be reset again. */
     atomic_store(&instance->state, LUCET_STATE_FAULTED);
-    if (!heap_reset(&instance->heap))
+    if (!heap_reset(&instance->heap) || (has_other_memories(instance) && !memories_reset(instance)))
         return fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
     i64 fuel = lucet_instance_fuel(instance);
     if (!fill(instance, instance->linkage, error))
@@ -726,45 +831,11 @@ bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b) {
     return group_of(a) == group_of(b);
 }
 
-/* ---- memory ---- */
+/* ---- memories, globals and tables ---- */
 
-bool lucet_instance_has_memory(const lucet_instance *instance) {
-    return instance->memory_owner != NULL;
+lucet_memory *lucet_instance_memory(const lucet_instance *instance, uint32_t memory) {
+    return memory < instance->module->header->memories_count ? instance->memories[memory] : NULL;
 }
-
-uint8_t *lucet_memory_base(const lucet_instance *instance) {
-    return instance->memory_owner ? instance->memory_owner->vmctx : NULL;
-}
-
-uint64_t lucet_memory_size(const lucet_instance *instance) {
-    return instance->memory_owner ? instance->memory_owner->heap.size : 0;
-}
-
-uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta) {
-    lucet_instance *owner = instance->memory_owner;
-    if (!owner)
-        return UINT64_MAX;
-    u64 old = owner->heap.size;
-    u64 most =
-        owner->module->memory_maximum < owner->memory_limit ? owner->module->memory_maximum : owner->memory_limit;
-    if (delta > 65536 || delta * WASM_PAGE > most - (old < most ? old : most))
-        return UINT64_MAX;
-    u64 size = old + delta * WASM_PAGE;
-    if (delta && !budget_charge(owner, size))
-        return UINT64_MAX;
-    if (delta && !heap_grow(&owner->heap, size)) {
-        budget_charge(owner, old);
-        return UINT64_MAX;
-    }
-    VMCTX_WORD(owner->vmctx, VMCTX_MEMORY_SIZE) = owner->heap.size;
-    return old / WASM_PAGE;
-}
-
-bool lucet_memory_will_write(lucet_instance *instance, uint64_t offset, uint64_t size) {
-    return instance->memory_owner && heap_will_write(&instance->memory_owner->heap, offset, size);
-}
-
-/* ---- globals and tables ---- */
 
 uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global) {
     if (global >= instance->module->header->globals_count)

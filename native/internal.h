@@ -84,7 +84,7 @@ struct lucet_module {
     const struct abi_function *functions;
     const struct abi_import *imports;
     const struct abi_export *exports;
-    const struct abi_memory *memory; /* memory 0 or NULL */
+    const struct abi_memory *memories;
     const struct abi_global *globals;
     const struct abi_table *tables;
     const struct abi_ref *refs_table;
@@ -96,8 +96,10 @@ struct lucet_module {
     u32 imported_functions;
     /* What a guest may change below vmctx, in bytes below it: own globals, up to the fixed words, and lengths of segments. */
     u32 globals_low, segments_low, segments_high;
-    u64 image_size;                     /* bytes in all image runs */
-    u64 memory_minimum, memory_maximum; /* bytes; 0 if there is no own memory */
+    u64 image_size;     /* bytes in all image runs */
+    u64 memory_minimum; /* bytes of the memory in the slot; 0 if there is none */
+    bool has_slot_memory;
+    u32 other_memories; /* how many own ones have a mapping of their own */
 };
 
 LUCET_INTERNAL const char *module_string(const lucet_module *module, u32 string, u32 *size);
@@ -204,6 +206,38 @@ LUCET_INTERNAL void regions_lock(void);
 LUCET_INTERNAL void regions_unlock(void);
 LUCET_INTERNAL void deadlines_in_child(void);
 LUCET_INTERNAL void kept_stacks_in_child(void);
+/* ---- memories: memory.c ---- */
+
+struct memory_type {
+    u64 minimum, maximum; /* pages; UINT64_MAX: no maximum */
+    bool is_64, is_shared;
+    u8 page_size_log2;
+    u64 cap; /* bytes that its instance's code allows */
+};
+
+struct lucet_memory {
+    u8 *base;              /* the size, in bytes, stands at base + VMCTX_MEMORY_SIZE */
+    lucet_instance *owner; /* whose limits count */
+    struct memory_type type;
+    u64 reserved, guard; /* bytes of address space from the base, and of what faults behind them */
+    u64 accessible;      /* bytes not PROT_NONE; of one that is not in a slot */
+};
+
+LUCET_INTERNAL struct memory_type memory_type_of(const struct abi_memory *abi);
+LUCET_INTERNAL u64 memtype_minimum(const struct memory_type *type); /* bytes */
+LUCET_INTERNAL u64 memtype_maximum(const struct memory_type *type);
+LUCET_INTERNAL bool memory_relies_on_space(const struct memory_type *type);
+LUCET_INTERNAL lucet_memory *memory_new(const struct memory_type *type, u64 reserved, u64 guard, lucet_error *error);
+LUCET_INTERNAL void memory_free(lucet_memory *memory);
+LUCET_INTERNAL bool memory_reset(lucet_memory *memory);
+
+static inline u64 memory_size(const lucet_memory *memory) {
+    return __atomic_load_n((u64 *)(void *)(memory->base + VMCTX_MEMORY_SIZE), __ATOMIC_SEQ_CST);
+}
+
+static inline void memory_set_size(lucet_memory *memory, u64 size) {
+    __atomic_store_n((u64 *)(void *)(memory->base + VMCTX_MEMORY_SIZE), size, __ATOMIC_RELEASE);
+}
 
 /* ---- groups: instances that are linked to each other ---- */
 
@@ -235,20 +269,23 @@ struct lucet_instance {
     bool released;    /* lucet_instance_free was called, the group still lives */
     bool initialised; /* the initialisers have run: only the start function may still be due */
     void *context;
-    lucet_instance *memory_owner; /* of memory 0; NULL if there is none */
-    struct lucet_table **tables;  /* by index, NULL for static ones; the own ones are owned */
+    lucet_memory **memories; /* by index: &only_memory where that is enough */
+    lucet_memory *only_memory;
+    struct lucet_table **tables; /* by index, NULL for static ones; the own ones are owned */
     struct lucet_table *own_tables;
     struct abi_funcref **host_refs; /* made for the host, by function index */
     lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
     u64 births;                  /* instances that the slot has had */
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
-    u64 charged;   /* to the region's budget */
-    u64 timeout;   /* of each run, in ns; 0 for none */
-    u64 fuel_base; /* what the word FUEL would be if nothing had been counted */
+    u64 memory_bytes; /* of all own memories together, which the limit is for */
+    u64 charged;      /* to the region's budget */
+    u64 timeout;      /* of each run, in ns; 0 for none */
+    u64 fuel_base;    /* what the word FUEL would be if nothing had been counted */
     bool fuel_is_bounded;
     struct group own_group;
     struct heap heap;
+    struct lucet_memory slot_memory; /* the heap as a memory, if the module has one there */
 };
 
 #define VMCTX_WORD(vmctx, offset) (*(u64 *)((vmctx) + (offset)))

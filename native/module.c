@@ -446,25 +446,39 @@ static bool check_segments_of_module(const struct check *c) {
     return true;
 }
 
+static bool check_memory_type(const struct abi_memory *memory) {
+    bool is_64 = memory->flags & LUCET_FLAG_64;
+    u64 most = is_64 ? UINT64_MAX : UINT32_MAX;
+    if (memory->page_size_log2 == 16)
+        most = is_64 ? 1ULL << 48 : 65536;
+    else if (memory->page_size_log2 != 0)
+        return false;
+    bool has_maximum = memory->maximum != UINT64_MAX;
+    return memory->minimum <= most && (!has_maximum || memory->maximum <= most) &&
+           (has_maximum || !(memory->flags & LUCET_FLAG_SHARED)) && memory->reserved <= (8ULL << 30) &&
+           memory->guard <= (8ULL << 30);
+}
+
 static bool check_memory(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
     const struct abi_memory *memories =
         check_array(c, h->memories_rva, h->memories_count, sizeof *memories, "memories");
     if (!memories)
         return false;
-    if (h->memories_count > 1)
-        return damaged(c, "memories");
     u64 minimum = 0;
+    u32 imported = count_imports(c, LUCET_KIND_MEMORY);
     for (u32 i = 0; i < h->memories_count; i++) {
-        if (!(memories[i].flags & LUCET_FLAG_IMPORTED) != (i >= count_imports(c, LUCET_KIND_MEMORY)) ||
-            (memories[i].flags & LUCET_FLAG_64) || memories[i].page_size_log2 != 16 || memories[i].minimum > 65536 ||
-            memories[i].reserved > (8ULL << 30) || memories[i].guard > (8ULL << 30))
+        u32 flags = memories[i].flags;
+        if (!check_memory_type(&memories[i]) || !(flags & LUCET_FLAG_IMPORTED) != (i >= imported))
             return damaged(c, "memory");
-        if (memories[i].flags & LUCET_FLAG_IMPORTED) {
+        if (memories[i].offset) {
             if (!check_words(c, memories[i].offset, 8, "memory"))
                 return false;
+        } else if (i || (flags & (LUCET_FLAG_IMPORTED | LUCET_FLAG_SHARED)) || memories[i].page_size_log2 != 16) {
+            return damaged(c, "memory");
         } else {
-            minimum = memories[i].minimum * WASM_PAGE;
+            struct memory_type type = memory_type_of(&memories[i]);
+            minimum = memtype_minimum(&type);
         }
     }
     const struct abi_image *images = check_array(c, h->images_rva, h->images_count, sizeof *images, "image");
@@ -553,6 +567,10 @@ static bool check_restored(const struct check *c) {
         if (imports[i].kind != LUCET_KIND_GLOBAL &&
             overlaps(&r, imports[i].offset, imports[i].kind == LUCET_KIND_FUNC ? 16 : 8))
             return damaged(c, "import");
+    const struct abi_memory *memories = (const void *)file_at(c->file, h->memories_rva, 0);
+    for (u32 i = 0; i < h->memories_count; i++)
+        if (memories[i].offset && overlaps(&r, memories[i].offset, 8))
+            return damaged(c, "memory");
     for (u32 i = 0; i < h->refs_count; i++)
         if (overlaps(&r, refs[i].offset, sizeof(struct abi_funcref)))
             return damaged(c, "function reference");
@@ -594,6 +612,7 @@ static bool has_word(const struct check *c, const struct abi_import *import) {
 static bool take_all_words(const struct check *c, struct words *words) {
     const struct abi_artifact_header *h = c->header;
     const struct abi_import *imports = (const void *)file_at(c->file, h->imports_rva, 0);
+    const struct abi_memory *memories = (const void *)file_at(c->file, h->memories_rva, 0);
     const struct abi_table *tables = (const void *)file_at(c->file, h->tables_rva, 0);
     const struct abi_global *globals = (const void *)file_at(c->file, h->globals_rva, 0);
     const struct abi_elem *elems = (const void *)file_at(c->file, h->elems_rva, 0);
@@ -605,6 +624,9 @@ static bool take_all_words(const struct check *c, struct words *words) {
         ok = has_word(c, &imports[i]) &&
              (imports[i].kind == LUCET_KIND_GLOBAL ||
               take_words(words, imports[i].offset, imports[i].kind == LUCET_KIND_FUNC ? 16 : 8));
+    for (u32 i = 0; ok && i < h->memories_count; i++)
+        ok = !memories[i].offset || (memories[i].flags & LUCET_FLAG_IMPORTED) ||
+             take_words(words, memories[i].offset, 8);
     for (u32 i = 0; ok && i < h->tables_count; i++)
         ok = (tables[i].flags & (LUCET_FLAG_STATIC | LUCET_FLAG_IMPORTED)) || take_words(words, tables[i].offset, 8);
     for (u32 i = 0; ok && i < h->globals_count; i++)
@@ -722,7 +744,7 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     module->functions = (const void *)(module->base + h->functions_rva);
     module->imports = (const void *)(module->base + h->imports_rva);
     module->exports = (const void *)(module->base + h->exports_rva);
-    module->memory = h->memories_count ? (const void *)(module->base + h->memories_rva) : NULL;
+    module->memories = (const void *)(module->base + h->memories_rva);
     module->globals = (const void *)(module->base + h->globals_rva);
     module->tables = (const void *)(module->base + h->tables_rva);
     module->refs_table = (const void *)(module->base + h->refs_rva);
@@ -733,14 +755,16 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
         module->image_size += module->images[i].size;
     for (u32 i = 0; i < h->imports_count; i++)
         module->imported_functions += module->imports[i].kind == LUCET_KIND_FUNC;
-    if (module->memory && !(module->memory->flags & LUCET_FLAG_IMPORTED)) {
-        u64 most = module->memory->maximum < 65536 ? module->memory->maximum : 65536;
-        module->memory_minimum = module->memory->minimum * WASM_PAGE;
-        module->memory_maximum = most * WASM_PAGE;
-        /* Compiled for less address space than its type allows: it cannot grow beyond. */
-        if ((module->memory->flags & LUCET_FLAG_CHECKED) && module->memory->reserved &&
-            module->memory_maximum > module->memory->reserved)
-            module->memory_maximum = module->memory->reserved / WASM_PAGE * WASM_PAGE;
+    for (u32 i = 0; i < h->memories_count; i++) {
+        if (module->memories[i].flags & LUCET_FLAG_IMPORTED)
+            continue;
+        if (module->memories[i].offset) {
+            module->other_memories++;
+            continue;
+        }
+        struct memory_type type = memory_type_of(&module->memories[i]);
+        module->has_slot_memory = true;
+        module->memory_minimum = memtype_minimum(&type);
     }
     set_restored(module);
     module->functypes = calloc(h->types_count + 1, sizeof *module->functypes);
@@ -980,12 +1004,16 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
             return false;
         type->valtype = (u8)module->tables[index].reftype;
         type->type_id = module->tables[index].type_id;
+        type->is_64 = module->tables[index].flags & LUCET_FLAG_64;
         type->limits = (lucet_limits){module->tables[index].minimum, module->tables[index].maximum};
         return true;
     case LUCET_MEMORY:
         if (index >= h->memories_count)
             return false;
-        type->limits = (lucet_limits){module->memory->minimum, module->memory->maximum};
+        type->is_64 = module->memories[index].flags & LUCET_FLAG_64;
+        type->is_shared = module->memories[index].flags & LUCET_FLAG_SHARED;
+        type->page_size_log2 = (u8)module->memories[index].page_size_log2;
+        type->limits = (lucet_limits){module->memories[index].minimum, module->memories[index].maximum};
         return true;
     case LUCET_GLOBAL:
         if (index >= h->globals_count)

@@ -159,8 +159,8 @@ static bool is_packed(const lucet_region_config *config) {
 static bool check_config(const lucet_region_config *config, lucet_error *error) {
     if (config->slots == 0 || config->slots > 10000000)
         return fail(error, LUCET_ERROR_ARGUMENT, "a region has 1 to 10,000,000 slots, not %u", config->slots);
-    if (config->memory_reserved % WASM_PAGE || config->memory_reserved > (8ULL << 30))
-        return fail(error, LUCET_ERROR_ARGUMENT, "memory_reserved must be a multiple of 64 KiB, at most 8 GiB");
+    if (config->memory_reserved % WASM_PAGE || config->memory_reserved > (1ULL << 40))
+        return fail(error, LUCET_ERROR_ARGUMENT, "memory_reserved must be a multiple of 64 KiB, at most 1 TiB");
     if (config->memory_guard % WASM_PAGE || config->memory_guard > (8ULL << 30))
         return fail(error, LUCET_ERROR_ARGUMENT, "memory_guard must be a multiple of 64 KiB, at most 8 GiB");
     if (config->stack_size % HOST_PAGE || config->stack_size < 4 * HOST_PAGE || config->stack_size > (1ULL << 32))

@@ -39,10 +39,20 @@ NO_TSAN static bool in_stack_guard(const struct lucet_activation *activation, co
     return address >= activation->stack_low - STACK_GUARD && address < activation->stack_low;
 }
 
+NO_TSAN static bool in_memories(const lucet_instance *instance, const u8 *address) {
+    for (u32 i = 0; i < instance->module->header->memories_count; i++) {
+        const lucet_memory *memory = instance->memories[i];
+        if (memory && address >= memory->base && address < memory->base + memory->reserved + memory->guard)
+            return true;
+    }
+    return false;
+}
+
 NO_TSAN static bool in_group_memory(const struct lucet_activation *activation, const u8 *address) {
-    const lucet_instance *instance = region_instance_at(address);
-    return instance && atomic_load_explicit(&instance->state, memory_order_relaxed) != LUCET_STATE_FREE &&
-           group_of(instance) == group_of(activation->instance);
+    for (const lucet_instance *i = group_of(activation->instance)->members; i; i = i->group_next)
+        if (in_memories(i, address))
+            return true;
+    return false;
 }
 
 /* The trap code in the immediate of `ud1 imm8(%eax), %eax`, which llvm.ubsantrap becomes; 0 if it is none. */

@@ -8,8 +8,8 @@
  *     back to the region at once, unless it is linked to other instances (rule 4). The pointer is then invalid.
  *  4. Instances that share functions, tables, memories or globals through imports form one group. Slots of a group are given
  *     back together, when lucet_instance_free has been called for its last instance. One thread at a time may run in a group.
- *  5. Pointers that a function returns into an object (strings, types, memory) live as long as that object. The base of an
- *     instance's memory never moves; its size only grows, until reset or free.
+ *  5. Pointers that a function returns into an object (strings, types, memory) live as long as that object. The base of a
+ *     memory never moves; its size only grows, until its instance is reset or freed.
  *  6. A host function runs on the host's stack, on the thread that runs the guest, and may call any function of this API,
  *     other than freeing or resetting the instances of the group that called it. It must return, not jump out;
  *     and as the ABI demands, with the floating-point control modes (MXCSR) that it was called with: the guest goes on with them.
@@ -35,6 +35,7 @@ typedef struct lucet_linkage lucet_linkage;
 typedef struct lucet_region lucet_region;
 typedef struct lucet_instance lucet_instance;
 typedef struct lucet_table lucet_table;
+typedef struct lucet_memory lucet_memory;
 
 /* ---- errors ---- */
 
@@ -103,7 +104,10 @@ typedef struct lucet_externtype {
     uint8_t valtype;         /* global: value type; table: reference type */
     uint64_t type_id;        /* global, table: which type's functions, if valtype refers to those; else 0 */
     bool is_mutable;         /* global */
-    lucet_limits limits;     /* table, memory */
+    bool is_64;              /* table, memory: indices and addresses are i64 */
+    bool is_shared;          /* memory */
+    uint8_t page_size_log2;  /* memory: 16, or 0 for pages of one byte */
+    lucet_limits limits;     /* table: elements; memory: pages */
     lucet_functype functype; /* func */
 } lucet_externtype;
 
@@ -176,9 +180,10 @@ uint64_t lucet_budget_used(const lucet_budget *budget);
 
 typedef struct lucet_region_config {
     uint32_t slots;           /* instances at once */
-    uint64_t memory_reserved; /* address space per memory: 4 GiB, or less for modules compiled with explicit checks */
+    uint64_t memory_reserved; /* address space per memory: 4 GiB, less for modules compiled with explicit checks, or
+                                 more for 64-bit memories */
     uint64_t memory_guard;    /* bytes after it that fault */
-    uint64_t memory_limit;    /* bytes that one memory may grow to */
+    uint64_t memory_limit;    /* bytes that the memories of one instance may have together */
     uint64_t stack_size;      /* bytes of guest stack */
     uint32_t stacks;          /* guest stacks at once, running or suspended; 0: as needed */
     uint64_t table_limit;     /* elements that one table may have */
@@ -208,7 +213,7 @@ typedef enum lucet_state {
 
 /* Per instance, at most the region's; 0 means the region's. */
 typedef struct lucet_instance_limits {
-    uint64_t memory; /* bytes */
+    uint64_t memory; /* bytes of all memories together */
     uint64_t table;  /* elements of each table */
     int64_t fuel;    /* as of lucet_instance_set_fuel, before the start function runs; 0: unlimited, negative: none */
 } lucet_instance_limits;
@@ -312,14 +317,17 @@ uint32_t lucet_funcref_function(const lucet_funcref *ref);
 /* Whether the two are in one group: only then may one hold a reference to a function of the other. */
 bool lucet_instances_linked(const lucet_instance *a, const lucet_instance *b);
 
-bool lucet_instance_has_memory(const lucet_instance *instance);
-uint8_t *lucet_memory_base(const lucet_instance *instance); /* memory 0 */
-uint64_t lucet_memory_size(const lucet_instance *instance); /* bytes */
+/* NULL if there is none of that index. Lives as long as the group of the instance that it belongs to; the functions below take
+ * NULL for a memory without bytes. */
+lucet_memory *lucet_instance_memory(const lucet_instance *instance, uint32_t memory);
+uint8_t *lucet_memory_base(const lucet_memory *memory);
+uint64_t lucet_memory_size(const lucet_memory *memory);         /* bytes */
+lucet_externtype lucet_memory_type(const lucet_memory *memory); /* with the minimum and maximum that were declared */
 /* Pages before, or UINT64_MAX if the memory cannot grow by so much. */
-uint64_t lucet_memory_grow(lucet_instance *instance, uint64_t delta_pages);
+uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta_pages);
 /* Declare that the host, or the kernel for it, is going to write these bytes. Required before a system call writes there (it
  * would fail with EFAULT); plain stores by host code need no declaration. False if the range is not in the memory. */
-bool lucet_memory_will_write(lucet_instance *instance, uint64_t offset, uint64_t size);
+bool lucet_memory_will_write(lucet_memory *memory, uint64_t offset, uint64_t size);
 
 uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global); /* NULL if out of range */
 /* NULL if out of range or if the table is static: then only lucet_instance_table_get works. */

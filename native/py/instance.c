@@ -211,7 +211,7 @@ static PyObject *get_memory(PyObject *object, void *unused) {
     InstanceObject *self = (InstanceObject *)object;
     if (!instance_open(self))
         return NULL;
-    if (!lucet_instance_has_memory(self->instance))
+    if (!lucet_instance_memory(self->instance, 0))
         return raise_named("InstanceError", "the module has no memory");
     return instance_item(self, LUCET_MEMORY, 0);
 }

@@ -360,12 +360,13 @@ static PyType_Slot view_slots[] = {
 PyType_Spec view_spec = {"lucet.runtime._core.View", sizeof(ViewObject), 0,
                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots};
 
-static lucet_instance *memory_open(const ItemObject *self) {
-    return instance_open(self->instance);
+static lucet_memory *memory_open(const ItemObject *self) {
+    lucet_instance *instance = instance_open(self->instance);
+    return instance ? lucet_instance_memory(instance, self->index) : NULL;
 }
 
-static bool check_range(lucet_instance *instance, uint64_t offset, uint64_t size) {
-    uint64_t whole = lucet_memory_size(instance);
+static bool check_range(lucet_memory *memory, uint64_t offset, uint64_t size) {
+    uint64_t whole = lucet_memory_size(memory);
     if (offset <= whole && size <= whole - offset)
         return true;
     raise_named("MemoryAccessError", "%llu bytes at %llu are outside the memory of %llu bytes",
@@ -393,49 +394,49 @@ static bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage
 }
 
 static PyObject *memory_read(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    lucet_instance *instance;
+    lucet_memory *memory;
     uint64_t offset, size;
     if (!arguments_are(count, 2, "read(offset, length)") || !offset_from(args[0], &offset) ||
-        !offset_from(args[1], &size) || !(instance = memory_open((ItemObject *)object)) ||
-        !check_range(instance, offset, size))
+        !offset_from(args[1], &size) || !(memory = memory_open((ItemObject *)object)) ||
+        !check_range(memory, offset, size))
         return NULL;
-    return PyBytes_FromStringAndSize((const char *)lucet_memory_base(instance) + offset, (Py_ssize_t)size);
+    return PyBytes_FromStringAndSize((const char *)lucet_memory_base(memory) + offset, (Py_ssize_t)size);
 }
 
 static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    lucet_instance *instance;
+    lucet_memory *memory;
     uint64_t offset;
     Py_buffer view;
     if (!arguments_are(count, 2, "write(offset, data)") || !offset_from(args[0], &offset) ||
         PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    instance = memory_open((ItemObject *)object);
-    bool ok = instance && check_range(instance, offset, (uint64_t)view.len);
+    memory = memory_open((ItemObject *)object);
+    bool ok = memory && check_range(memory, offset, (uint64_t)view.len);
     if (ok)
-        memmove(lucet_memory_base(instance) + offset, view.buf, (size_t)view.len);
+        memmove(lucet_memory_base(memory) + offset, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return ok ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *read_number(PyObject *object, PyObject *at, size_t size) {
-    lucet_instance *instance;
+    lucet_memory *memory;
     uint64_t offset, value = 0;
-    if (!offset_from(at, &offset) || !(instance = memory_open((ItemObject *)object)) ||
-        !check_range(instance, offset, size))
+    if (!offset_from(at, &offset) || !(memory = memory_open((ItemObject *)object)) ||
+        !check_range(memory, offset, size))
         return NULL;
-    memcpy(&value, lucet_memory_base(instance) + offset, size);
+    memcpy(&value, lucet_memory_base(memory) + offset, size);
     return PyLong_FromUnsignedLongLong(value);
 }
 
 static PyObject *write_number(PyObject *object, PyObject *const *args, Py_ssize_t count, size_t size) {
-    lucet_instance *instance;
+    lucet_memory *memory;
     uint64_t offset;
     if (!arguments_are(count, 2, "write_u32(offset, value)") || !offset_from(args[0], &offset))
         return NULL;
     uint64_t value = PyLong_AsUnsignedLongLongMask(args[1]);
-    if (PyErr_Occurred() || !(instance = memory_open((ItemObject *)object)) || !check_range(instance, offset, size))
+    if (PyErr_Occurred() || !(memory = memory_open((ItemObject *)object)) || !check_range(memory, offset, size))
         return NULL;
-    memcpy(lucet_memory_base(instance) + offset, &value, size);
+    memcpy(lucet_memory_base(memory) + offset, &value, size);
     return Py_NewRef(Py_None);
 }
 
@@ -457,18 +458,18 @@ static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keyword
     PyObject *at, *length;
     int writable = 0;
     uint64_t offset, size;
-    lucet_instance *instance;
+    lucet_memory *memory;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO|p:view", names, &at, &length, &writable) ||
-        !offset_from(at, &offset) || !offset_from(length, &size) || !(instance = memory_open(self)) ||
-        !check_range(instance, offset, size))
+        !offset_from(at, &offset) || !offset_from(length, &size) || !(memory = memory_open(self)) ||
+        !check_range(memory, offset, size))
         return NULL;
-    if (writable && !lucet_memory_will_write(instance, offset, size))
+    if (writable && !lucet_memory_will_write(memory, offset, size))
         return PyErr_NoMemory();
     ViewObject *view = (ViewObject *)((allocfunc)PyType_GetSlot(binding.view, Py_tp_alloc))(binding.view, 0);
     if (!view)
         return NULL;
     view->instance = (InstanceObject *)Py_NewRef((PyObject *)self->instance);
-    view->bytes = lucet_memory_base(instance) + offset;
+    view->bytes = lucet_memory_base(memory) + offset;
     view->size = (Py_ssize_t)size;
     view->readonly = !writable;
     PyObject *result = PyMemoryView_FromObject((PyObject *)view);
@@ -478,10 +479,10 @@ static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keyword
 
 static PyObject *memory_grow(PyObject *object, PyObject *delta) {
     uint64_t pages = PyLong_AsUnsignedLongLong(delta);
-    lucet_instance *instance;
-    if (PyErr_Occurred() || !(instance = memory_open((ItemObject *)object)))
+    lucet_memory *memory;
+    if (PyErr_Occurred() || !(memory = memory_open((ItemObject *)object)))
         return NULL;
-    uint64_t before = lucet_memory_grow(instance, pages);
+    uint64_t before = lucet_memory_grow(memory, pages);
     if (before == UINT64_MAX)
         return raise_named("LimitsExceeded", "the memory cannot grow by %llu pages", (unsigned long long)pages);
     return PyLong_FromUnsignedLongLong(before);
@@ -489,33 +490,34 @@ static PyObject *memory_grow(PyObject *object, PyObject *delta) {
 
 static PyObject *memory_get_size(PyObject *object, void *unused) {
     (void)unused;
-    lucet_instance *instance = memory_open((ItemObject *)object);
-    return instance ? PyLong_FromUnsignedLongLong(lucet_memory_size(instance)) : NULL;
+    lucet_memory *memory = memory_open((ItemObject *)object);
+    return memory ? PyLong_FromUnsignedLongLong(lucet_memory_size(memory)) : NULL;
 }
 
 static PyObject *memory_get_pages(PyObject *object, void *unused) {
     (void)unused;
-    lucet_instance *instance = memory_open((ItemObject *)object);
-    return instance ? PyLong_FromUnsignedLongLong(lucet_memory_size(instance) >> 16) : NULL;
+    lucet_memory *memory = memory_open((ItemObject *)object);
+    return memory ? PyLong_FromUnsignedLongLong(lucet_memory_size(memory) >> lucet_memory_type(memory).page_size_log2)
+                  : NULL;
 }
 
 static Py_ssize_t memory_length(PyObject *object) {
-    lucet_instance *instance = memory_open((ItemObject *)object);
-    return instance ? (Py_ssize_t)lucet_memory_size(instance) : -1;
+    lucet_memory *memory = memory_open((ItemObject *)object);
+    return memory ? (Py_ssize_t)lucet_memory_size(memory) : -1;
 }
 
 /* The whole memory, as large as it is now. Whoever holds it may write at any time, so all of it counts as written. */
 static int memory_getbuffer(PyObject *object, Py_buffer *view, int flags) {
     ItemObject *self = (ItemObject *)object;
-    lucet_instance *instance = memory_open(self);
-    if (!instance)
+    lucet_memory *memory = memory_open(self);
+    if (!memory)
         return -1;
-    uint64_t size = lucet_memory_size(instance);
-    if (!lucet_memory_will_write(instance, 0, size)) {
+    uint64_t size = lucet_memory_size(memory);
+    if (!lucet_memory_will_write(memory, 0, size)) {
         PyErr_NoMemory();
         return -1;
     }
-    return pinned_buffer(object, self->instance, lucet_memory_base(instance), (Py_ssize_t)size, false, view, flags);
+    return pinned_buffer(object, self->instance, lucet_memory_base(memory), (Py_ssize_t)size, false, view, flags);
 }
 
 static void memory_releasebuffer(PyObject *object, Py_buffer *view) {
@@ -538,13 +540,13 @@ static PyMethodDef memory_methods[] = {
     {"view", (PyCFunction)(void (*)(void))memory_view, METH_VARARGS | METH_KEYWORDS,
      "view(offset, length, writable=False) -> memoryview\n\nThe bytes themselves, not a copy. While the view lives, the "
      "instance cannot be reset or closed."},
-    {"grow", memory_grow, METH_O, "grow(delta) -> int\n\nGrow by delta pages of 64 KiB; the number of pages before."},
+    {"grow", memory_grow, METH_O, "grow(delta) -> int\n\nGrow by delta pages; the number of pages before."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef memory_getset[] = {
     {"size", memory_get_size, NULL, "Bytes.", NULL},
-    {"pages", memory_get_pages, NULL, "Pages of 64 KiB.", NULL},
+    {"pages", memory_get_pages, NULL, "Pages, usually of 64 KiB.", NULL},
     {"instance", get_instance, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -75,12 +75,15 @@ bool module_export(ModuleObject *module, PyObject *name, lucet_kind *kind, uint3
     return true;
 }
 
-static PyObject *limits_object(lucet_limits limits) {
-    PyObject *maximum = limits.maximum == UINT64_MAX ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(limits.maximum);
-    return Py_BuildValue("(KN)", (unsigned long long)limits.minimum, maximum);
+static PyObject *limits_object(const lucet_externtype *type) {
+    uint64_t maximum = type->limits.maximum;
+    return Py_BuildValue("(KNs)", (unsigned long long)type->limits.minimum,
+                         maximum == UINT64_MAX ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(maximum),
+                         type->is_64 ? "i64" : "i32");
 }
 
-/* (kind, details): func (params, results); table (reftype, (min, max)); memory (min, max); global (valtype, mutable) */
+/* (kind, details): func (params, results); table (reftype, limits); memory (limits, shared, page size's exponent);
+ * global (valtype, mutable). Limits are (minimum, maximum, index type). */
 static PyObject *externtype_object(const lucet_module *module, lucet_kind kind, uint32_t index) {
     lucet_externtype type;
     if (!lucet_module_type(module, kind, index, &type)) {
@@ -91,9 +94,10 @@ static PyObject *externtype_object(const lucet_module *module, lucet_kind kind, 
     case LUCET_FUNC:
         return Py_BuildValue("(sN)", "func", functype_object(&type.functype));
     case LUCET_TABLE:
-        return Py_BuildValue("(s(sN))", "table", VALTYPE_NAME(type.valtype, type.type_id), limits_object(type.limits));
+        return Py_BuildValue("(s(sN))", "table", VALTYPE_NAME(type.valtype, type.type_id), limits_object(&type));
     case LUCET_MEMORY:
-        return Py_BuildValue("(sN)", "memory", limits_object(type.limits));
+        return Py_BuildValue("(s(NOi))", "memory", limits_object(&type), type.is_shared ? Py_True : Py_False,
+                             (int)type.page_size_log2);
     default:
         return Py_BuildValue("(s(sO))", "global", VALTYPE_NAME(type.valtype, type.type_id),
                              type.is_mutable ? Py_True : Py_False);

@@ -20,12 +20,12 @@ MAX_PARAMS: Final = 1_000
 MAX_RESULTS: Final = 1_000
 MAX_LOCALS: Final = 50_000
 MAX_FUNCTION_SIZE: Final = 7_654_321
-MAX_MEMORY_PAGES: Final = 65_536
 MAX_BR_TABLE_SIZE: Final = 7_654_321
 MAX_TEXT_TOKENS: Final = 1 << 24
 """Of a module in the text format: some 150 bytes of memory each while it is parsed. Lucet's own."""
 
-WASM_PAGE_SIZE: Final = 65_536
+WASM_PAGE_SIZE_LOG2: Final = 16
+WASM_PAGE_SIZE: Final = 1 << WASM_PAGE_SIZE_LOG2
 HOST_PAGE_SIZE: Final = 4_096
 MEMORY_GUARD_SIZE: Final = 32 << 20
 """Bytes after a 4 GiB reservation that fault: an access whose static offset stays below needs no check."""

@@ -67,7 +67,8 @@ static lucet_host_result fault_here(lucet_instance *instance, u64 *slots) {
 static lucet_host_result fault_in_guard(lucet_instance *instance, u64 *slots) {
     /* An address where a guest's fault would be a trap: it is the code that counts. */
     if (sigsetjmp(escape, 1) == 0)
-        *(volatile u8 *)(lucet_memory_base(instance) + lucet_memory_size(instance) + 100) = 1;
+        *(volatile u8 *)(lucet_memory_base(lucet_instance_memory(instance, 0)) +
+                         lucet_memory_size(lucet_instance_memory(instance, 0)) + 100) = 1;
     slots[0] = 1;
     return LUCET_HOST_OK;
 }
@@ -363,7 +364,7 @@ static void errno_survives(void) {
     lucet_instance *instance = new_instance(region, linkage);
     for (u32 page = 0; page < 32; page++) {
         errno = 4711;
-        lucet_memory_base(instance)[page * HOST_PAGE] = 1;
+        lucet_memory_base(lucet_instance_memory(instance, 0))[page * HOST_PAGE] = 1;
         CHECK_EQUAL(errno, 4711);
     }
     lucet_instance_free(instance);

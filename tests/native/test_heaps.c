@@ -17,9 +17,9 @@ static void set_up(const char *guest) {
     linkage = load_linked(guest);
     region = small_region(1);
     lucet_instance *instance = new_instance(region, linkage);
-    size = lucet_memory_size(instance);
+    size = lucet_memory_size(lucet_instance_memory(instance, 0));
     contents = malloc(size);
-    memcpy(contents, lucet_memory_base(instance), size);
+    memcpy(contents, lucet_memory_base(lucet_instance_memory(instance, 0)), size);
     lucet_instance_free(instance);
 }
 
@@ -45,7 +45,8 @@ static bool is_recorded(const struct heap *heap, u32 page) {
 static void check_protection(lucet_instance *instance) {
     const struct heap *heap = &instance->heap;
     for (u32 page = 0; page < size / HOST_PAGE; page++) {
-        ssize_t written = read(zeros, lucet_memory_base(instance) + (u64)page * HOST_PAGE + 8, 8);
+        ssize_t written =
+            read(zeros, lucet_memory_base(lucet_instance_memory(instance, 0)) + (u64)page * HOST_PAGE + 8, 8);
         if (is_recorded(heap, page))
             CHECK_EQUAL(written, 8);
         else
@@ -55,8 +56,8 @@ static void check_protection(lucet_instance *instance) {
 
 static lucet_instance *next(void) {
     lucet_instance *instance = new_instance(region, linkage);
-    CHECK_EQUAL(lucet_memory_size(instance), size);
-    CHECK(memcmp(lucet_memory_base(instance), contents, size) == 0);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(instance, 0)), size);
+    CHECK(memcmp(lucet_memory_base(lucet_instance_memory(instance, 0)), contents, size) == 0);
     return instance;
 }
 
@@ -165,9 +166,10 @@ static void ranges_overlap(void) {
             random = random * 6364136223846793005ULL + 1442695040888963407ULL;
             u64 offset = (random >> 20) % size, length = (random >> 44) % (i % 3 ? 9000 : 400000);
             length = length < size - offset ? length : size - offset;
-            CHECK(lucet_memory_will_write(instance, offset, length));
+            CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), offset, length));
             if (i % 2 && length)
-                CHECK_EQUAL(read(zeros, lucet_memory_base(instance) + offset, length), length);
+                CHECK_EQUAL(read(zeros, lucet_memory_base(lucet_instance_memory(instance, 0)) + offset, length),
+                            length);
             CALL(instance, "touch", (random >> 16) % 600, 5, 8);
         }
         if (i % 8 == 0)
@@ -195,7 +197,7 @@ static void light_and_heavy(void) {
             CALL(instance, "touch", 0, count, step);
             if (i % 7 == 0) {
                 CHECK(lucet_instance_reset(instance, &last_error));
-                CHECK(memcmp(lucet_memory_base(instance), contents, size) == 0);
+                CHECK(memcmp(lucet_memory_base(lucet_instance_memory(instance, 0)), contents, size) == 0);
                 CALL(instance, "touch", 1, 2, 1);
             }
             if (i % 50 == 0)
@@ -213,26 +215,26 @@ static void modules_take_turns(void) {
     set_up("heap_small");
     lucet_linkage *linkages[2] = {linkage, load_linked("plain")};
     lucet_instance *instance = new_instance(region, linkages[1]);
-    CHECK_EQUAL(lucet_memory_size(instance), size);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(instance, 0)), size);
     u8 *memories[2] = {contents, malloc(size)};
-    memcpy(memories[1], lucet_memory_base(instance), size);
+    memcpy(memories[1], lucet_memory_base(lucet_instance_memory(instance, 0)), size);
     CHECK(memcmp(memories[0], memories[1], size) != 0);
     lucet_instance_free(instance);
     for (u32 i = 0; i < 300; i++) {
         u32 now = i / (1 + i / 50) % 2;
         instance = new_instance(region, linkages[now]);
-        CHECK(memcmp(lucet_memory_base(instance), memories[now], size) == 0);
+        CHECK(memcmp(lucet_memory_base(lucet_instance_memory(instance, 0)), memories[now], size) == 0);
         CHECK(instance->heap.hot_count > 0); /* not made afresh */
         CHECK(instance->heap.hot_count < 10);
         check_protection(instance);
-        CHECK(lucet_memory_will_write(instance, 8192 + i % 3 * HOST_PAGE, 2));
-        memset(lucet_memory_base(instance) + 8192 + i % 3 * HOST_PAGE, 0xee, 2);
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), 8192 + i % 3 * HOST_PAGE, 2));
+        memset(lucet_memory_base(lucet_instance_memory(instance, 0)) + 8192 + i % 3 * HOST_PAGE, 0xee, 2);
         lucet_instance_free(instance);
         if (i % 20 == 0) { /* the only other holder of a module whose image the slot has */
             lucet_linkage *again = load_linked("plain");
             instance = new_instance(region, again);
             lucet_linkage_release(again);
-            CHECK(memcmp(lucet_memory_base(instance), memories[1], size) == 0);
+            CHECK(memcmp(lucet_memory_base(lucet_instance_memory(instance, 0)), memories[1], size) == 0);
             lucet_instance_free(instance);
         }
     }

@@ -60,9 +60,9 @@ static void set_up(bool tracked) {
     for (u32 i = 0; i < HEAPS; i++) {
         guests[i].linkage = load_linked(heaps[i]);
         lucet_instance *instance = started_instance(region, guests[i].linkage);
-        guests[i].size = lucet_memory_size(instance);
+        guests[i].size = lucet_memory_size(lucet_instance_memory(instance, 0));
         guests[i].memory = malloc(guests[i].size + 1);
-        memcpy(guests[i].memory, lucet_memory_base(instance), guests[i].size);
+        memcpy(guests[i].memory, lucet_memory_base(lucet_instance_memory(instance, 0)), guests[i].size);
         lucet_instance_free(instance);
     }
     exporter = load_linked("exporter");
@@ -85,8 +85,8 @@ static void tear_down(void) {
 }
 
 static void check_memory(lucet_instance *instance, u32 guest) {
-    CHECK_EQUAL(lucet_memory_size(instance), guests[guest].size);
-    CHECK(memcmp(lucet_memory_base(instance), guests[guest].memory, guests[guest].size) == 0);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(instance, 0)), guests[guest].size);
+    CHECK(memcmp(lucet_memory_base(lucet_instance_memory(instance, 0)), guests[guest].memory, guests[guest].size) == 0);
 }
 
 /* A call that may only go wrong because something failed. */
@@ -120,20 +120,21 @@ static void life_of_a_heap(u32 guest) {
     if (!instance)
         return;
     check_memory(instance, guest);
-    u64 pages = lucet_memory_size(instance) / HOST_PAGE;
+    u64 pages = lucet_memory_size(lucet_instance_memory(instance, 0)) / HOST_PAGE;
     for (u32 page = 0; page < pages && page < 100; page += 9)
         try_call(instance, "touch", page, 1, 1);
     try_call(instance, "touch", 0, pages < 400 ? pages : 400, 1);
-    if (pages && !lucet_memory_will_write(instance, 0, lucet_memory_size(instance)))
+    if (pages && !lucet_memory_will_write(lucet_instance_memory(instance, 0), 0,
+                                          lucet_memory_size(lucet_instance_memory(instance, 0))))
         CHECK(injection.fired);
-    u64 size = lucet_memory_size(instance);
-    if (lucet_memory_grow(instance, 5) == UINT64_MAX) {
+    u64 size = lucet_memory_size(lucet_instance_memory(instance, 0));
+    if (lucet_memory_grow(lucet_instance_memory(instance, 0), 5) == UINT64_MAX) {
         CHECK(injection.fired);
-        CHECK_EQUAL(lucet_memory_size(instance), size);
+        CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(instance, 0)), size);
     } else {
-        memset(lucet_memory_base(instance) + size, 0xee, 5 * WASM_PAGE);
+        memset(lucet_memory_base(lucet_instance_memory(instance, 0)) + size, 0xee, 5 * WASM_PAGE);
     }
-    CHECK_EQUAL(VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE), lucet_memory_size(instance));
+    CHECK_EQUAL(VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE), lucet_memory_size(lucet_instance_memory(instance, 0)));
     if (lucet_instance_reset(instance, &last_error)) {
         check_memory(instance, guest);
         if (pages)

@@ -220,7 +220,7 @@ static void during_bulk_operations(void) {
         /* All of it or nothing, and never half of it. */
         if (kind == LUCET_RETURNED)
             for (u32 at = 0; at < 2 * WASM_PAGE; at += 1000)
-                CHECK_EQUAL(lucet_memory_base(instance)[at], 7);
+                CHECK_EQUAL(lucet_memory_base(lucet_instance_memory(instance, 0))[at], 7);
         CHECK_TRAPS(TRAP_INTERRUPTED, instance, "grow_for_ever");
         CHECK_TRAPS(TRAP_INTERRUPTED, instance, "spin_in_calls");
         CHECK(lucet_instance_reset(instance, &last_error));

@@ -56,9 +56,9 @@ static void load_all(void) {
         guests[i].linkage = load_linked(names[i]);
         lucet_region *region = one_slot(true);
         lucet_instance *instance = started_instance(region, guests[i].linkage);
-        guests[i].size = lucet_memory_size(instance);
+        guests[i].size = lucet_memory_size(lucet_instance_memory(instance, 0));
         guests[i].memory = malloc(guests[i].size + 1);
-        memcpy(guests[i].memory, lucet_memory_base(instance), guests[i].size);
+        memcpy(guests[i].memory, lucet_memory_base(lucet_instance_memory(instance, 0)), guests[i].size);
         lucet_instance_free(instance);
         lucet_region_release(region);
     }
@@ -91,12 +91,12 @@ static void references_are_right(void) {
 }
 
 static void write_page(lucet_instance *instance, const struct dirt *dirt, u64 offset, int zeros) {
-    u8 *at = lucet_memory_base(instance) + offset;
+    u8 *at = lucet_memory_base(lucet_instance_memory(instance, 0)) + offset;
     if (dirt->by_host) {
         memset(at, 0xdd, 64);
         return;
     }
-    CHECK(lucet_memory_will_write(instance, offset, 64));
+    CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), offset, 64));
     CHECK_EQUAL(read(zeros, at, 64), 64);
     memset(at, 0xcc, 8);
 }
@@ -105,11 +105,12 @@ static void make_dirty(lucet_instance *instance, const struct dirt *dirt) {
     static int urandom = -1;
     if (urandom < 0)
         urandom = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-    u64 pages = lucet_memory_size(instance) / WASM_PAGE;
+    u64 pages = lucet_memory_size(lucet_instance_memory(instance, 0)) / WASM_PAGE;
     bool has_functions = lucet_module_find_export(lucet_instance_module(instance), "touch", 5, &(lucet_export_info){0});
     if (dirt->grow_to > pages)
-        lucet_memory_grow(instance, dirt->grow_to - pages); /* the exporter cannot by so much */
-    u64 host_pages = lucet_memory_size(instance) / HOST_PAGE, count = dirt->count;
+        lucet_memory_grow(lucet_instance_memory(instance, 0),
+                          dirt->grow_to - pages); /* the exporter cannot by so much */
+    u64 host_pages = lucet_memory_size(lucet_instance_memory(instance, 0)) / HOST_PAGE, count = dirt->count;
     while (count && (count - 1) * dirt->step >= host_pages)
         count--;
     if (dirt->by_kernel || dirt->by_host || !has_functions)
@@ -120,8 +121,8 @@ static void make_dirty(lucet_instance *instance, const struct dirt *dirt) {
 }
 
 static void check_memory(lucet_instance *instance, const struct guest *guest) {
-    CHECK_EQUAL(lucet_memory_size(instance), guest->size);
-    const u8 *memory = lucet_memory_base(instance);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(instance, 0)), guest->size);
+    const u8 *memory = lucet_memory_base(lucet_instance_memory(instance, 0));
     if (memcmp(memory, guest->memory, guest->size) != 0)
         for (u64 i = 0; i < guest->size; i++)
             if (memory[i] != guest->memory[i]) {
@@ -138,7 +139,8 @@ static void check_end(lucet_instance *instance, const struct guest *guest) {
     CHECK_TRAPS(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS, instance, "touch", GROWN_PAGES * 16 - 1 + guest->size / HOST_PAGE, 1,
                 1);
     CHECK_EQUAL(CALL(instance, "grow", 3), guest->size / WASM_PAGE);
-    for (const u8 *at = lucet_memory_base(instance) + guest->size, *end = at + 3 * WASM_PAGE; at < end; at += 8)
+    for (const u8 *at = lucet_memory_base(lucet_instance_memory(instance, 0)) + guest->size, *end = at + 3 * WASM_PAGE;
+         at < end; at += 8)
         CHECK(*(const u64 *)at == 0);
 }
 
@@ -290,29 +292,31 @@ static void kernel_writes(void) {
     CHECK(zeros >= 0);
     for (u32 round = 0; round < 3; round++) {
         lucet_instance *instance = started_instance(region, guests[2].linkage);
-        u8 *base = lucet_memory_base(instance);
+        u8 *base = lucet_memory_base(lucet_instance_memory(instance, 0));
         u64 fresh_page = (20 + 2 * round) * HOST_PAGE; /* on a fresh slot, then on a used one */
         CHECK(read(zeros, base + fresh_page, 10) == -1 && errno == EFAULT);
-        CHECK(lucet_memory_will_write(instance, fresh_page, 10));
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), fresh_page, 10));
         CHECK_EQUAL(read(zeros, base + fresh_page, 10), 10);
         CHECK_EQUAL(read(zeros, base + fresh_page, 10), 10);
         /* Across pages, and at the ends. */
-        CHECK(lucet_memory_will_write(instance, fresh_page + HOST_PAGE - 1, 2));
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), fresh_page + HOST_PAGE - 1, 2));
         CHECK_EQUAL(read(zeros, base + fresh_page + HOST_PAGE - 1, 2), 2);
-        CHECK(lucet_memory_will_write(instance, guests[2].size - 1, 1));
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), guests[2].size - 1, 1));
         CHECK_EQUAL(read(zeros, base + guests[2].size - 1, 1), 1);
-        CHECK(lucet_memory_will_write(instance, guests[2].size, 0));
-        CHECK(!lucet_memory_will_write(instance, guests[2].size, 1));
-        CHECK(!lucet_memory_will_write(instance, guests[2].size - 1, 2));
-        CHECK(!lucet_memory_will_write(instance, UINT64_MAX, 1));
-        CHECK(!lucet_memory_will_write(instance, 1, UINT64_MAX));
-        CHECK(!lucet_memory_will_write(instance, UINT64_MAX, UINT64_MAX));
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), guests[2].size, 0));
+        CHECK(!lucet_memory_will_write(lucet_instance_memory(instance, 0), guests[2].size, 1));
+        CHECK(!lucet_memory_will_write(lucet_instance_memory(instance, 0), guests[2].size - 1, 2));
+        CHECK(!lucet_memory_will_write(lucet_instance_memory(instance, 0), UINT64_MAX, 1));
+        CHECK(!lucet_memory_will_write(lucet_instance_memory(instance, 0), 1, UINT64_MAX));
+        CHECK(!lucet_memory_will_write(lucet_instance_memory(instance, 0), UINT64_MAX, UINT64_MAX));
         /* Grown pages, with and without, and a range across the old end. */
-        CHECK_EQUAL(lucet_memory_grow(instance, 2), guests[2].size / WASM_PAGE);
+        CHECK_EQUAL(lucet_memory_grow(lucet_instance_memory(instance, 0), 2), guests[2].size / WASM_PAGE);
         CHECK_EQUAL(read(zeros, base + guests[2].size + 5, 5), 5);
         if (round == 2) { /* after that, nothing is protected any more */
-            CHECK(lucet_memory_will_write(instance, 0, lucet_memory_size(instance)));
-            CHECK_EQUAL(read(zeros, base, lucet_memory_size(instance)), lucet_memory_size(instance));
+            CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), 0,
+                                          lucet_memory_size(lucet_instance_memory(instance, 0))));
+            CHECK_EQUAL(read(zeros, base, lucet_memory_size(lucet_instance_memory(instance, 0))),
+                        lucet_memory_size(lucet_instance_memory(instance, 0)));
         }
         lucet_instance_free(instance);
         instance = started_instance(region, guests[2].linkage);
@@ -330,7 +334,8 @@ static void paged_out(void) {
     lucet_region *region = one_slot(true);
     lucet_instance *instance = started_instance(region, guests[6].linkage);
     make_dirty(instance, &dirts[10]);
-    madvise(lucet_memory_base(instance), lucet_memory_size(instance), MADV_PAGEOUT);
+    madvise(lucet_memory_base(lucet_instance_memory(instance, 0)),
+            lucet_memory_size(lucet_instance_memory(instance, 0)), MADV_PAGEOUT);
     lucet_instance_free(instance);
     instance = started_instance(region, guests[6].linkage);
     check_memory(instance, &guests[6]);
@@ -344,8 +349,10 @@ static void huge_pages(void) {
     lucet_region *region = one_slot(true);
     for (u32 round = 0; round < 3; round++) {
         lucet_instance *instance = started_instance(region, guests[6].linkage);
-        madvise(lucet_memory_base(instance), lucet_memory_size(instance), MADV_HUGEPAGE);
-        CHECK(lucet_memory_will_write(instance, 0, lucet_memory_size(instance)));
+        madvise(lucet_memory_base(lucet_instance_memory(instance, 0)),
+                lucet_memory_size(lucet_instance_memory(instance, 0)), MADV_HUGEPAGE);
+        CHECK(lucet_memory_will_write(lucet_instance_memory(instance, 0), 0,
+                                      lucet_memory_size(lucet_instance_memory(instance, 0))));
         make_dirty(instance, &dirts[10]);
         lucet_instance_free(instance);
         instance = started_instance(region, guests[6].linkage);
@@ -367,9 +374,9 @@ static void *declare_writes(void *unused) {
     while (!atomic_load(&racing.go)) {
     }
     for (u32 page = 1; page < 400; page += 2)
-        CHECK(lucet_memory_will_write(racing.instance, page * HOST_PAGE, 9000));
+        CHECK(lucet_memory_will_write(lucet_instance_memory(racing.instance, 0), page * HOST_PAGE, 9000));
     for (u32 page = 1; page < 400; page += 2)
-        lucet_memory_base(racing.instance)[page * HOST_PAGE + 5] = 0xab;
+        lucet_memory_base(lucet_instance_memory(racing.instance, 0))[page * HOST_PAGE + 5] = 0xab;
     return NULL;
 }
 

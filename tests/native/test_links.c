@@ -51,9 +51,9 @@ static void everything_is_shared(void) {
     CHECK(lucet_instances_linked(a, b));
     CALL(b, "poke", 1234, 56);
     CHECK_EQUAL(CALL(a, "peek", 1234), 56);
-    CHECK(lucet_memory_base(a) == lucet_memory_base(b));
+    CHECK(lucet_memory_base(lucet_instance_memory(a, 0)) == lucet_memory_base(lucet_instance_memory(b, 0)));
     CHECK_EQUAL(CALL(b, "grow", 2), 1);
-    CHECK_EQUAL(lucet_memory_size(a), 3 * WASM_PAGE);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(a, 0)), 3 * WASM_PAGE);
     CALL(b, "poke", 3 * WASM_PAGE - 1, 1);
     CHECK_TRAPS(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS, b, "poke", 3 * WASM_PAGE, 1);
     CHECK_TRAPS(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS, b, "load", 0xfffffffc);
@@ -77,7 +77,7 @@ static void everything_is_shared(void) {
     CHECK_EQUAL(lucet_region_used(region), 0);
     /* The next ones know nothing of it. */
     a = new_exporter(region);
-    CHECK_EQUAL(lucet_memory_size(a), WASM_PAGE);
+    CHECK_EQUAL(lucet_memory_size(lucet_instance_memory(a, 0)), WASM_PAGE);
     CHECK_EQUAL(CALL(a, "peek", 1234), 0);
     CHECK_TRAPS(TRAP_UNINITIALIZED_ELEMENT, a, "call", 1);
     CHECK_EQUAL(*lucet_global_cell(a, counter), 100);

@@ -120,8 +120,8 @@ static void live(lucet_module *module) {
             if (ref)
                 lucet_funcref_type(ref);
         }
-        if (lucet_memory_size(instance))
-            *(volatile u8 *)lucet_memory_base(instance) = 1;
+        if (lucet_memory_size(lucet_instance_memory(instance, 0)))
+            *(volatile u8 *)lucet_memory_base(lucet_instance_memory(instance, 0)) = 1;
         lucet_instance_free(instance);
     }
     lucet_linkage_release(linkage);

@@ -112,8 +112,8 @@ static void memory_limits(void) {
     CHECK_EQUAL(CALL(instance, "grow", 1), UINT32_MAX);
     CHECK_EQUAL(CALL(instance, "grow", 0), 5);
     CHECK_EQUAL(CALL(instance, "grow", 0xffffffff), UINT32_MAX);
-    CHECK_EQUAL(lucet_memory_grow(instance, UINT64_MAX), UINT64_MAX);
-    CHECK_EQUAL(lucet_memory_grow(instance, UINT64_MAX / WASM_PAGE + 2), UINT64_MAX);
+    CHECK_EQUAL(lucet_memory_grow(lucet_instance_memory(instance, 0), UINT64_MAX), UINT64_MAX);
+    CHECK_EQUAL(lucet_memory_grow(lucet_instance_memory(instance, 0), UINT64_MAX / WASM_PAGE + 2), UINT64_MAX);
     CHECK_EQUAL(CALL(instance, "size"), 5);
     CALL(instance, "poke", 5 * WASM_PAGE - 1, 1);
     CHECK_TRAPS(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS, instance, "poke", 5 * WASM_PAGE, 1);
@@ -148,8 +148,8 @@ static void memory_maximum(void) {
     lucet_instance *instance = new_instance(region, linkage);
     CHECK_EQUAL(CALL(instance, "grow", 9), UINT32_MAX);
     CHECK_EQUAL(CALL(instance, "grow", 8), 2);
-    CHECK_EQUAL(lucet_memory_grow(instance, 1), UINT64_MAX);
-    CHECK_EQUAL(lucet_memory_grow(instance, 0), 10);
+    CHECK_EQUAL(lucet_memory_grow(lucet_instance_memory(instance, 0), 1), UINT64_MAX);
+    CHECK_EQUAL(lucet_memory_grow(lucet_instance_memory(instance, 0), 0), 10);
     lucet_instance_free(instance);
     lucet_region_release(region);
     lucet_linkage_release(linkage);

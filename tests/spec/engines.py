@@ -107,6 +107,5 @@ def _from_object(valtype: str, returned: Any) -> Value:
 
 @cache
 def spectest() -> bytes:
-    """The suite's host module, which is itself a wasm module; without its 64-bit table, which needs memory64."""
-    text = (shared_folder() / "spec" / "tools" / "spectest.wat").read_text()
-    return text_to_binary("".join(line for line in text.splitlines(keepends=True) if '"table64"' not in line))
+    """The suite's host module, which is itself a wasm module."""
+    return text_to_binary((shared_folder() / "spec" / "tools" / "spectest.wat").read_text())

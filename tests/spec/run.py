@@ -22,8 +22,15 @@ from tests.spec.pool import Outcome, Settings, Task, run_tasks
 from tests.spec.script import FAILED, PASSED, SKIPPED
 from tests.spec.shared_folder import shared_folder
 
-FEATURES: Final = frozenset({"bulk_memory", "function_references", "multi_value", "reference_types", "tail_call"})
+FEATURES: Final = frozenset(
+    [
+        *("bulk_memory", "custom_page_sizes", "function_references", "memory64", "multi_memory", "multi_value"),
+        *("reference_types", "tail_call"),
+    ]
+)
 """Of index.json: a script that needs no others runs whole."""
+
+FOLDERS: Final = ("core/", "custom-page-sizes/")
 
 EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/global.json"})
 """The scripts with extended constant expressions. They have modules of other features too, which are skipped."""
@@ -144,7 +151,7 @@ def _selected(index: Mapping[str, Any], scripts: Sequence[str], everything: bool
         return [
             name
             for name, entry in index.items()
-            if name.startswith("core/") and (everything or in_language(entry) or name in EXTENDED_CONST)
+            if name.startswith(FOLDERS) and (everything or in_language(entry) or name in EXTENDED_CONST)
         ]
     names = []
     for script in scripts:

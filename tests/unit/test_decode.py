@@ -237,11 +237,24 @@ class TestModule:
         assert decoded.declared_refs == {0, 1}
         assert pickle.loads(pickle.dumps(decoded)) == decoded
 
-    def test_more_than_one_memory(self) -> None:
+    def test_memories_and_tables_of_all_kinds(self) -> None:
         imported = section(IMPORT, vector(name("m") + name("m") + b"\2\0\1"))
-        message = "unsupported feature: multi memory"
-        assert_refused(module(imported, section(MEMORY, MEMORY_1)), Unsupported, message, 21)
-        assert_refused(module(section(MEMORY, b"\2\0\1\0\1")), Unsupported, message, 13)
+        memories = section(MEMORY, vector(b"\4\1", b"\5\1\x80\x80\x80\x80\x80\x80\x40", b"\x08\3\0", b"\x0d\1\2\x10"))
+        decoded = decode_module(module(imported, section(TABLE, vector(b"\x70\5\1\2")), memories))
+        assert decoded.all_memories == (
+            MemoryType(limits=Limits(minimum=1)),
+            MemoryType(limits=Limits(minimum=1, index_type=i64)),
+            MemoryType(limits=Limits(minimum=1, maximum=1 << 48, index_type=i64)),
+            MemoryType(limits=Limits(minimum=3), page_size_log2=0),
+            MemoryType(limits=Limits(minimum=1, maximum=2, index_type=i64)),
+        )
+        assert decoded.tables[0].type.limits == Limits(minimum=1, maximum=2, index_type=i64)
+
+    def test_malformed_limits(self) -> None:
+        for flags in (0x08, 0x10, 0x80):
+            assert_refused(module(section(MEMORY, bytes([1, flags]))), Malformed, "malformed limits flags", 11)
+        assert_refused(module(section(MEMORY, b"\1\x08\0\x40")), Malformed, "invalid custom page size 2**64", 13)
+        assert_refused(module(section(TABLE, b"\1\x70\x08\0\0")), Malformed, "malformed limits flags", 12)
 
     @pytest.mark.parametrize(
         ("data", "feature", "offset"),
@@ -253,9 +266,7 @@ class TestModule:
             (module(section(TYPE, b"\1\x4e\2\x60\0\0\x60\0\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x4f\1\0\x60\0\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x50\0\x60\0\0")), "garbage collection", 11),
-            (module(section(MEMORY, b"\1\3\1\2")), "threads", 11),
-            (module(section(MEMORY, b"\1\4\1")), "memory64", 11),
-            (module(section(TABLE, b"\1\x70\4\1")), "memory64", 12),
+            (module(section(MEMORY, b"\1\3\1\2")), "threads", 14),
             (module(section(TAG, b"\1\0\0")), "exceptions", 11),
             (module(section(IMPORT, b"\1\0\0\4\0\0")), "exceptions", 13),
             (module(section(EXPORT, b"\1\0\4\0")), "exceptions", 12),

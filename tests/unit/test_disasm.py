@@ -7,6 +7,7 @@ import pytest
 from lucet.wasm.decode import decode_module
 from lucet.wasm.disasm import describe_module, format_instr
 from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.text import text_to_binary
 from lucet.wasm.types import EXTERNREF, F32, I32, FuncType
 from tests.unit.wasm_bytes import EXPORT, MEMORY, MEMORY_1, name, one_function, section, vector
 from tests.unit.wasm_bytes import I32 as I32_CODE
@@ -25,6 +26,7 @@ from tests.unit.wasm_bytes import I64 as I64_CODE
         ("i32.load", (2, 8, 0), "i32.load offset=8"),
         ("i32.load", (0, 8, 0), "i32.load offset=8 align=1"),
         ("i64.store8", (0, 0, 0), "i64.store8"),
+        ("i64.store8", (0, 1 << 40, 3), "i64.store8 3 offset=1099511627776"),
         ("f64.store", (0, 0, 0), "f64.store align=1"),
         ("i32.const", -1, "i32.const -1"),
         ("f32.const", 0x3FC00000, "f32.const 0x1.8000000000000p+0"),
@@ -65,6 +67,16 @@ def test_module() -> None:
         f"{start + 12:#08x}:   end",
         f"{start + 13:#08x}:   local.get 0",
         f"{start + 15:#08x}: end",
+    ]
+
+
+def test_kinds_of_memories_and_tables() -> None:
+    text = "(table i64 1 2 funcref) (memory 1) (memory i64 1 2) (memory 7 (pagesize 1))"
+    assert list(describe_module(decode_module(text_to_binary(text)))) == [
+        "0x00000b: table i64 1 2 funcref",
+        "memory 1",
+        "memory i64 1 2",
+        "memory 7 (pagesize 1)",
     ]
 
 

@@ -17,13 +17,13 @@ from lucet.errors import CompileError, Invalid, Malformed, Unsupported
 from lucet.wasm.check import check_module
 from tests.shared import shared_path
 
-FEATURES = {"bulk_memory", "reference_types", "multi_value", "tail_call", "function_references"}
+FEATURES = {
+    *("bulk_memory", "reference_types", "multi_value", "tail_call", "function_references", "multi_memory", "memory64"),
+}
 
 # Commands whose module needs a feature that index.json does not count, as it only looks at valid modules.
 UNSUPPORTED = {
     ("core/exports.json", 71): "exceptions",
-    ("core/memory_size3.json", 4): "multi memory",
-    ("core/memory_size3.json", 15): "multi memory",
 }
 
 
@@ -87,7 +87,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
             elif command["type"] == "module" and name.startswith("core/"):
                 assert error is None, f"{name}:{command['line']}: {error!r}"
     assert set(features) == {
-        *("exceptions", "garbage collection", "legacy exceptions", "memory64", "multi memory"),
+        *("exceptions", "garbage collection", "legacy exceptions"),
         *("simd", "threads", "wide arithmetic"),
     }
 

@@ -9,6 +9,7 @@ import pytest
 from lucet.errors import Invalid
 from lucet.wasm.check import check_module
 from lucet.wasm.decode import decode_module
+from lucet.wasm.text import text_to_binary
 from lucet.wasm.valid import validate_module
 from tests.unit.wasm_bytes import (
     CODE,
@@ -106,8 +107,28 @@ class TestModule:
         )
         assert_invalid(data, "start function must not have parameters or results", None, 0)
 
-    def test_the_size_of_a_table_is_left_to_instantiation(self) -> None:
-        validate_module(decode_module(module(section(TABLE, b"\1\x70\0" + u32(0xFFFFFFFF)))))
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("(table 0xffffffff funcref) (table i64 0xffffffffffffffff funcref)", None),
+            ("(table 0x100000000 funcref)", "table size must be at most 2^32-1"),
+            ("(memory 65536) (memory i64 0x1000000000000) (memory 0xffffffff (pagesize 1))", None),
+            ("(memory i64 0xffffffffffffffff (pagesize 1))", None),
+            ("(memory 0 65537)", "memory size must be at most 65536 pages (4GiB)"),
+            ("(memory i64 0x1000000000001)", "memory size must be at most 281474976710656 pages (16EiB)"),
+            ("(memory 0x100000000 (pagesize 1))", "memory size must be at most 4294967295 pages (4GiB)"),
+            ("(memory i64 2 1)", "size minimum must not be greater than maximum"),
+            ("(memory 1 (pagesize 2))", "invalid custom page size 2**1"),
+        ],
+    )
+    def test_limits(self, text: str, expected: str | None) -> None:
+        decoded = decode_module(text_to_binary(text))
+        if expected is None:
+            validate_module(decoded)
+            return
+        with pytest.raises(Invalid) as caught:
+            validate_module(decoded)
+        assert caught.value.message == expected
 
 
 class TestConstantExpressions:
@@ -361,3 +382,51 @@ class TestHostileInput:
     def test_high_stack(self) -> None:
         count = 300_000
         assert self.seconds(one_function(ZERO * count + b"\x1a" * count)) < 5
+
+
+ADDRESSED = """(memory $a 1) (memory $b i64 1) (table $s 1 funcref) (table $t i64 1 funcref) (data $d "") (elem $e func)
+  (func (param $i i32) (param $j i64) (param $f funcref) {})"""
+
+
+@pytest.mark.parametrize(
+    ("instructions", "problem"),
+    [
+        ("(drop (i32.load $b offset=0xffffffffffffffff (local.get $j)))", None),
+        ("(drop (i32.load $b (local.get $i)))", "type mismatch"),
+        ("(drop (i32.load $a offset=0x100000000 (local.get $i)))", "offset out of range"),
+        ("(i64.store $b (local.get $j) (local.get $j))", None),
+        ("(i64.store $b (local.get $i) (local.get $j))", "type mismatch"),
+        ("(local.set $j (memory.size $b))", None),
+        ("(local.set $i (memory.size $b))", "type mismatch"),
+        ("(local.set $j (memory.grow $b (local.get $j)))", None),
+        ("(local.set $j (memory.grow $a (local.get $j)))", "type mismatch"),
+        ("(memory.fill $b (local.get $j) (local.get $i) (local.get $j))", None),
+        ("(memory.fill $b (local.get $j) (local.get $i) (local.get $i))", "type mismatch"),
+        ("(memory.copy $b $b (local.get $j) (local.get $j) (local.get $j))", None),
+        ("(memory.copy $a $b (local.get $i) (local.get $j) (local.get $i))", None),
+        ("(memory.copy $b $a (local.get $j) (local.get $i) (local.get $i))", None),
+        ("(memory.copy $b $a (local.get $j) (local.get $i) (local.get $j))", "type mismatch"),
+        ("(memory.init $b $d (local.get $j) (local.get $i) (local.get $i))", None),
+        ("(memory.init $b $d (local.get $j) (local.get $j) (local.get $i))", "type mismatch"),
+        ("(drop (table.get $t (local.get $j))) (table.set $t (local.get $j) (local.get $f))", None),
+        ("(drop (table.get $t (local.get $i)))", "type mismatch"),
+        ("(local.set $j (table.size $t))", None),
+        ("(local.set $j (table.grow $t (local.get $f) (local.get $j)))", None),
+        ("(local.set $i (table.grow $t (local.get $f) (local.get $j)))", "type mismatch"),
+        ("(table.fill $t (local.get $j) (local.get $f) (local.get $j))", None),
+        ("(table.copy $s $t (local.get $i) (local.get $j) (local.get $i))", None),
+        ("(table.copy $t $t (local.get $j) (local.get $j) (local.get $i))", "type mismatch"),
+        ("(table.init $t $e (local.get $j) (local.get $i) (local.get $i))", None),
+        ("(call_indirect $t (local.get $j))", None),
+        ("(call_indirect $t (local.get $i))", "type mismatch"),
+        ("(return_call_indirect $t (local.get $j))", None),
+        ("(return_call_indirect $t (local.get $i))", "type mismatch"),
+    ],
+)
+def test_types_of_addresses_and_indices(instructions: str, problem: str | None) -> None:
+    wasm = text_to_binary(ADDRESSED.format(instructions))
+    if problem is None:
+        check_module(wasm)
+    else:
+        with pytest.raises(Invalid, match=problem):
+            check_module(wasm)

@@ -10,10 +10,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
-from lucet.limits import WASM_PAGE_SIZE
 from lucet.wasm.opcodes import OPS, Op
-
-_PAGE_BITS: Final = WASM_PAGE_SIZE.bit_length() - 1
 
 Memarg = tuple[int, int, int]
 
@@ -59,13 +56,15 @@ def _store(op: Op) -> Handler:
 
 
 def _memory_size(f: FunctionWriter, _: int, memory: int) -> None:
-    pages = f.emit(f"lshr i64 {f.memory_size(memory)}, {_PAGE_BITS}")
-    f.stack.append(f"i32 {f.emit(f'trunc i64 {pages} to i32')}")
+    plan, pages = f.plan.memories[memory], f.memory_size(memory)
+    if plan.page_size_log2:
+        pages = f.emit(f"lshr i64 {pages}, {plan.page_size_log2}")
+    f.push_index(pages, plan.is_64)
 
 
 def _memory_grow(f: FunctionWriter, offset: int, memory: int) -> None:
     pages = f.builtin("memory_grow", (f"i32 {memory}", f.extend(f.stack.pop())), offset)
-    f.stack.append(f"i32 {f.emit(f'trunc i64 {pages} to i32')}")
+    f.push_index(pages, f.plan.memories[memory].is_64)
 
 
 def _memory_copy(f: FunctionWriter, offset: int, memories: tuple[int, int]) -> None:

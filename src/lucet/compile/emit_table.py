@@ -19,7 +19,7 @@ def table_length(f: FunctionWriter, table: int) -> str:
 
 
 def table_entry(f: FunctionWriter, table: int, operand: str, trap: str, offset: int) -> str:
-    """A pointer to the entry at an i32 operand, or the trap."""
+    """A pointer to the entry at an operand of the table's index type, or the trap."""
     index = f.extend(operand)
     f.trap_unless(f.emit(f"icmp ult {index}, {table_length(f, table)}"), trap, offset)
     pointer = f.emit(f"getelementptr i8, ptr {_head(f, table)}, i64 {_ENTRIES}")
@@ -46,9 +46,9 @@ def _table_set(f: FunctionWriter, offset: int, table: int) -> None:
 def _table_size(f: FunctionWriter, _: int, table: int) -> None:
     one = f.plan.tables[table]
     if one.entries is not None:
-        f.stack.append(f"i32 {one.minimum}")
+        f.stack.append(f"{'i64' if one.is_64 else 'i32'} {one.minimum}")
     else:
-        f.stack.append(f"i32 {f.emit(f'trunc i64 {table_length(f, table)} to i32')}")
+        f.push_index(table_length(f, table), one.is_64)
 
 
 def _table_grow(f: FunctionWriter, offset: int, table: int) -> None:
@@ -56,7 +56,7 @@ def _table_grow(f: FunctionWriter, offset: int, table: int) -> None:
     value = f.stack.pop()
     length = f.builtin("table_grow", (f"i32 {table}", delta, value), offset)
     f.charge("table.grow", delta, offset, length)
-    f.stack.append(f"i32 {f.emit(f'trunc i64 {length} to i32')}")
+    f.push_index(length, f.plan.tables[table].is_64)
 
 
 def _table_fill(f: FunctionWriter, offset: int, table: int) -> None:

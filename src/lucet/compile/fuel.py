@@ -174,7 +174,7 @@ class CountingWriter(FunctionWriter):
         self.out.append(f"  store i64 {self.emit('load i64, ptr %fuel.word')}, ptr %fuel")
 
     def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
-        if not self.checked:
+        if not self.plan.memories[memory].checked:
             self.settle()  # the access may fault
         return super().heap_address(memory, operand, static_offset, width, offset)
 

@@ -35,6 +35,9 @@ its own, but at a number that depends on the types, and a call that it does this
 
 SLOT_SIZE: Final = 8
 
+_ADDRESS_SPACE: Final = 1 << 48
+"""More bytes than any memory can have."""
+
 # Metadata that every module has; functions' subprograms follow.
 _UNIT, _FILE, _SUBROUTINE, _LIKELY, _INVARIANT, _DWARF, _DEBUG = range(7)
 FIRST_SUBPROGRAM: Final = 8
@@ -132,7 +135,7 @@ class FunctionWriter:
         "bit",
         "bit_of",
         "called",
-        "checked",
+        "checked_ends",
         "cold",
         "depth",
         "frames",
@@ -159,7 +162,6 @@ class FunctionWriter:
         self.functype = functype
         self.line_base = wasm_offset - 1
         self.scope = f", scope: !{scope})" if scope else ""
-        self.checked = bool(plan.memories) and plan.memories[0].checked
         self.next = 0
         self.out: list[str] = []
         self.cold: list[str] = []
@@ -176,6 +178,8 @@ class FunctionWriter:
         """Local -> its value, where that has been computed since the last label that several branches lead to."""
         self.pointers: dict[tuple[int, str], str] = {}
         """(memory, address operand) -> pointer to that byte, likewise."""
+        self.checked_ends: dict[tuple[int, str], int] = {}
+        """The same -> how many bytes from there on have been found to be in the memory, likewise: it never shrinks."""
         self.instrs: Iterator[Instr] = iter(())
         self.loads: dict[str, int] = {}
         """Operand that comes of a load of the heap -> the load's offset."""
@@ -260,6 +264,10 @@ class FunctionWriter:
         self.out.append(f"  %{number} = {instruction}")
         self.stack.append(result)
 
+    def push_index(self, name: str, is_64: bool) -> None:
+        """Push an i64 as an address, index or size."""
+        self.stack.append(f"i64 {name}" if is_64 else f"i32 {self.emit(f'trunc i64 {name} to i32')}")
+
     def trap_unless(self, condition: str, trap: str, offset: int) -> None:
         self.next += 1
         number = self.next
@@ -292,37 +300,57 @@ class FunctionWriter:
     def memory_size(self, memory: int) -> str:
         """The memory's current size in bytes, an i64; its word stands just below the memory, whoever owns it."""
         word = self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {VMCTX['MEMORY_SIZE']}")
+        if self.plan.memories[memory].shared:
+            return self.emit(f"load atomic i64, ptr {word} seq_cst, align 8")
         return self.emit(f"load i64, ptr {word}")
 
     def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
-        """A pointer for an access of `width` bytes at an i32 operand."""
-        if self.checked or static_offset + width > self.plan.memories[memory].guard:
-            self._check_bounds(memory, operand, static_offset + width, offset)
+        """A pointer for an access of `width` bytes at an operand of the memory's address type."""
+        plan, end = self.plan.memories[memory], static_offset + width
+        known = self.checked_ends.get((memory, operand), 0)
+        if plan.checked or end > plan.guard:
+            if end > known:
+                self._check_end(memory, operand, end, offset)
+                self.checked_ends[memory, operand] = end
+        elif plan.is_64 and not known:
+            # What begins in the memory ends in it, or in its guard.
+            begins = self.emit(f"icmp ult {operand}, {self.memory_size(memory)}")
+            self.trap_unless(begins, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
+            self.checked_ends[memory, operand] = 1
         if operand[4] != "%":
-            address = (int(operand[4:]) & 0xFFFFFFFF) + static_offset
+            mask = (1 << 64) - 1 if plan.is_64 else (1 << 32) - 1
+            address = ((int(operand[4:]) & mask) + static_offset) & ((1 << 64) - 1)
             return self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {address}")
         pointer = self.pointers.get((memory, operand))
         if pointer is None:
-            # The upper half of the register that held the i32 may be anything.
-            index = self.emit(f"zext {operand} to i64")
-            pointer = self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, i64 {index}")
+            pointer = self.emit(f"getelementptr i8, ptr {self.memory_base(memory)}, {self.extend(operand)}")
             self.pointers[memory, operand] = pointer
         # A step of its own, so that it becomes the displacement of the access.
         return self.emit(f"getelementptr i8, ptr {pointer}, i64 {static_offset}") if static_offset else pointer
 
-    def _check_bounds(self, memory: int, operand: str, size: int, offset: int) -> None:
-        end = self.emit(f"add {self.extend(operand)}, {size}")
-        fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
+    def _check_end(self, memory: int, operand: str, size: int, offset: int) -> None:
+        if not self.plan.memories[memory].is_64:
+            end = self.emit(f"add {self.extend(operand)}, {size}")
+            fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
+        elif size <= _ADDRESS_SPACE:
+            # Neither side can overflow: room is the number of places where such an access may begin.
+            room = f"i64 {self.memory_size(memory)}, i64 {size - 1}"
+            fits = self.emit(f"icmp ult {operand}, {self.emit(f'call i64 @llvm.usub.sat.i64({room})')}")
+        else:
+            fits = "false"
         self.trap_unless(fits, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
 
     def extend(self, operand: str) -> str:
-        """An i32 operand as an i64, zero-extended."""
+        """An i32 operand as an i64, zero-extended; an i64 as it is."""
+        if operand.startswith("i64"):
+            return operand
+        # The upper half of the register that held the i32 may be anything.
         if operand[4] != "%":
             return f"i64 {int(operand[4:]) & 0xFFFFFFFF}"
         return f"i64 {self.emit(f'zext {operand} to i64')}"
 
     def pop_extended(self, count: int) -> list[str]:
-        """The i32 operands on top, zero-extended, in the order they were pushed."""
+        """The integers on top as i64, zero-extended, in the order they were pushed."""
         operands = self.stack[-count:]
         del self.stack[-count:]
         return [self.extend(operand) for operand in operands]
@@ -366,6 +394,7 @@ class FunctionWriter:
         self.out.append(f"{name}:")
         self.values.clear()
         self.pointers.clear()
+        self.checked_ends.clear()
 
     def opaque(self, operand: str) -> str:
         """The operand, but fenced if it is a floating-point literal.

@@ -11,9 +11,9 @@ from lucet.compile.image import page_image
 from lucet.compile.options import Options
 from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan
 from lucet.compile.scan import Facts, scan
-from lucet.limits import WASM_PAGE_SIZE
+from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.module import Data, Elem, Module
-from lucet.wasm.types import V128, FuncType, GlobalType, MemoryType, TableType, is_funcref
+from lucet.wasm.types import I64, V128, FuncType, GlobalType, MemoryType, TableType, is_funcref
 
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
@@ -161,20 +161,28 @@ def _static_entries(
 
 
 def _images_or_init(module: Module, globals_bits: Mapping[int, int]) -> tuple[tuple[ImageRun, ...], tuple[int, ...]]:
-    """The image of memory 0, and the active data segments that init must copy instead: one of them is empty."""
+    """The image of memory 0, and the active data segments that init must copy.
+
+    There is an image only if no segment can trap: what comes after one that does must not be seen in the memory.
+    """
     active = tuple(index for index, data in enumerate(module.datas) if data.mode == "active")
-    if not module.all_memories or len(module.memories) < len(module.all_memories):
-        return (), active
-    size = module.all_memories[0].limits.minimum * WASM_PAGE_SIZE
-    segments = []
+    in_image: dict[int, tuple[int, bytes]] = {}
     for index in active:
         data = module.datas[index]
         address = constant_bits(data.offset_expr or [], globals_bits)
-        if data.memory != 0 or address is None or address + len(data.bytes) > size:
+        own = data.memory >= len(module.all_memories) - len(module.memories)
+        if not own or address is None or address + len(data.bytes) > module.all_memories[data.memory].minimum_size:
             return (), active
-        segments.append((address, data.bytes))
-    images = page_image(segments)
-    return ((), active) if images is None else (images, ())
+        if data.memory == 0 and _is_in_slot(module, 0):
+            in_image[index] = address, data.bytes
+    images = page_image(in_image.values())
+    return ((), active) if images is None else (images, tuple(index for index in active if index not in in_image))
+
+
+def _is_in_slot(module: Module, memory: int) -> bool:
+    memtype = module.all_memories[memory]
+    imported = len(module.all_memories) - len(module.memories)
+    return memory == imported == 0 and not memtype.shared and memtype.page_size_log2 == WASM_PAGE_SIZE_LOG2
 
 
 def _functions_with_records(module: Module, facts: Facts, live_elems: set[int]) -> list[int]:
@@ -231,14 +239,21 @@ def _plan_memories(module: Module, options: Options, imports: tuple[int, ...], a
     plans = []
     for index, memory in enumerate(module.all_memories):
         imported = index < len(words)
-        reserved, checked = options.reservation(memory.limits.minimum * WASM_PAGE_SIZE)
+        is_64 = memory.limits.index_type == I64
+        # The hardware protects pages of 4 KiB.
+        reserved, checked = 0, options.bounds == "explicit" or memory.page_size_log2 != WASM_PAGE_SIZE_LOG2
+        if not is_64 and memory.page_size_log2 == WASM_PAGE_SIZE_LOG2:
+            reserved, checked = options.reservation(memory.minimum_size)
         plans.append(
             MemoryPlan(
                 minimum=memory.limits.minimum,
                 maximum=memory.limits.maximum,
                 imported=imported,
+                is_64=is_64,
+                shared=memory.shared,
+                page_size_log2=memory.page_size_log2,
                 checked=checked,
-                offset=words[index] if imported else area.take(_WORD) if index else 0,
+                offset=words[index] if imported else 0 if _is_in_slot(module, index) else area.take(_WORD),
                 reserved=reserved,
                 guard=0 if checked else options.guard_size,
             )
@@ -260,6 +275,7 @@ def _plan_tables(
                 minimum=table.limits.minimum,
                 maximum=table.limits.maximum,
                 imported=imported,
+                is_64=table.limits.index_type == I64,
                 offset=words[index] if imported else area.take(_WORD) if entries is None else 0,
                 entries=entries,
             )

@@ -16,7 +16,6 @@ from lucet.wasm.types import GlobalType, MemoryType, TableType, valtype_code
 
 _NONE: Final = CONSTANTS["LUCET_NONE"]
 _NO_MAXIMUM: Final = (1 << 64) - 1
-_PAGE_SIZE_LOG2: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +208,13 @@ class Metadata:
 
     def _memories(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.memories:
-            flags = _flags(IMPORTED=one.imported, CHECKED=one.checked)
+            flags = _flags({"IMPORTED": one.imported, "CHECKED": one.checked, "64": one.is_64, "SHARED": one.shared})
             maximum = _NO_MAXIMUM if one.maximum is None else one.maximum
-            yield one.minimum, maximum, one.reserved, one.guard, flags, one.offset, _PAGE_SIZE_LOG2, 0
+            yield one.minimum, maximum, one.reserved, one.guard, flags, one.offset, one.page_size_log2, 0
 
     def _globals(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.globals:
-            flags = _flags(IMPORTED=one.imported, MUTABLE=one.mutable, INDIRECT=one.indirect)
+            flags = _flags({"IMPORTED": one.imported, "MUTABLE": one.mutable, "INDIRECT": one.indirect})
             valtype, type_id = valtype_code(one.valtype)
             yield valtype, flags, one.offset, 0, type_id
 
@@ -224,7 +223,7 @@ class Metadata:
             static = one.entries is not None
             maximum = _NO_MAXIMUM if one.maximum is None else one.maximum
             rva = self._code.tables.offset + self._code.table_spans[index][0] if static else 0
-            flags = _flags(IMPORTED=one.imported, STATIC=static)
+            flags = _flags({"IMPORTED": one.imported, "STATIC": static, "64": one.is_64})
             reftype, type_id = valtype_code(one.reftype)
             yield one.minimum, maximum, reftype, flags, one.offset, rva, type_id
 
@@ -259,7 +258,7 @@ def _import_kind(one: Import) -> int:
     return _KINDS["func"]
 
 
-def _flags(**given: bool) -> int:
+def _flags(given: Mapping[str, bool]) -> int:
     return sum(CONSTANTS[f"LUCET_FLAG_{name}"] for name, value in given.items() if value)
 
 

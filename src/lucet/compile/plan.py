@@ -26,14 +26,20 @@ class MemoryPlan:
     minimum: int
     maximum: int | None
     imported: bool
+    is_64: bool = False
+    shared: bool = False
+    page_size_log2: int = 16
     checked: bool
-    """Every access is compared with the size word, so no address space is relied on."""
+    """The end of every access is compared with the size word, so no address space is relied on."""
     offset: int
-    """Word that holds the base address; 0 for memory 0 when it is the instance's own."""
+    """Word that holds the base address; 0 for the memory in the slot, whose base is vmctx: memory 0 when it is the
+    instance's own, of pages of 64 KiB, and not shared."""
     reserved: int
-    """Bytes of address space from the base that the code relies on; checked: the most that it may grow to, or 0."""
+    """Bytes of address space from the base that the code relies on: every 32-bit address, if not checked. 64-bit ones
+    are compared with the size word, then the guard catches what goes over the end. Checked: the most that the memory
+    may grow to, or 0."""
     guard: int
-    """Bytes after them that must fault; 0 when checked."""
+    """Bytes after those, and after the largest size, that must fault; 0 when checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class TablePlan:
     minimum: int
     maximum: int | None
     imported: bool
+    is_64: bool = False
     offset: int
     """Word that holds the pointer to the table; 0 when static."""
     entries: tuple[int | None, ...] | None

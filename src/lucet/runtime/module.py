@@ -49,10 +49,10 @@ def _externtype(kind: str, details: Any) -> ExternType:
         case "table":
             return TableType(reftype=ValType(details[0]), limits=_limits(details[1]))
         case "memory":
-            return MemoryType(limits=_limits(details))
+            return MemoryType(limits=_limits(details[0]), shared=details[1], page_size_log2=details[2])
         case _:
             return GlobalType(valtype=ValType(details[0]), mutable=details[1])
 
 
-def _limits(pair: tuple[int, int | None]) -> Limits:
-    return Limits(minimum=pair[0], maximum=pair[1])
+def _limits(raw: tuple[int, int | None, str]) -> Limits:
+    return Limits(minimum=raw[0], maximum=raw[1], index_type=ValType(raw[2]))

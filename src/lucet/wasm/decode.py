@@ -1,7 +1,6 @@
 """Decodes a module ("Binary Format / Modules"). Function bodies stay bytes; code.py decodes them one by one.
 
-A feature that is not implemented is reported where it is met, so a module may be malformed further on; more than one
-memory is the exception, because only the whole module shows it.
+A feature that is not implemented is reported where it is met, so a module may be malformed further on.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from lucet.limits import (
     MAX_TABLE_SIZE,
     MAX_TABLES,
     MAX_TYPES,
+    WASM_PAGE_SIZE_LOG2,
 )
 from lucet.wasm.code import decode_body, decode_instrs
 from lucet.wasm.module import (
@@ -47,7 +47,7 @@ from lucet.wasm.module import (
 from lucet.wasm.names import decode_names
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.reader import UNEXPECTED_END, Reader
-from lucet.wasm.types import FUNCREF, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, non_null
+from lucet.wasm.types import FUNCREF, I32, I64, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, non_null
 
 MAGIC: Final = b"\0asm"
 VERSION: Final = b"\1\0\0\0"
@@ -71,6 +71,7 @@ _PACKED_TYPES: Final = frozenset({0x77, 0x78})
 _LIMITS_MAXIMUM: Final = 1
 _LIMITS_SHARED: Final = 2
 _LIMITS_64_BIT: Final = 4
+_LIMITS_PAGE_SIZE: Final = 8
 
 _TABLE_WITH_INIT: Final = 0x40
 
@@ -122,7 +123,6 @@ class _Parts:
     funcs: tuple[TypeIdx, ...] = ()
     tables: tuple[Table, ...] = ()
     memories: tuple[MemoryType, ...] = ()
-    memory_offsets: list[int] = field(default_factory=list)
     globals: tuple[Global, ...] = ()
     exports: tuple[Export, ...] = ()
     start: FuncIdx | None = None
@@ -215,8 +215,6 @@ def _finish(reader: Reader, parts: _Parts) -> Module:
         raise reader.malformed("function and code section have inconsistent lengths")
     if parts.data_count is not None and parts.data_count != len(parts.datas):
         raise reader.malformed("data count and data section have inconsistent lengths")
-    if len(parts.memory_offsets) > 1:
-        raise reader.unsupported("multi memory", parts.memory_offsets[1])
     descs = [import_.desc for import_ in parts.imports]
     module_name, func_names = _names(parts)
     module = Module(
@@ -244,6 +242,7 @@ def _finish(reader: Reader, parts: _Parts) -> Module:
     for what, count, limit in (
         ("functions", len(module.all_funcs), MAX_FUNCTIONS),
         ("tables", len(module.all_tables), MAX_TABLES),
+        ("memories", len(module.all_memories), MAX_MEMORIES),
         ("globals", len(module.all_globals), MAX_GLOBALS),
     ):
         if count > limit:
@@ -334,7 +333,7 @@ def _import(reader: Reader, parts: _Parts) -> Import:
     elif kind == "table":
         desc = _table_type(reader)
     elif kind == "memory":
-        desc = _memory_type(reader, parts)
+        desc = _memory_type(reader)
     else:
         desc = _global_type(reader)
     return Import(module=module, field=name, desc=desc, offset=offset)
@@ -350,28 +349,32 @@ def _kind(reader: Reader, message: str) -> str:
     return _KINDS[code]
 
 
-def _limits(reader: Reader, allowed: int) -> Limits:
+def _limits(reader: Reader, allowed: int) -> tuple[Limits, int]:
+    """The limits and their flags."""
     start = reader.pos
     flags = reader.byte()
-    if flags & ~allowed:
+    # The suite has the flag of a page size cut off, from when it had no meaning.
+    if flags & ~allowed or (flags & _LIMITS_PAGE_SIZE and reader.remaining < 2):
         raise reader.malformed("malformed limits flags", start)
     minimum = reader.u64()
     maximum = reader.u64() if flags & _LIMITS_MAXIMUM else None
-    if flags & _LIMITS_SHARED:
-        raise reader.unsupported("threads", start)
-    if flags & _LIMITS_64_BIT:
-        raise reader.unsupported("memory64", start)
-    return Limits(minimum=minimum, maximum=maximum)
+    return Limits(minimum=minimum, maximum=maximum, index_type=I64 if flags & _LIMITS_64_BIT else I32), flags
 
 
 def _table_type(reader: Reader) -> TableType:
     reftype = reader.reftype()
-    return TableType(reftype=reftype, limits=_limits(reader, _LIMITS_MAXIMUM | _LIMITS_64_BIT))
+    return TableType(reftype=reftype, limits=_limits(reader, _LIMITS_MAXIMUM | _LIMITS_64_BIT)[0])
 
 
-def _memory_type(reader: Reader, parts: _Parts) -> MemoryType:
-    parts.memory_offsets.append(reader.offset)
-    return MemoryType(limits=_limits(reader, _LIMITS_MAXIMUM | _LIMITS_SHARED | _LIMITS_64_BIT))
+def _memory_type(reader: Reader) -> MemoryType:
+    limits, flags = _limits(reader, _LIMITS_MAXIMUM | _LIMITS_SHARED | _LIMITS_64_BIT | _LIMITS_PAGE_SIZE)
+    if flags & _LIMITS_SHARED:
+        raise reader.unsupported("threads")
+    start = reader.pos
+    page_size_log2 = reader.u32() if flags & _LIMITS_PAGE_SIZE else WASM_PAGE_SIZE_LOG2
+    if page_size_log2 >= 64:
+        raise reader.malformed(f"invalid custom page size 2**{page_size_log2}", start)
+    return MemoryType(limits=limits, shared=bool(flags & _LIMITS_SHARED), page_size_log2=page_size_log2)
 
 
 def _global_type(reader: Reader) -> GlobalType:
@@ -407,7 +410,7 @@ def _table(reader: Reader, parts: _Parts) -> Table:
 
 
 def _memory_section(reader: Reader, parts: _Parts) -> None:
-    parts.memories = _vector(reader, MAX_MEMORIES, "memories", lambda reader: _memory_type(reader, parts))
+    parts.memories = _vector(reader, MAX_MEMORIES, "memories", _memory_type)
 
 
 def _tag_section(reader: Reader, parts: _Parts) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.code import decode_code
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType
+from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType
 
 _OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
 _ELSE: Final = BY_NAME["else"].code
@@ -91,9 +92,10 @@ def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
         segment, space = immediate
         return f"{space} {segment}"
     if kind == "memarg":
-        align, offset, _memory = immediate
-        text = f"offset={offset}" if offset else ""
-        return text if align == natural_align else f"{text} align={1 << align}".lstrip()
+        align, offset, memory = immediate
+        words = [str(memory)] if memory else []
+        words += [f"offset={offset}"] if offset else []
+        return " ".join(words if align == natural_align else [*words, f"align={1 << align}"])
     if kind in ("f32", "f64"):
         return _float(kind, immediate)
     if kind == "valtypes":
@@ -125,8 +127,11 @@ def _describe(entity: int | TableType | MemoryType | GlobalType) -> str:
         return f"global (mut {entity.valtype})" if entity.mutable else f"global {entity.valtype}"
     if isinstance(entity, TableType):
         return f"table {_limits(entity.limits)} {entity.reftype}"
-    return f"memory {_limits(entity.limits)}"
+    shared = " shared" if entity.shared else ""
+    page_size = "" if entity.page_size_log2 == WASM_PAGE_SIZE_LOG2 else f" (pagesize {1 << entity.page_size_log2})"
+    return f"memory {_limits(entity.limits)}{shared}{page_size}"
 
 
 def _limits(limits: Limits) -> str:
-    return str(limits.minimum) if limits.maximum is None else f"{limits.minimum} {limits.maximum}"
+    text = str(limits.minimum) if limits.maximum is None else f"{limits.minimum} {limits.maximum}"
+    return f"i64 {text}" if limits.index_type == I64 else text

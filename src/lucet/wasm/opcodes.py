@@ -23,6 +23,7 @@ class Op:
     immediates: str
     """What follows the opcode in the binary format: "" for nothing, else one of IMMEDIATES."""
     pops: tuple[ValType, ...]
+    """With the address types of 32-bit memories and tables; in others, addresses and sizes are i64."""
     pushes: tuple[ValType, ...]
     family: str
     """One of FAMILIES; translation is one function per family."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lucet.errors import Malformed
-from lucet.limits import WASM_PAGE_SIZE
+from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.text_cursor import Cursor, Space
 from lucet.wasm.text_declare import declare
 from lucet.wasm.text_encode import Sections, name, run_lengths, sized, unsigned_leb128, vector
@@ -216,12 +216,14 @@ class _ModuleParser:
         if self.abbreviations("memory", index):
             return
         address_64 = self.types.address_64()
-        if not self.cursor.at_form("data"):
+        if not self.cursor.at_form("data") and not self.cursor.at_form("pagesize"):
             self.sections.memories.append(self.types.memtype(address_64))
             return
+        page_size_log2 = self.types.page_size_log2()
         size = self.segments.inline_data(index, address_64)
-        pages = -(-size // WASM_PAGE_SIZE)
-        self.sections.memories.append(TextLimits(address_64=address_64, minimum=pages, maximum=pages).encode())
+        pages = -(-size >> (WASM_PAGE_SIZE_LOG2 if page_size_log2 is None else page_size_log2))
+        limits = TextLimits(address_64=address_64, minimum=pages, maximum=pages, page_size_log2=page_size_log2)
+        self.sections.memories.append(limits.encode())
 
     def define_global(self) -> None:
         index = self.begin("global")

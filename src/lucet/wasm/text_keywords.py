@@ -145,7 +145,6 @@ UNSUPPORTED_INSTRS: Final[dict[str, str]] = {
 
 UNSUPPORTED_FORMS: Final[dict[str, str]] = {
     "array": "garbage collection",
-    "pagesize": "custom page sizes",
     "rec": "garbage collection",
     "shared": "threads",
     "struct": "garbage collection",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lucet.wasm.text_cursor import Cursor, Space
 from lucet.wasm.text_encode import signed_leb128, unsigned_leb128, vector
-from lucet.wasm.text_keywords import HEAPTYPES, REF, REF_NULL, REFTYPES, UNSUPPORTED_FORMS, VALTYPES
+from lucet.wasm.text_keywords import HEAPTYPES, REF, REF_NULL, REFTYPES, VALTYPES
 from lucet.wasm.text_lexer import Kind
 
 _FUNC: Final = b"\x60"
 _EMPTY_BLOCK: Final = b"\x40"
 _MUTABILITY: Final = {False: b"\x00", True: b"\x01"}
 _HAS_MAXIMUM: Final = 0x01
+_SHARED: Final = 0x02
 _ADDRESS_64: Final = 0x04
+_PAGE_SIZE: Final = 0x08
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,14 @@ class TextLimits:
     address_64: bool
     minimum: int
     maximum: int | None
+    shared: bool = False
+    page_size_log2: int | None = None
+    """None: not stated."""
 
     def encode(self) -> bytes:
         flags = (_ADDRESS_64 if self.address_64 else 0) | (0 if self.maximum is None else _HAS_MAXIMUM)
-        numbers = [self.minimum] if self.maximum is None else [self.minimum, self.maximum]
+        flags |= (_SHARED if self.shared else 0) | (0 if self.page_size_log2 is None else _PAGE_SIZE)
+        numbers = [n for n in (self.minimum, self.maximum, self.page_size_log2) if n is not None]
         return bytes([flags]) + b"".join(unsigned_leb128(number) for number in numbers)
 
 
@@ -184,11 +190,20 @@ class TypeParser:
     def memtype(self, address_64: bool) -> bytes:
         cursor = self.cursor
         limits = self.limits(address_64)
-        if cursor.at_form("pagesize"):
-            cursor.index += 1
-        if cursor.kind is not Kind.CLOSE:
-            raise cursor.unexpected(UNSUPPORTED_FORMS)
-        return limits.encode()
+        shared = cursor.take_keyword("shared")
+        return replace(limits, shared=shared, page_size_log2=self.page_size_log2()).encode()
+
+    def page_size_log2(self) -> int | None:
+        """`(pagesize n)`, if it is there."""
+        cursor = self.cursor
+        if not cursor.take_form("pagesize"):
+            return None
+        index = cursor.index
+        size = cursor.expect_unsigned(64)
+        if size.bit_count() != 1:
+            raise cursor.malformed("invalid custom page size", str(size), index=index)
+        cursor.expect_close()
+        return size.bit_length() - 1
 
     def tabletype(self, address_64: bool) -> bytes:
         limits = self.limits(address_64)

@@ -215,10 +215,11 @@ def valtype_code(valtype: ValType) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """minimum and maximum in pages (memories) or elements (tables)."""
+    """minimum and maximum in pages (memories) or elements (tables); index_type is that of addresses or indices."""
 
     minimum: int
     maximum: int | None = None
+    index_type: ValType = I32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +231,14 @@ class TableType:
 @dataclass(frozen=True, kw_only=True)
 class MemoryType:
     limits: Limits
+    shared: bool = False
+    page_size_log2: int = 16
+    """0 or 16 in a valid module: pages of 1 byte or 64 KiB."""
+
+    @property
+    def minimum_size(self) -> int:
+        """Bytes."""
+        return self.limits.minimum << self.page_size_log2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from lucet.errors import Invalid
-from lucet.limits import MAX_MEMORY_PAGES
+from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.decode import FuncItems
 from lucet.wasm.module import Elem, Import, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import I32, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, defaultable, matches
+from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, defaultable, matches
 
 _END_CODE: Final = BY_NAME["end"].code
 _GLOBAL_GET_CODE: Final = BY_NAME["global.get"].code
@@ -25,7 +25,7 @@ _CONSTANT_CODES: Final = frozenset(
     )
 )
 
-_MAX_TABLE_LIMIT: Final = (1 << 32) - 1
+_PAGE_SIZES_LOG2: Final = (0, WASM_PAGE_SIZE_LOG2)
 
 
 def validate_module(module: Module) -> None:
@@ -44,7 +44,8 @@ def validate_module(module: Module) -> None:
     for data in module.datas:
         if data.offset_expr is not None:
             _check_index("memory", data.memory, module.all_memories, data.offset)
-            _check_constant(module, data.offset_expr, I32, module.all_globals)
+            index_type = module.all_memories[data.memory].limits.index_type
+            _check_constant(module, data.offset_expr, index_type, module.all_globals)
     _check_start(module)
     _check_exports(module)
 
@@ -72,12 +73,24 @@ def _check_tables(module: Module) -> None:
 
 
 def _check_table_type(table: TableType, offset: int) -> None:
-    _check_limits(table.limits, _MAX_TABLE_LIMIT, "table size must be at most 2^32-1", offset)
+    bits = _index_bits(table.limits)
+    _check_limits(table.limits, (1 << bits) - 1, f"table size must be at most 2^{bits}-1", offset)
 
 
 def _check_memory_type(memory: MemoryType, offset: int | None) -> None:
-    message = f"memory size must be at most {MAX_MEMORY_PAGES} pages (4 GiB)"
-    _check_limits(memory.limits, MAX_MEMORY_PAGES, message, offset)
+    if memory.page_size_log2 not in _PAGE_SIZES_LOG2:
+        raise Invalid(f"invalid custom page size 2**{memory.page_size_log2}", offset=offset)
+    bits = _index_bits(memory.limits)
+    # All bytes have an address, and memory.size has room for the size.
+    bound = min(1 << (bits - memory.page_size_log2), (1 << bits) - 1)
+    size = "4GiB" if bits == 32 else "16EiB"
+    _check_limits(memory.limits, bound, f"memory size must be at most {bound} pages ({size})", offset)
+    if memory.shared and memory.limits.maximum is None:
+        raise Invalid("shared memory must have maximum", offset=offset)
+
+
+def _index_bits(limits: Limits) -> int:
+    return 64 if limits.index_type == I64 else 32
 
 
 def _check_limits(limits: Limits, bound: int, message: str, offset: int | None) -> None:
@@ -99,7 +112,8 @@ def _check_elem(module: Module, elem: Elem) -> None:
         reftype = module.all_tables[elem.table].reftype
         if not matches(elem.reftype, reftype):
             raise Invalid(f"type mismatch: a segment of {elem.reftype} for a table of {reftype}", offset=elem.offset)
-        _check_constant(module, elem.offset_expr, I32, module.all_globals)
+        index_type = module.all_tables[elem.table].limits.index_type
+        _check_constant(module, elem.offset_expr, index_type, module.all_globals)
     if isinstance(elem.items, FuncItems):
         for index in elem.items.funcs:
             _check_index("function", index, module.all_funcs, elem.offset)

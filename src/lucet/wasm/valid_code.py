@@ -18,6 +18,7 @@ from lucet.wasm.types import (
     BOTTOM_REF,
     FUNCREF,
     I32,
+    I64,
     NUMTYPES,
     FuncType,
     ValType,
@@ -101,7 +102,8 @@ class _Validator:
         stack = self.stack
         push = stack.append
         local_types = self.readable
-        memory_count = len(self.module.all_memories)
+        address_types = [memory.limits.index_type for memory in self.module.all_memories]
+        memory_count = len(address_types)
         shapes = _SHAPES
         for code, offset, immediate in self.instrs:
             if code == _LOCAL_GET:
@@ -132,7 +134,8 @@ class _Validator:
             elif shape <= _STORE:
                 align, memarg_offset, memory = immediate
                 if align > _NATURAL_ALIGN[code] or memarg_offset > _MAX_OFFSET or memory >= memory_count:
-                    self._bad_memarg(code, offset, immediate)
+                    self._check_memarg(code, offset, immediate)
+                first = address_types[memory]
                 if shape == _LOAD:
                     if stack[-1] == first:
                         stack[-1] = result
@@ -319,7 +322,7 @@ class _Validator:
 
     def _rule_call_indirect(self, immediate: tuple[int, int]) -> None:
         func_type = self._indirect_type(immediate)
-        self._pop(I32)
+        self._pop(self._table_index_type(immediate[1]))
         self._pop_all(func_type.params)
         self.stack.extend(func_type.results)
 
@@ -328,7 +331,7 @@ class _Validator:
 
     def _rule_return_call_indirect(self, immediate: tuple[int, int]) -> None:
         func_type = self._indirect_type(immediate)
-        self._pop(I32)
+        self._pop(self._table_index_type(immediate[1]))
         self._tail_call(func_type)
 
     def _rule_call_ref(self, type_index: int) -> None:
@@ -386,35 +389,35 @@ class _Validator:
 
     def _rule_table_get(self, table: int) -> None:
         reftype = self._reftype(table)
-        self._pop(I32)
+        self._pop(self._table_index_type(table))
         self.stack.append(reftype)
 
     def _rule_table_set(self, table: int) -> None:
         reftype = self._reftype(table)
         self._pop(reftype)
-        self._pop(I32)
+        self._pop(self._table_index_type(table))
 
     def _rule_table_grow(self, table: int) -> None:
-        reftype = self._reftype(table)
-        self._pop(I32)
+        reftype, index_type = self._reftype(table), self._table_index_type(table)
+        self._pop(index_type)
         self._pop(reftype)
-        self.stack.append(I32)
+        self.stack.append(index_type)
 
     def _rule_table_fill(self, table: int) -> None:
-        reftype = self._reftype(table)
-        self._pop(I32)
+        reftype, index_type = self._reftype(table), self._table_index_type(table)
+        self._pop(index_type)
         self._pop(reftype)
-        self._pop(I32)
+        self._pop(index_type)
 
     def _rule_table_size(self, table: int) -> None:
         self._reftype(table)
-        self._regular()
+        self.stack.append(self._table_index_type(table))
 
     def _rule_table_copy(self, immediate: tuple[int, int]) -> None:
         destination, source = (self._reftype(table) for table in immediate)
         if not matches(source, destination):
             self._invalid(f"type mismatch: table.copy from {source} to {destination}")
-        self._regular()
+        self._pop_copy(*(self._table_index_type(table) for table in immediate))
 
     def _rule_table_init(self, immediate: tuple[int, int]) -> None:
         elem, table = immediate
@@ -422,25 +425,35 @@ class _Validator:
         self._check_index("elem segment", elem, self.module.elems)
         if not matches(self.module.elems[elem].reftype, reftype):
             self._invalid(f"type mismatch: table.init from {self.module.elems[elem].reftype} to {reftype}")
-        self._regular()
+        self._pop_all((self._table_index_type(table), I32, I32))
 
     def _rule_elem_drop(self, elem: int) -> None:
         self._check_index("elem segment", elem, self.module.elems)
 
-    def _rule_memory(self, memory: int) -> None:
-        self._check_index("memory", memory, self.module.all_memories)
-        self._regular()
+    def _rule_memory_size(self, memory: int) -> None:
+        self.stack.append(self._address_type(memory))
+
+    def _rule_memory_grow(self, memory: int) -> None:
+        address_type = self._address_type(memory)
+        self._pop(address_type)
+        self.stack.append(address_type)
+
+    def _rule_memory_fill(self, memory: int) -> None:
+        address_type = self._address_type(memory)
+        self._pop_all((address_type, I32, address_type))
 
     def _rule_memory_copy(self, immediate: tuple[int, int]) -> None:
-        for memory in immediate:
-            self._check_index("memory", memory, self.module.all_memories)
-        self._regular()
+        self._pop_copy(*map(self._address_type, immediate))
+
+    def _pop_copy(self, destination: ValType, source: ValType) -> None:
+        # The count must fit the smaller of the two.
+        self._pop_all((destination, source, I64 if destination == source == I64 else I32))
 
     def _rule_memory_init(self, immediate: tuple[int, int]) -> None:
         data, memory = immediate
-        self._check_index("memory", memory, self.module.all_memories)
+        address_type = self._address_type(memory)
         self._check_data(data)
-        self._regular()
+        self._pop_all((address_type, I32, I32))
 
     def _rule_data_drop(self, data: int) -> None:
         self._check_data(data)
@@ -485,6 +498,14 @@ class _Validator:
         self._check_index("table", table, self.module.all_tables)
         return self.module.all_tables[table].reftype
 
+    def _table_index_type(self, table: int) -> ValType:
+        """Of a table that is there."""
+        return self.module.all_tables[table].limits.index_type
+
+    def _address_type(self, memory: int) -> ValType:
+        self._check_index("memory", memory, self.module.all_memories)
+        return self.module.all_memories[memory].limits.index_type
+
     def _indirect_type(self, immediate: tuple[int, int]) -> FuncType:
         type_index, table = immediate
         reftype = self._reftype(table)
@@ -516,13 +537,15 @@ class _Validator:
         self.set_locals.append(index)
         return self.locals[index]
 
-    def _bad_memarg(self, code: int, offset: int, immediate: tuple[int, int, int]) -> None:
+    def _check_memarg(self, code: int, offset: int, immediate: tuple[int, int, int]) -> None:
+        """Something about it is unusual."""
         self.code, self.offset = code, offset
         align, memarg_offset, memory = immediate
-        self._check_index("memory", memory, self.module.all_memories)
+        address_type = self._address_type(memory)
         if align > _NATURAL_ALIGN[code]:
             self._invalid(f"alignment must not be larger than natural: 2**{align}")
-        self._invalid(f"offset out of range: {memarg_offset}")
+        if memarg_offset > _MAX_OFFSET and address_type == I32:
+            self._invalid(f"offset out of range: {memarg_offset}")
 
 
 def _all_match(subs: Sequence[ValType], sups: Sequence[ValType]) -> bool:
@@ -561,12 +584,12 @@ _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
     "table.grow": _Validator._rule_table_grow,
     "table.size": _Validator._rule_table_size,
     "table.fill": _Validator._rule_table_fill,
-    "memory.size": _Validator._rule_memory,
-    "memory.grow": _Validator._rule_memory,
+    "memory.size": _Validator._rule_memory_size,
+    "memory.grow": _Validator._rule_memory_grow,
     "memory.init": _Validator._rule_memory_init,
     "data.drop": _Validator._rule_data_drop,
     "memory.copy": _Validator._rule_memory_copy,
-    "memory.fill": _Validator._rule_memory,
+    "memory.fill": _Validator._rule_memory_fill,
     "ref.null": _Validator._rule_ref_null,
     "ref.is_null": _Validator._rule_ref_is_null,
     "ref.func": _Validator._rule_ref_func,

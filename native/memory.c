@@ -1,0 +1,173 @@
+/* memory.c: linear memories as objects. Memory 0 of most instances is its slot's heap; every other one has a mapping of its own,
+ * which belongs to its instance. */
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+/* A memory's mapping: a page that holds struct lucet_memory and ends with the size word; the memory; what must fault. */
+enum { HEAD = HOST_PAGE };
+static_assert(sizeof(struct lucet_memory) <= HEAD + VMCTX_MEMORY_SIZE, "the size word is behind the structure");
+
+static u64 to_host_pages(u64 size) {
+    return (size + HOST_PAGE - 1) & ~(u64)(HOST_PAGE - 1);
+}
+
+/* Pages in bytes: UINT64_MAX if those are too many. */
+static u64 pages_size(u64 pages, u32 page_size_log2) {
+    return pages > UINT64_MAX >> page_size_log2 ? UINT64_MAX : pages << page_size_log2;
+}
+
+struct memory_type memory_type_of(const struct abi_memory *abi) {
+    return (struct memory_type){
+        .minimum = abi->minimum,
+        .maximum = abi->maximum,
+        .is_64 = abi->flags & LUCET_FLAG_64,
+        .is_shared = abi->flags & LUCET_FLAG_SHARED,
+        .page_size_log2 = (u8)abi->page_size_log2,
+        /* Compiled for less address space than its type allows: it cannot grow beyond. */
+        .cap = (abi->flags & LUCET_FLAG_CHECKED) && abi->reserved ? abi->reserved / WASM_PAGE * WASM_PAGE : UINT64_MAX};
+}
+
+u64 memtype_minimum(const struct memory_type *type) {
+    return pages_size(type->minimum, type->page_size_log2);
+}
+
+u64 memtype_maximum(const struct memory_type *type) {
+    /* All bytes have an address, and the number of pages has one bit pattern that is not that of a failed grow. */
+    u64 most = type->is_64 ? UINT64_MAX : type->page_size_log2 ? 1ULL << 32 : (1ULL << 32) - 1;
+    u64 declared = pages_size(type->maximum, type->page_size_log2);
+    most = declared < most ? declared : most;
+    return most < type->cap ? most : type->cap;
+}
+
+/* 32-bit code may rely on address space, and imports any memory of its type. */
+bool memory_relies_on_space(const struct memory_type *type) {
+    return !type->is_64 && type->page_size_log2 == 16;
+}
+
+/* ---- with a mapping of their own ---- */
+
+static u64 mapping_size(const lucet_memory *memory) {
+    return HEAD + memory->reserved + memory->guard;
+}
+
+/* Of the type's minimum. reserved: bytes that it can ever have. */
+lucet_memory *memory_new(const struct memory_type *type, u64 reserved, u64 guard, lucet_error *error) {
+    u64 size = memtype_minimum(type), all;
+    reserved = to_host_pages(reserved);
+    u8 *low = MAP_FAILED;
+    if (reserved >= size && !__builtin_add_overflow(reserved, guard + HEAD, &all))
+        low = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (low == MAP_FAILED) {
+        fail(error, LUCET_ERROR_LIMITS, "no address space for a memory of %llu MiB",
+             (unsigned long long)((reserved + guard) >> 20));
+        return NULL;
+    }
+    if (mprotect(low, HEAD + to_host_pages(size), PROT_READ | PROT_WRITE) < 0) {
+        fail_system(error, "mprotect");
+        munmap(low, all);
+        return NULL;
+    }
+    lucet_memory *memory = (void *)low;
+    memory->base = low + HEAD;
+    memory->type = *type;
+    memory->reserved = reserved;
+    memory->guard = guard;
+    memory->accessible = to_host_pages(size);
+    memory_set_size(memory, size);
+    return memory;
+}
+
+void memory_free(lucet_memory *memory) {
+    munmap(memory, mapping_size(memory));
+}
+
+static bool grow_mapping(lucet_memory *memory, u64 size) {
+    u64 accessible = to_host_pages(size);
+    if (accessible > memory->accessible &&
+        mprotect(memory->base + memory->accessible, accessible - memory->accessible, PROT_READ | PROT_WRITE) < 0) {
+        /* A part may have succeeded. */
+        mprotect(memory->base + memory->accessible, accessible - memory->accessible, PROT_NONE);
+        return false;
+    }
+    if (accessible > memory->accessible)
+        memory->accessible = accessible;
+    return true;
+}
+
+/* Zeros, of the minimum size. False: nobody knows what it is. */
+bool memory_reset(lucet_memory *memory) {
+    u64 size = memtype_minimum(&memory->type), accessible = to_host_pages(size);
+    if (memory->accessible && madvise(memory->base, memory->accessible, MADV_DONTNEED) < 0)
+        return false;
+    if (memory->accessible > accessible &&
+        mprotect(memory->base + accessible, memory->accessible - accessible, PROT_NONE) < 0)
+        return false;
+    memory->accessible = accessible;
+    memory_set_size(memory, size);
+    return true;
+}
+
+/* ---- all memories ---- */
+
+u8 *lucet_memory_base(const lucet_memory *memory) {
+    return memory ? memory->base : NULL;
+}
+
+u64 lucet_memory_size(const lucet_memory *memory) {
+    return memory ? memory_size(memory) : 0;
+}
+
+lucet_externtype lucet_memory_type(const lucet_memory *memory) {
+    const struct memory_type *type = &memory->type;
+    return (lucet_externtype){.kind = LUCET_MEMORY,
+                              .is_64 = type->is_64,
+                              .is_shared = type->is_shared,
+                              .page_size_log2 = type->page_size_log2,
+                              .limits = {type->minimum, type->maximum}};
+}
+
+/* Whether a memory of `old` bytes may have so many more pages; what its size is then. */
+static bool may_grow(const lucet_memory *memory, u64 old, u64 delta, u64 most, u64 *size) {
+    u64 maximum = memtype_maximum(&memory->type);
+    most = most < maximum ? most : maximum;
+    if (old > most || delta > (most - old) >> memory->type.page_size_log2)
+        return false;
+    *size = old + (delta << memory->type.page_size_log2);
+    return true;
+}
+
+static bool grow_own(lucet_memory *memory, u64 old, u64 delta) {
+    lucet_instance *owner = memory->owner;
+    u64 size, left = owner->memory_limit - owner->memory_bytes, total = owner->memory_bytes;
+    if (!may_grow(memory, old, delta, old + left, &size))
+        return false;
+    if (!delta)
+        return true;
+    if (!budget_charge(owner, total + (size - old)))
+        return false;
+    if (memory == &owner->slot_memory ? !heap_grow(&owner->heap, size) : !grow_mapping(memory, size)) {
+        budget_charge(owner, total);
+        return false;
+    }
+    owner->memory_bytes = total + (size - old);
+    memory_set_size(memory, size);
+    return true;
+}
+
+uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta) {
+    u64 old = lucet_memory_size(memory);
+    return memory && grow_own(memory, old, delta) ? old >> memory->type.page_size_log2 : UINT64_MAX;
+}
+
+bool lucet_memory_will_write(lucet_memory *memory, uint64_t offset, uint64_t size) {
+    if (!memory)
+        return false;
+    if (memory->owner && memory == &memory->owner->slot_memory)
+        return heap_will_write(&memory->owner->heap, offset, size);
+    u64 present = memory_size(memory);
+    return offset <= present && size <= present - offset;
+}
