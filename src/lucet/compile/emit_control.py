@@ -70,6 +70,9 @@ def _end(f: FunctionWriter, _: int, __: None) -> None:
         _jump(f, frame)
         _begin_continuation(f, frame)
     f.leave_frame()
+    if frame.behind:
+        f.out.append(f"  br label %{frame.behind}")
+        f.label(frame.behind)
     if not f.frames:
         _return_values(f)
 

@@ -1,7 +1,8 @@
 """Loads, stores and the memory instructions.
 
 Every access of the heap is volatile: a load whose result nobody needs traps all the same, and no store moves across a
-trap that comes first. Alignment is a promise in LLVM, but a hint in WebAssembly, so it is 1.
+trap that comes first. Only those in the copy of a loop (emit_loop.py) are not, because it cannot trap. Alignment is a
+promise in LLVM, but a hint in WebAssembly, so it is 1.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ def _load(op: Op) -> Handler:
     def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
         _, static_offset, memory = memarg
         operand = f.stack.pop()
+        if offset in f.plain_pointers:
+            value = f.emit(f"load {narrow}, ptr {_plain_pointer(f, offset)}, align 1")
+            if extension:
+                value = f.emit(f"{extension} {narrow} {value} to {llvm_type}")
+            f.stack.append(f"{llvm_type} {value}")
+            return
         pointer = f.heap_address(memory, operand, static_offset, width, offset)
         location = f.location(offset)
         value = f.emit(f"load volatile {narrow}, ptr {pointer}, align 1{location}")
@@ -37,6 +44,11 @@ def _load(op: Op) -> Handler:
     return emit
 
 
+def _plain_pointer(f: FunctionWriter, offset: int) -> str:
+    pointer, distance = f.plain_pointers[offset]
+    return f.emit(f"getelementptr inbounds i8, ptr {pointer}, i64 {distance}") if distance else pointer
+
+
 def _store(op: Op) -> Handler:
     assert op.align is not None
     width = 1 << op.align
@@ -47,9 +59,13 @@ def _store(op: Op) -> Handler:
         _, static_offset, memory = memarg
         value = f.stack.pop()
         operand = f.stack.pop()
-        pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        plain = offset in f.plain_pointers
+        pointer = _plain_pointer(f, offset) if plain else f.heap_address(memory, operand, static_offset, width, offset)
         if narrow != llvm_type:
             value = f"{narrow} {f.emit(f'trunc {value} to {narrow}')}"
+        if plain:
+            f.out.append(f"  store {value}, ptr {pointer}, align 1")
+            return
         f.out.append(f"  store volatile {value}, ptr {pointer}, align 1{f.location(offset)}")
 
     return emit

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from lucet.compile import emit_call, emit_control, emit_convert, emit_memory, emit_numeric, emit_table, emit_variable
+from lucet.compile import (
+    emit_call,
+    emit_control,
+    emit_convert,
+    emit_loop,
+    emit_memory,
+    emit_numeric,
+    emit_table,
+    emit_variable,
+)
 from lucet.compile.fuel import CountingWriter
 from lucet.compile.handler import Handler
 from lucet.compile.ir import (
@@ -14,9 +24,11 @@ from lucet.compile.ir import (
     FunctionWriter,
     subprogram_text,
 )
+from lucet.compile.loops import CheckedLoop, find_loops
 from lucet.compile.plan import Plan
 from lucet.wasm.module import Code, Module
 from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.types import FuncType
 
 _MODULES: Final = (
     emit_control,
@@ -31,6 +43,7 @@ _MODULES: Final = (
 HANDLERS: Final[dict[int, Handler]] = {
     BY_NAME[name].code: handler for module in _MODULES for name, handler in module.HANDLERS.items()
 }
+_LOOP: Final = BY_NAME["loop"].code
 
 
 def translate(module: Module, plan: Plan, function: int, code: Code) -> FunctionText:
@@ -43,7 +56,7 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     else:
-        _translate(f, code)
+        _translate(f, code, find_loops(module, f.functype, code) if plan.copies_loops else {})
     return FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
@@ -58,9 +71,23 @@ def _writer(module: Module, plan: Plan, function: int, *, wasm_offset: int, scop
     return writer(module, plan, module.func_type(function), wasm_offset=wasm_offset, scope=scope)
 
 
-def _translate(f: FunctionWriter, code: Code) -> None:
+def _translate(f: FunctionWriter, code: Code, loops: Mapping[int, CheckedLoop]) -> None:
     emit_control.begin_function(f, code)
     handlers = HANDLERS
+    if loops:
+
+        def loop_and_copy(f: FunctionWriter, offset: int, functype: FuncType) -> None:
+            found = loops.get(offset)
+            if found is None:
+                HANDLERS[_LOOP](f, offset, functype)
+                return
+            f.next += 1
+            behind = f"h{f.next}"
+            emit_loop.emit_checked(f, found, HANDLERS, behind)
+            HANDLERS[_LOOP](f, offset, functype)
+            f.frames[-1].behind = behind
+
+        handlers = {**HANDLERS, _LOOP: loop_and_copy}
     for opcode, offset, immediate in f.instrs:
         handlers[opcode](f, offset, immediate)
 

@@ -112,7 +112,7 @@ _FENCED_BITS: Final = {
 class Frame:
     """A control frame: a block, loop, if, or the function itself."""
 
-    __slots__ = ("alternative", "depth", "height", "kind", "label", "params", "reached", "results")
+    __slots__ = ("alternative", "behind", "depth", "height", "kind", "label", "params", "reached", "results")
 
     def __init__(self, kind: str, label: str, functype: FuncType, height: int, depth: int) -> None:
         self.kind = kind
@@ -123,6 +123,8 @@ class Frame:
         self.depth = depth
         self.reached = False
         """A branch goes to the label."""
+        self.behind = ""
+        """Of a loop with a copy: where both go on."""
         self.alternative: tuple[str, list[str]] | None = None
         """Of an `if` whose `else` has not come yet: label and parameters of the other arm."""
 
@@ -147,6 +149,7 @@ class FunctionWriter:
         "module",
         "next",
         "out",
+        "plain_pointers",
         "plan",
         "pointers",
         "prelude",
@@ -180,6 +183,8 @@ class FunctionWriter:
         """(memory, address operand) -> pointer to that byte, likewise."""
         self.checked_ends: dict[tuple[int, str], int] = {}
         """The same -> how many bytes from there on have been found to be in the memory, likewise: it never shrinks."""
+        self.plain_pointers: dict[int, tuple[str, int]] = {}
+        """In the copy of a loop that cannot trap: file offset of an access -> pointer, and bytes to add to it."""
         self.instrs: Iterator[Instr] = iter(())
         self.loads: dict[str, int] = {}
         """Operand that comes of a load of the heap -> the load's offset."""

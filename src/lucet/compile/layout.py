@@ -78,6 +78,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         init_elems=init_elems,
         init_datas=init_datas,
         count_instructions=options.count_instructions,
+        copies_loops=options.opt_level == "best" and not options.count_instructions,
         rounds=options.target_cpu != "x86-64",
     )
 

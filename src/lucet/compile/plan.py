@@ -142,6 +142,8 @@ class Plan:
     init_datas: tuple[int, ...]
     """Active data segments that init copies and drops, in order."""
     count_instructions: bool = False
+    copies_loops: bool = False
+    """Loops that a check can make safe are emitted twice: see loops.py."""
     rounds: bool = True
     """The target rounds floating-point numbers in one instruction (SSE4.1); else LLVM would call libm, which is not
     there."""

@@ -1,0 +1,124 @@
+"""Emits a second copy of a loop that loops.py found, for when a check on entry says that nothing in it can trap.
+
+    check; if all rounds stay inside of the memories: the copy, with plain accesses; else: the loop as it is; behind it
+
+The copy's accesses are at pointers that grow by the stride with a counter of rounds, both of 64 bits, which is what
+LLVM's vectoriser understands best. Since no access of the copy can trap, nobody can see in which order they happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lucet.compile.handler import Handler
+from lucet.compile.ir import LIKELY, Frame, FunctionWriter
+from lucet.compile.loops import CheckedLoop, Group, Sum, signed
+from lucet.wasm.opcodes import BY_NAME
+from lucet.wasm.types import FuncType
+
+_GET = {kind: BY_NAME[f"{kind}.get"].code for kind in ("local", "global")}
+_LIMITS = {"_u": (0, (1 << 32) - 1), "_s": (-1 << 31, (1 << 31) - 1), "": (0, 0)}
+
+
+def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler], behind: str) -> None:
+    """Emit the check and the copy, which goes on at the label `behind`; what follows is for the other case."""
+    repeated, conditions = _repeated(f, loop, handlers)
+    pointers = []
+    for group in loop.groups:
+        start = f"i64 {f.emit(f'zext {_value(f, group.start, handlers)} to i64')}"
+        conditions.append(_fits(f, group, start, repeated))
+        # By way of an integer, so that to LLVM each group is an object of its own: it checks on entry that those do not
+        # overlap. Of pointers into one object it would check each against each, and members of a group do overlap.
+        base = f.emit(f"ptrtoint ptr {f.memory_base(group.memory)} to i64")
+        pointers.append(f.emit(f"inttoptr i64 {f.emit(f'add {start}, {base}')} to ptr"))
+    safe = conditions[0]
+    for condition in conditions[1:]:
+        safe = f.emit(f"and i1 {safe}, {condition}")
+    rounds = f.emit(f"add nuw nsw i64 {repeated}, 1")
+    f.next += 1
+    number = f.next
+    counter = f.alloca(f"%rounds{number}", "i64")
+    f.out.append(f"  store i64 0, ptr {counter}\n  br i1 {safe}, label %l{number}, label %o{number}{LIKELY}")
+    f.label(f"l{number}")
+    _emit_copy(f, loop, handlers, counter, pointers)
+    last = f.emit(f"load i64, ptr {counter}")
+    after = f.emit(f"add nuw nsw i64 {last}, 1")
+    f.out.append(f"  store i64 {after}, ptr {counter}")
+    again = f.emit(f"icmp ne i64 {after}, {rounds}")
+    f.out.append(f"  br i1 {again}, label %l{number}, label %{behind}")
+    f.label(f"o{number}")
+
+
+def _emit_copy(
+    f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler], counter: str, starts: list[str]
+) -> None:
+    """One round."""
+    number = f.emit(f"load i64, ptr {counter}")
+    moving = []
+    for group, start in zip(loop.groups, starts, strict=True):
+        flags = "nuw nsw" if group.stride >= 0 else "nsw"
+        distance = f.emit(f"mul {flags} i64 {number}, {group.stride}")
+        moving.append(f.emit(f"getelementptr inbounds i8, ptr {start}, i64 {distance}"))
+    f.plain_pointers = {offset: (moving[group], delta) for offset, (group, delta) in loop.accesses.items()}
+    height = len(f.stack)
+    outer = f.instrs
+    f.instrs = iter(loop.body[:-1])
+    f.enter_frame(Frame("loop", "", FuncType(), height, len(f.frames)))
+    for opcode, offset, immediate in f.instrs:
+        handlers[opcode](f, offset, immediate)
+    f.leave_frame()
+    f.instrs = outer
+    f.plain_pointers = {}
+    del f.stack[height:]  # the condition, which the counter replaces
+
+
+def _value(f: FunctionWriter, total: Sum, handlers: Mapping[int, Handler]) -> str:
+    """The value that the sum has here, a typed i32."""
+    result = ""
+    for (kind, index), factor in total.terms:
+        handlers[_GET[kind]](f, 0, index)
+        term = f.stack.pop()
+        if factor != 1:
+            term = f"i32 {f.emit(f'mul {term}, {signed(factor)}')}"
+        result = f"i32 {f.emit(f'add {result}, {term[4:]}')}" if result else term
+    if not total.constant:
+        return result or "i32 0"
+    return f"i32 {f.emit(f'add {result}, {signed(total.constant)}')}" if result else f"i32 {signed(total.constant)}"
+
+
+def _repeated(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler]) -> tuple[str, list[str]]:
+    """How often the loop is repeated (one less than its rounds), an i64; and conditions for that to be true."""
+    first, bound = _value(f, loop.counter, handlers), _value(f, loop.bound, handlers)
+    step = abs(loop.step)
+    if loop.comparison == "ne":
+        later, earlier = (bound, first) if loop.step > 0 else (first, bound)
+        distance = f.emit(f"sub {later}, {earlier[4:]}")
+        rest = f.emit(f"urem i32 {distance}, {step}")
+        times = f.emit(f"udiv i32 {distance}, {step}")
+        return f.emit(f"zext i32 {times} to i64"), [f.emit(f"icmp eq i32 {rest}, 0")]
+    kind = loop.comparison[-2:]
+    low, high = _LIMITS[kind]
+    extension = "zext" if kind == "_u" else "sext"
+    start, end = (f.emit(f"{extension} {operand} to i64") for operand in (first, bound))
+    including = loop.comparison[1] == "e"
+    later, earlier = (end, start) if loop.step > 0 else (start, end)
+    distance = f.emit(f"sub i64 {later}, {earlier}")
+    more = f.emit(f"icmp {'sge' if including else 'sgt'} i64 {distance}, 0")
+    up = f.emit(f"add i64 {distance}, {step if including else step - 1}")
+    times = f.emit(f"udiv i64 {up}, {step}")
+    repeated = f.emit(f"select i1 {more}, i64 {times}, i64 0")
+    # In the last round the counter is beyond the bound. There it must not have wrapped around.
+    last = f.emit(f"add i64 {start}, {f.emit(f'mul i64 {repeated}, {loop.step}')}")
+    return repeated, [f.emit(f"icmp {'sle' if loop.step > 0 else 'sge'} i64 {last}, {high if loop.step > 0 else low}")]
+
+
+def _fits(f: FunctionWriter, group: Group, start: str, repeated: str) -> str:
+    """All accesses of the group, in all rounds, are inside of the memory, and no address wraps around."""
+    moved = f.emit(f"mul nsw i64 {repeated}, {group.stride}")
+    last = f.emit(f"add nsw {start}, {moved}")
+    size = f.memory_size(group.memory)
+    if group.stride >= 0:
+        return f.emit(f"icmp ule i64 {f.emit(f'add nsw i64 {last}, {group.reach}')}, {size}")
+    not_below = f.emit(f"icmp sge i64 {last}, 0")
+    inside = f.emit(f"icmp ule i64 {f.emit(f'add nsw {start}, {group.reach}')}, {size}")
+    return f.emit(f"and i1 {not_below}, {inside}")

@@ -1,0 +1,128 @@
+"""Loops that are copied at the best level: what they compute, where they trap, and what they leave behind."""
+
+from __future__ import annotations
+
+import pytest
+
+import lucet
+from lucet.compile.loops import find_loops
+from lucet.wasm.code import decode_code
+from lucet.wasm.decode import decode_module
+from lucet.wasm.text import text_to_binary
+
+PAGE = 65536
+
+
+def _loop(body: str, advance: str, condition: str) -> str:
+    return f"""(func (export "f") (param $p i32) (param $q i32) (param $n i32) (result i32)
+      (local $i i32) (local $s i32)
+      (loop $l {body} {advance} (br_if $l {condition})) (i32.add (local.get $s) (local.get $i)))"""
+
+
+UP = "(local.set $i (i32.add (local.get $i) (i32.const 4)))"
+DOWN = "(local.set $i (i32.sub (local.get $i) (i32.const 4)))"
+AT = "(i32.add (local.get $p) (local.get $i))"
+FILL = f"(i32.store {AT} (i32.add (local.get $i) (i32.const 7)))"
+COPY = f"(i32.store offset=4 (i32.add (local.get $q) (local.get $i)) (i32.load {AT}))"
+SUM = f"(local.set $s (i32.add (local.get $s) (i32.load16_u {AT})))"
+NESTED = f"(if (i32.and (local.get $i) (i32.const 8)) (then {COPY}) (else {FILL}))"
+TWICE = f"(i32.store {AT} (i32.const 1)) (i32.store8 offset=5 {AT} (i32.load8_s offset=2 {AT}))"
+DIVIDED = f"(i32.store {AT} (i32.div_u (i32.load {AT}) (i32.const 3)))"
+
+BODIES = {
+    "fill": FILL,
+    "copy": COPY,
+    "sum": SUM,
+    "nested": NESTED,
+    "twice": TWICE,
+    "divided": DIVIDED,
+}
+CONDITIONS = {
+    "ne": (UP, "(i32.ne (local.get $i) (local.get $n))"),
+    "lt_u": (UP, "(i32.lt_u (local.get $i) (local.get $n))"),
+    "le_s": (UP, "(i32.le_s (local.get $i) (local.get $n))"),
+    "gt_u mirrored": (UP, "(i32.gt_u (local.get $n) (local.get $i))"),
+    "not ge": (UP, "(i32.eqz (i32.ge_s (local.get $i) (local.get $n)))"),
+    "ge_s down": (DOWN, "(i32.ge_s (local.get $i) (i32.sub (i32.const 0) (local.get $n)))"),
+    "gt_s down": (DOWN, "(i32.gt_s (local.get $i) (i32.sub (i32.const 0) (local.get $n)))"),
+    "to zero": (UP + "(local.set $n (i32.sub (local.get $n) (i32.const 4)))", "(local.get $n)"),
+}
+
+PLACES = [
+    (0, 4000, 1000),
+    (4000, 0, 1000),
+    (0, 2, 1000),  # overlapping
+    (2, 0, 1000),
+    (100, 104, 4),  # one round
+    (PAGE - 100, 0, 100),  # to the last byte
+    (PAGE - 100, 0, 96),
+    (PAGE - 100, 0, 104),  # beyond it
+    (0, PAGE - 96, 96),
+    (0, PAGE - 100, 4000),  # the second of two accesses leaves the memory
+    (PAGE - 64, PAGE - 4000, 4000),
+    (0xFFFFFFF0, 0, 400),  # the address wraps around: outside first
+    (0xFFFFFFF0, 4000, 400),
+    (400, 4000, 0),
+    (400, 4000, 6),  # never equal: on until it traps
+    (40, 4000, 0x7FFFFFFF),
+    (40, 4000, 0xFFFFFFFC),
+    (2000, 4000, 1000),
+    (40, 4000, 1000),  # downwards: below address 0
+]
+
+
+def _module(body: str, condition: str) -> bytes:
+    loop = _loop(BODIES[body], *CONDITIONS[condition])
+    return text_to_binary(f'(module (memory (export "memory") 1) {loop})')
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("body", BODIES)
+def test_like_the_loop_itself(body: str, condition: str) -> None:
+    """Results, traps, and all of the memory are those of the level that copies no loops."""
+    wasm = _module(body, condition)
+    module = decode_module(wasm)
+    assert len(find_loops(module, module.func_type(0), decode_code(module, 0))) == 1
+    best, plain = (
+        lucet.Region(1).new_instance(lucet.Module.from_bytes(lucet.compile(wasm, opt_level=level)))
+        for level in ("best", "fast")
+    )
+    contents = bytes(range(251)) * 262
+    for p, q, n in PLACES:
+        seen = []
+        for instance in (best, plain):
+            instance.memory.write(0, contents[:PAGE])
+            try:
+                outcome: object = instance.run("f", p, q, n)
+            except lucet.Trap as trap:
+                outcome = trap.code, trap.offset
+            seen.append((outcome, instance.memory.read(0, PAGE)))
+        assert seen[0] == seen[1], (p, q, n)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "(loop $l (call $f) (i32.store (local.get 0) (local.get 1)) {next})",
+        "(loop $l (i32.store (i32.load (local.get 0)) (local.get 1)) {next})",
+        "(loop $l (i32.store (i32.div_u (local.get 0) (local.get 1)) (local.get 1)) {next})",
+        "(loop $l (i32.store (local.get 0) (i32.div_s (local.get 0) (i32.const -1))) {next})",
+        "(loop $l (i32.store (local.get 0) (memory.grow (i32.const 0))) {next})",
+        "(block $out (loop $l (br_if $out (i32.load (local.get 0))) {next}))",
+        "(loop $l (if (local.get 1) (then (local.set 0 (i32.const 5)))) (i32.store8 (local.get 0) (i32.const 1)) "
+        "{next})",
+        "(loop $l (i32.store (local.get 0) (i32.trunc_f64_s (f64.const 5))) {next})",
+        "(loop $l (global.set 0 (i32.const 5)) (i32.store (local.get 0) (local.get 1)) {next})",
+        "(loop $l (i32.store (local.get 0) (local.get 1)) (local.set 0 (i32.add (local.get 0) (local.get 1))) "
+        "(br_if $l (i32.ne (local.get 0) (i32.const 400))))",
+        "(loop $l (i32.store (local.get 0) (local.get 1)) (br_if $l (i32.ne (local.get 0) (i32.const 400))))",
+        "(loop $l (i32.store (local.get 0) (local.get 1)) (local.set 0 (i32.add (local.get 0) (i32.const 4))) "
+        "(br_if $l (i32.eq (local.get 0) (i32.const 400))))",
+    ],
+)
+def test_loops_that_are_not_copied(loop: str) -> None:
+    step = "(local.set 0 (i32.add (local.get 0) (i32.const 4))) (br_if $l (i32.ne (local.get 0) (i32.const 400)))"
+    text = f"""(module (memory 1) (global (mut i32) (i32.const 0)) (func $g (param i32 i32) {loop.format(next=step)})
+      (func $f))"""
+    module = decode_module(text_to_binary(text))
+    assert not find_loops(module, module.func_type(0), decode_code(module, 0))
