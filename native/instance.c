@@ -15,13 +15,18 @@ static bool limits_match(lucet_limits declared, u64 size, u64 maximum) {
     return size >= declared.minimum && (declared.maximum == UINT64_MAX || maximum <= declared.maximum);
 }
 
-/* The one predicate for whether generated code that relies on address space after a memory may run with a region's slots. */
+/* The one predicate for whether generated code that relies on address space after a memory may run where so much of it faults. */
 static bool reservation_suffices(const struct abi_memory *memory, u64 reserved, u64 guard) {
     if (memory->flags & LUCET_FLAG_CHECKED)
         return true;
     /* A 64-bit address is compared with the size, which may be all that is reserved: the guard alone counts. */
     return memory->reserved <= reserved && memory->reserved + memory->guard <= reserved + guard &&
            (!(memory->flags & LUCET_FLAG_64) || memory->guard <= guard);
+}
+
+/* In a packed region nothing faults, however much is reserved. */
+static u64 faulting_space(const lucet_region *region) {
+    return region->packed ? 0 : region->config.memory_reserved;
 }
 
 static bool memory_matches(const lucet_module *module, u32 index, const lucet_memory *memory) {
@@ -540,11 +545,11 @@ static bool region_fits(const lucet_region *region, const lucet_module *module, 
         const struct abi_memory *memory = &module->memories[i];
         if (memory->flags & LUCET_FLAG_IMPORTED)
             continue; /* whose reservation is looked at when it is imported */
-        if (!reservation_suffices(memory, config->memory_reserved, config->memory_guard))
+        if (!reservation_suffices(memory, faulting_space(region), config->memory_guard))
             return fail(error, LUCET_ERROR_LIMITS,
-                        "the module relies on %llu MiB of address space per memory, the region reserves %llu MiB",
+                        "the module relies on %llu MiB of guarded address space per memory, the region has %llu MiB",
                         (unsigned long long)((memory->reserved + memory->guard) >> 20),
-                        (unsigned long long)((config->memory_reserved + config->memory_guard) >> 20));
+                        (unsigned long long)((faulting_space(region) + config->memory_guard) >> 20));
     }
     if (memories_minimum(module) > memory_limit)
         return fail(error, LUCET_ERROR_LIMITS, "the module needs %llu bytes of memory, the limit is %llu",
@@ -562,7 +567,7 @@ static void slot_memory_init(lucet_instance *instance) {
     instance->slot_memory = (struct lucet_memory){.base = instance->vmctx,
                                                   .owner = instance,
                                                   .type = memory_type_of(&instance->module->memories[0]),
-                                                  .reserved = config->memory_reserved,
+                                                  .reserved = faulting_space(instance->region),
                                                   .guard = config->memory_guard};
 }
 

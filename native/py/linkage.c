@@ -150,10 +150,12 @@ static bool types_match(PyObject *declared, const lucet_functype *type, uint32_t
 
 static bool bind_host_function(LinkageObject *self, const lucet_import_info *info, PyObject *value,
                                const lucet_functype *type, lucet_import *import) {
-    PyObject *params = PyObject_GetAttrString(value, "params"), *results = PyObject_GetAttrString(value, "results");
-    PyObject *callable = PyObject_GetAttrString(value, "callable");
-    PyObject *caller = PyObject_GetAttrString(value, "wants_caller");
-    bool ok = params && results && callable && caller;
+    /* One after the other: looking up an attribute may clear an exception that is set. */
+    PyObject *params = PyObject_GetAttrString(value, "params");
+    PyObject *results = params ? PyObject_GetAttrString(value, "results") : NULL;
+    PyObject *callable = results ? PyObject_GetAttrString(value, "callable") : NULL;
+    PyObject *caller = callable ? PyObject_GetAttrString(value, "wants_caller") : NULL;
+    bool ok = caller != NULL;
     if (ok && !(types_match(params, type, 0, type->params_count) &&
                 types_match(results, type, type->params_count, type->results_count))) {
         PyObject *wanted = functype_object(type);
