@@ -55,6 +55,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     const lucet_linkage *linkage = instance->linkage;
     const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
     /* While the host function runs, this thread is not in the guest: a fault there is the host's. */
+    group_of(activation->instance)->crossings++;
     lucet_current = activation->previous;
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
@@ -75,6 +76,11 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
         activation->suspended_function = function;
         activation->suspended_slots = slots;
         return SWITCH_SUSPENDED;
+    }
+    if (result == LUCET_HOST_THROW && instance->thrown) {
+        activation->thrown = instance->thrown;
+        instance->thrown = NULL;
+        return SWITCH_THREW;
     }
     return SWITCH_TERMINATED;
 }

@@ -59,6 +59,8 @@ static bool item_matches(const lucet_module *module, const lucet_externtype *wan
             return false;
         return type.is_mutable ? type.valtype == wanted->valtype && type.type_id == wanted->type_id
                                : lucet_valtype_matches(type.valtype, type.type_id, wanted->valtype, wanted->type_id);
+    case LUCET_TAG:
+        return type.functype.id == wanted->functype.id;
     }
     return false;
 }
@@ -74,6 +76,9 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
         break;
     case LUCET_IMPORT_VALUE:
         ok = info.kind == LUCET_GLOBAL && !wanted.is_mutable;
+        break;
+    case LUCET_IMPORT_TAG:
+        ok = info.kind == LUCET_TAG && import->tag && lucet_tag_type(import->tag)->id == wanted.functype.id;
         break;
     case LUCET_IMPORT_ITEM: {
         int state = atomic_load(&import->instance->state);
@@ -114,6 +119,8 @@ lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, siz
         if (module->imports[i].kind == LUCET_KIND_FUNC)
             linkage->by_function[module->imports[i].index] = i;
         linkage->has_globals |= module->imports[i].kind == LUCET_KIND_GLOBAL;
+        if (imports[i].from == LUCET_IMPORT_TAG)
+            lucet_tag_retain(imports[i].tag);
         if (imports[i].from == LUCET_IMPORT_ITEM) {
             linkage->links_instances = true;
             linkage->imports[i].birth = imports[i].instance->birth;
@@ -131,9 +138,12 @@ void lucet_linkage_retain(lucet_linkage *linkage) {
 void lucet_linkage_release(lucet_linkage *linkage) {
     if (atomic_fetch_sub_explicit(&linkage->refs, 1, memory_order_acq_rel) != 1)
         return;
-    for (u32 i = 0; i < linkage->count; i++)
+    for (u32 i = 0; i < linkage->count; i++) {
         if (linkage->imports[i].import.from == LUCET_IMPORT_ITEM)
             lucet_region_release(linkage->imports[i].import.instance->region);
+        if (linkage->imports[i].import.from == LUCET_IMPORT_TAG)
+            lucet_tag_release(linkage->imports[i].import.tag);
+    }
     lucet_module_release(linkage->module);
     free(linkage);
 }
@@ -161,6 +171,7 @@ static void group_init(struct group *group, lucet_instance *only) {
     group->members = only;
     group->live = only != NULL;
     group->merged = NULL;
+    group->crossings = 0;
     if (only) {
         only->group_next = NULL;
         atomic_store_explicit(&only->group, group, memory_order_release);
@@ -210,6 +221,7 @@ static void absorb(struct group *into, struct group *from) {
     }
     last->group_next = into->members;
     into->live += from->live;
+    into->crossings += from->crossings + 1;
     if (group_top(from)) {
         atomic_store(&into->top, group_top(from));
         atomic_store(&from->top, NULL);
@@ -434,6 +446,8 @@ static bool set_import(lucet_instance *instance, u32 i, lucet_error *error) {
         instance->memories[abi->index] = import->instance->memories[import->index];
         words[0] = (u64)(uintptr_t)instance->memories[abi->index]->base;
         return true;
+    case LUCET_KIND_TAG:
+        return true; /* see instance_make_tags */
     default:
         set_global_import(instance, abi, import);
         return true;
@@ -505,6 +519,7 @@ static void forget(lucet_instance *instance, const lucet_module *next_module) {
     if (instance->host_refs)
         for (u32 i = 0; i < module->header->functions_count; i++)
             free(instance->host_refs[i]);
+    instance_forget_tags(instance, module);
     free(instance->tables);
     free(instance->own_tables);
     free(instance->host_refs);
@@ -609,12 +624,14 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->linkage = linkage;
     instance->initialised = false;
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
+    instance_drop_exceptions(instance);
     if (LIKELY(warm)) {
         area_restore(instance);
-        return (LIKELY(!module->other_memories) || memories_new(instance, error)) && tables_new(instance, error);
+        return (LIKELY(!module->other_memories) || memories_new(instance, error)) && tables_new(instance, error) &&
+               instance_make_tags(instance, error);
     }
     u64 size = instance->heap.size;
-    bool ok = fill_fresh(instance, error);
+    bool ok = fill_fresh(instance, error) && instance_make_tags(instance, error);
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = size;
     if (!ok)
         instance_forget(instance); /* else the slot would be taken for one that is ready for the same linkage */
@@ -641,6 +658,7 @@ static bool has_other_memories(const lucet_instance *instance) {
 
 static void give_back(lucet_instance *instance) {
     budget_charge(instance, 0);
+    instance_drop_exceptions(instance);
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
     if (UNLIKELY(!heap_reset(&instance->heap)) || UNLIKELY(has_other_memories(instance) && !memories_reset(instance)))

@@ -40,6 +40,7 @@ void lucet_sync_point(const char *name);
 typedef uint8_t u8;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int16_t i16;
 typedef int32_t i32;
 typedef int64_t i64;
 typedef u8 hash[32];
@@ -66,7 +67,7 @@ enum {
 };
 
 /* How lucet_switch_* came back to the host. */
-enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED, SWITCH_OUT_OF_FUEL };
+enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED, SWITCH_OUT_OF_FUEL, SWITCH_THREW };
 
 /* ---- modules ---- */
 
@@ -100,6 +101,9 @@ struct lucet_module {
     u64 memory_minimum; /* bytes of the memory in the slot; 0 if there is none */
     bool has_slot_memory;
     u32 other_memories; /* how many own ones have a mapping of their own */
+    const struct abi_tag *tags;
+    u64 unwind_low;                        /* rva of the segment that unwinding information is in */
+    _Atomic(struct unwind_table *) unwind; /* what has been expanded of it */
 };
 
 LUCET_INTERNAL const char *module_string(const lucet_module *module, u32 string, u32 *size);
@@ -108,6 +112,27 @@ LUCET_INTERNAL bool module_locate(const lucet_module *module, const u8 *pc, u32 
 static inline bool module_has_code(const lucet_module *module, const void *pc) {
     return (const u8 *)pc >= module->text && (const u8 *)pc < module->text_end;
 }
+
+/* ---- unwinding: unwind.c ---- */
+
+/* The registers that functions preserve. */
+enum { UNWIND_RBX, UNWIND_RBP, UNWIND_R12, UNWIND_R13, UNWIND_R14, UNWIND_R15, UNWIND_REGISTERS };
+
+/* A frame at some call: CFA, its caller's stack pointer, is the stack pointer or rbp plus cfa; of those registers that are saved
+ * (bits) the caller's values stand at the CFA plus at[]. The return address is right below the CFA. */
+struct unwind_row {
+    u32 start; /* from the function's start */
+    i32 cfa;
+    u32 arguments; /* bytes that are popped on the way to a landing pad */
+    bool from_rbp;
+    u8 saved;
+    i16 at[UNWIND_REGISTERS];
+};
+
+/* Of the frame that a call in the module's code returns to; landing: of what the call throws, or NULL. NULL if memory is short. */
+LUCET_INTERNAL const struct unwind_row *module_unwind(lucet_module *module, const u8 *return_address,
+                                                      const u8 **landing);
+LUCET_INTERNAL void module_forget_unwind(lucet_module *module);
 
 /* ---- linkages ---- */
 
@@ -251,6 +276,7 @@ struct group {
     _Atomic(struct lucet_activation *) top; /* innermost, running or suspended */
     lucet_instance *members;                /* linked by group_next */
     u32 live;                               /* members not yet freed by their owner */
+    u64 crossings;                          /* between host and guest, counted */
     struct group *merged;                   /* allocated groups that became part of this one and are freed with it */
 };
 
@@ -274,6 +300,9 @@ struct lucet_instance {
     struct lucet_table **tables; /* by index, NULL for static ones; the own ones are owned */
     struct lucet_table *own_tables;
     struct abi_funcref **host_refs; /* made for the host, by function index */
+    lucet_tag **tags;               /* by index; each is a reference */
+    struct exceptions *exceptions;  /* NULL until the first */
+    lucet_exception *thrown;        /* by the host function that is about to return */
     lucet_linkage *area_linkage; /* whose pointers stand in the instance area; the slot keeps it, and so its module */
     u64 births;                  /* instances that the slot has had */
     u64 birth;                   /* which of them this is; 0: none */
@@ -308,12 +337,22 @@ static inline void instance_begin_fuel(lucet_instance *instance, i64 fuel) {
     instance->fuel_is_bounded = fuel != LUCET_FUEL_UNLIMITED;
 }
 
+LUCET_INTERNAL bool instance_make_tags(lucet_instance *instance, lucet_error *error);
+LUCET_INTERNAL void instance_forget_tags(lucet_instance *instance, const lucet_module *module);
+LUCET_INTERNAL void instance_drop_exceptions(lucet_instance *instance);
 LUCET_INTERNAL u64 table_grow(struct lucet_table *table, u64 delta, u64 value);
 LUCET_INTERNAL const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function);
 /* The value of item `item` (see abi elem) of an element segment. */
 LUCET_INTERNAL u64 instance_elem_value(lucet_instance *instance, i32 item);
 
 /* ---- stacks and activations ---- */
+
+/* What switch_x86_64.S goes to a handler with, in this order. */
+struct landing {
+    u64 registers[UNWIND_REGISTERS];
+    u64 sp; /* the landing pad's address stands there */
+    u64 exception;
+};
 
 struct lucet_activation {
 #define ACTIVATION(name, offset) u64 name;
@@ -331,6 +370,9 @@ struct lucet_activation {
     /* how it ended, or where it is suspended */
     u32 trap;
     const u8 *trap_pc;
+    struct abi_exception *exception; /* that nobody caught */
+    lucet_exception *thrown;         /* by a host function */
+    struct landing landing;
     lucet_instance *suspended_instance;
     u64 *suspended_slots;
     u32 suspended_function;
@@ -395,6 +437,10 @@ LUCET_INTERNAL void group_visit(struct group *group);
 LUCET_INTERNAL void group_unvisit(struct group *group);
 LUCET_INTERNAL void visits_install(void);
 LUCET_INTERNAL _Noreturn void builtin_trap(u32 trap);
+/* Called from switch_x86_64.S: where to go on. */
+LUCET_INTERNAL struct landing *builtin_throw(u8 *vmctx, u32 tag, const u64 *slots) __attribute__((used));
+LUCET_INTERNAL struct landing *builtin_throw_ref(u8 *vmctx, struct abi_exception *exception) __attribute__((used));
+LUCET_INTERNAL struct landing *activation_throw(struct lucet_activation *activation) __attribute__((used));
 LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void group_leave(lucet_instance *instance);
 /* Drop what is suspended in the group, down to (not including) the given activation. */

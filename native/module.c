@@ -420,6 +420,28 @@ static bool check_tables_and_globals(const struct check *c) {
     return true;
 }
 
+static bool check_tags(const struct check *c) {
+    const struct abi_artifact_header *h = c->header;
+    const struct abi_tag *tags = check_array(c, h->tags_rva, h->tags_count, sizeof *tags, "tags");
+    u32 imported = count_imports(c, LUCET_KIND_TAG);
+    for (u32 i = 0; tags && i < h->tags_count; i++)
+        if (tags[i].type >= h->types_count || !(tags[i].flags & LUCET_FLAG_IMPORTED) != (i >= imported) ||
+            !check_words(c, tags[i].offset, 8, "tag"))
+            return damaged(c, "tag");
+    return tags != NULL;
+}
+
+/* Version 1, a pc-relative pointer to .eh_frame, a count, and a table of numbers relative to the section; .eh_frame in front. */
+static bool check_unwind(const struct check *c) {
+    static const u8 encodings[] = {1, 0x1b, 0x03, 0x3b};
+    u32 rva = c->header->eh_frame_hdr_rva, size = c->header->eh_frame_hdr_size, count;
+    const u8 *hdr = rva % 4 || size < 12 ? NULL : file_at(c->file, rva, size);
+    if (!hdr || memcmp(hdr, encodings, sizeof encodings) != 0)
+        return damaged(c, "unwind information");
+    memcpy(&count, hdr + 8, 4);
+    return size == 12 + 8 * (u64)count || damaged(c, "unwind information");
+}
+
 static bool check_segments_of_module(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
     const struct abi_elem *elems = check_array(c, h->elems_rva, h->elems_count, sizeof *elems, "element segments");
@@ -498,13 +520,13 @@ static bool check_memory(const struct check *c) {
 
 static bool check_imports_and_exports(const struct check *c) {
     const struct abi_artifact_header *h = c->header;
-    u32 counts[4] = {h->functions_count, h->tables_count, h->memories_count, h->globals_count};
+    u32 counts[5] = {h->functions_count, h->tables_count, h->memories_count, h->globals_count, h->tags_count};
     const struct abi_import *imports = check_array(c, h->imports_rva, h->imports_count, sizeof *imports, "imports");
     if (!imports)
         return false;
-    u32 next[4] = {0};
+    u32 next[5] = {0};
     for (u32 i = 0; i < h->imports_count; i++) {
-        if (imports[i].kind > LUCET_KIND_GLOBAL || imports[i].index != next[imports[i].kind]++ ||
+        if (imports[i].kind > LUCET_KIND_TAG || imports[i].index != next[imports[i].kind]++ ||
             imports[i].index >= counts[imports[i].kind])
             return damaged(c, "import");
 
@@ -517,7 +539,7 @@ static bool check_imports_and_exports(const struct check *c) {
     if (!exports)
         return false;
     for (u32 i = 0; i < h->exports_count; i++) {
-        if (exports[i].kind > LUCET_KIND_GLOBAL || exports[i].index >= counts[exports[i].kind])
+        if (exports[i].kind > LUCET_KIND_TAG || exports[i].index >= counts[exports[i].kind])
             return damaged(c, "export");
         if (!check_string(c, exports[i].name))
             return false;
@@ -603,6 +625,8 @@ static bool has_word(const struct check *c, const struct abi_import *import) {
                import->offset;
     case LUCET_KIND_GLOBAL:
         return ((const struct abi_global *)file_at(c->file, h->globals_rva, 0))[import->index].offset == import->offset;
+    case LUCET_KIND_TAG:
+        return ((const struct abi_tag *)file_at(c->file, h->tags_rva, 0))[import->index].offset == import->offset;
     default:
         return true;
     }
@@ -631,6 +655,9 @@ static bool take_all_words(const struct check *c, struct words *words) {
         ok = (tables[i].flags & (LUCET_FLAG_STATIC | LUCET_FLAG_IMPORTED)) || take_words(words, tables[i].offset, 8);
     for (u32 i = 0; ok && i < h->globals_count; i++)
         ok = take_words(words, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+    const struct abi_tag *tags = (const void *)file_at(c->file, h->tags_rva, 0);
+    for (u32 i = 0; ok && i < h->tags_count; i++)
+        ok = (tags[i].flags & LUCET_FLAG_IMPORTED) || take_words(words, tags[i].offset, 8);
     /* Segments without contents share a word that is 0 and stays so. */
     for (u32 i = 0; ok && i < h->elems_count; i++)
         ok = !elems[i].offset || !elems[i].items_count || take_words(words, elems[i].offset, 8);
@@ -669,8 +696,8 @@ static bool check_descriptors(const struct check *c) {
         return damaged(c, "text");
     /* Imports first: they say which items of the index spaces are imported. */
     return check_string(c, h->producer) && check_imports_and_exports(c) && check_functions(c) &&
-           check_tables_and_globals(c) && check_segments_of_module(c) && check_memory(c) && check_restored(c) &&
-           check_area(c);
+           check_tables_and_globals(c) && check_tags(c) && check_unwind(c) && check_segments_of_module(c) &&
+           check_memory(c) && check_restored(c) && check_area(c);
 }
 
 static bool check_file(const struct file *file_in, u64 *header_rva, lucet_error *error) {
@@ -748,6 +775,7 @@ static bool set_up(lucet_module *module, u64 header_rva, lucet_error *error) {
     module->globals = (const void *)(module->base + h->globals_rva);
     module->tables = (const void *)(module->base + h->tables_rva);
     module->refs_table = (const void *)(module->base + h->refs_rva);
+    module->tags = (const void *)(module->base + h->tags_rva);
     module->elems = (const void *)(module->base + h->elems_rva);
     module->datas = (const void *)(module->base + h->datas_rva);
     module->images = (const void *)(module->base + h->images_rva);
@@ -789,6 +817,16 @@ static void set_image_file_delta(lucet_module *module, const struct file *file) 
         if (segments[i].p_type == PT_LOAD && module->images[0].rva >= segments[i].p_vaddr &&
             module->images[0].rva < segments[i].p_vaddr + segments[i].p_filesz)
             module->image_file_delta = segments[i].p_offset - segments[i].p_vaddr;
+}
+
+static void set_unwind_low(lucet_module *module, const struct file *file) {
+    const Elf64_Ehdr *elf = (const void *)file->bytes;
+    const Elf64_Phdr *segments = (const void *)(file->bytes + elf->e_phoff);
+    u64 rva = module->header->eh_frame_hdr_rva;
+    for (u32 i = 0; i < elf->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD && rva >= segments[i].p_vaddr &&
+            rva < segments[i].p_vaddr + segments[i].p_filesz)
+            module->unwind_low = segments[i].p_vaddr;
 }
 
 /* The path under a name that dlopen has not seen: it takes a name that it knows for the file that had it then, without
@@ -840,6 +878,7 @@ static lucet_module *make_module(const struct file *file, u64 header_rva, int fd
     bool ok = open_library(module, path, status, error) && set_up(module, header_rva, error);
     if (ok) {
         set_image_file_delta(module, file);
+        set_unwind_low(module, file);
         /* Descriptors are scarce: kept only for who needs one. */
         if (module_maps_image(module) && (module->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
             ok = fail_system(error, "fcntl");
@@ -923,6 +962,7 @@ void lucet_module_retain(lucet_module *module) {
 void lucet_module_release(lucet_module *module) {
     if (atomic_fetch_sub_explicit(&module->refs, 1, memory_order_acq_rel) != 1)
         return;
+    module_forget_unwind(module);
     if (module->handle)
         dlclose(module->handle);
     if (module->fd >= 0)
@@ -1021,6 +1061,11 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
         type->valtype = (u8)module->globals[index].valtype;
         type->type_id = module->globals[index].type_id;
         type->is_mutable = module->globals[index].flags & LUCET_FLAG_MUTABLE;
+        return true;
+    case LUCET_TAG:
+        if (index >= h->tags_count)
+            return false;
+        type->functype = module->functypes[module->tags[index].type];
         return true;
     }
     return false;

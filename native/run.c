@@ -62,6 +62,7 @@ static void push(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("push");
     activation->outer = group_top(group);
     activation->thread = pthread_self();
+    group->crossings++;
     set_top(group, activation);
     let_visitors_go(group);
     SYNC_POINT("pushed");
@@ -194,6 +195,12 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
         return outcome->kind;
     case SWITCH_TRAPPED:
         outcome->kind = LUCET_TRAPPED;
+        describe_trap(activation, outcome);
+        break;
+    case SWITCH_THREW:
+        outcome->exception = lucet_exnref_get((u64)(uintptr_t)activation->exception, NULL);
+        outcome->kind = outcome->exception ? LUCET_THREW : LUCET_TRAPPED;
+        activation->trap = TRAP_EXCEPTIONS_EXHAUSTED;
         describe_trap(activation, outcome);
         break;
     case SWITCH_TERMINATED:
@@ -331,7 +338,7 @@ bool lucet_instance_needs_start(const lucet_instance *instance) {
 static void started(lucet_instance *instance, lucet_outcome_kind kind) {
     if (kind == LUCET_RETURNED)
         atomic_store(&instance->state, LUCET_STATE_READY);
-    else if (kind == LUCET_TRAPPED || kind == LUCET_TERMINATED)
+    else if (kind == LUCET_TRAPPED || kind == LUCET_TERMINATED || kind == LUCET_THREW)
         atomic_store(&instance->state, LUCET_STATE_FAULTED);
 }
 

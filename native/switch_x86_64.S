@@ -14,6 +14,7 @@
 #define SWITCH_SUSPENDED 1
 #define SWITCH_TERMINATED 2
 #define SWITCH_OUT_OF_FUEL 4
+#define SWITCH_THREW 5
 
     .text
 
@@ -166,16 +167,40 @@ FUNCTION lucet_stub_\name
     .size lucet_stub_\name, . - lucet_stub_\name
     .endm
 
+/* The same, with the registers that guest code keeps across calls below the frame: exception.c looks for them there. */
+    .macro KEEPING_STUB name
+FUNCTION lucet_stub_\name
+    .cfi_startproc
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    movq %rsp, %rbp
+    .cfi_def_cfa_register %rbp
+    movq lucet_current@gottpoff(%rip), %rax
+    movq %fs:(%rax), %rax
+    movq %rbp, A_frame(%rax) /* before the stack may overflow */
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq A_host_sp(%rax), %rsp
+    call builtin_\name
+    .endm
+
     .macro PLAIN_STUB name
     STUB \name
     STUB_END \name
     .endm
 
-    STUB hostcall
+    KEEPING_STUB hostcall
+    movq %rbp, %rsp
     testl %eax, %eax
     je 2f
     movq lucet_current@gottpoff(%rip), %rcx
     movq %fs:(%rcx), %rdi
+    cmpl $SWITCH_THREW, %eax
+    je 3f
     cmpl $SWITCH_SUSPENDED, %eax
     jne 1f
     movl %eax, %esi
@@ -183,8 +208,38 @@ FUNCTION lucet_stub_\name
     jmp 2f
 1:  movl %eax, %esi
     jmp lucet_switch_leave
+3:  movq A_host_sp(%rdi), %rsp
+    call activation_throw
+    jmp land
 2:
     STUB_END hostcall
+
+    KEEPING_STUB throw
+    jmp land
+    .cfi_endproc
+    .size lucet_stub_throw, . - lucet_stub_throw
+
+    KEEPING_STUB throw_ref
+    jmp land
+    .cfi_endproc
+    .size lucet_stub_throw_ref, . - lucet_stub_throw_ref
+
+/* rax: struct landing. On the host's stack: to the handler of a guest function, as if the call in it had returned there. */
+land:
+    .cfi_startproc
+    movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    movq 0(%rax), %rbx
+    movq 8(%rax), %rbp
+    movq 16(%rax), %r12
+    movq 24(%rax), %r13
+    movq 32(%rax), %r14
+    movq 40(%rax), %r15
+    movq 48(%rax), %rsp
+    .cfi_def_cfa %rsp, 8
+    movq 56(%rax), %rax
+    jmp lucet_returning_begin
+    .cfi_endproc
 
     PLAIN_STUB memory_grow
     PLAIN_STUB memory_copy

@@ -36,6 +36,8 @@ typedef struct lucet_region lucet_region;
 typedef struct lucet_instance lucet_instance;
 typedef struct lucet_table lucet_table;
 typedef struct lucet_memory lucet_memory;
+typedef struct lucet_tag lucet_tag;
+typedef struct lucet_exception lucet_exception;
 
 /* ---- errors ---- */
 
@@ -58,7 +60,7 @@ typedef struct lucet_error {
 
 /* ---- values ---- */
 
-typedef enum lucet_kind { LUCET_FUNC, LUCET_TABLE, LUCET_MEMORY, LUCET_GLOBAL } lucet_kind;
+typedef enum lucet_kind { LUCET_FUNC, LUCET_TABLE, LUCET_MEMORY, LUCET_GLOBAL, LUCET_TAG } lucet_kind;
 
 /* A function type. Value types are the bytes of the binary format: 0x7f i32, 0x7e i64, 0x7d f32, 0x7c f64, 0x7b v128,
  * 0x70 funcref, 0x6f externref, and others that lucet_valtype_name gives names to. Arguments and results travel in 8-byte slots: i32 and f32 in the low half, v128 in two. */
@@ -108,7 +110,7 @@ typedef struct lucet_externtype {
     bool is_shared;          /* memory */
     uint8_t page_size_log2;  /* memory: 16, or 0 for pages of one byte */
     lucet_limits limits;     /* table: elements; memory: pages */
-    lucet_functype functype; /* func */
+    lucet_functype functype; /* func, tag */
 } lucet_externtype;
 
 typedef struct lucet_import_info {
@@ -141,9 +143,10 @@ const uint8_t *lucet_module_source_digest(const lucet_module *module); /* 32 byt
 
 /* What a host function returns. */
 typedef enum lucet_host_result {
-    LUCET_HOST_OK = 0,   /* results are in the slots */
-    LUCET_HOST_SUSPEND,  /* the run ends with LUCET_SUSPENDED; lucet_resume goes on after the call */
-    LUCET_HOST_TERMINATE /* the run ends with LUCET_TERMINATED; the guest's frames are dropped */
+    LUCET_HOST_OK = 0,    /* results are in the slots */
+    LUCET_HOST_SUSPEND,   /* the run ends with LUCET_SUSPENDED; lucet_resume goes on after the call */
+    LUCET_HOST_TERMINATE, /* the run ends with LUCET_TERMINATED; the guest's frames are dropped */
+    LUCET_HOST_THROW      /* what lucet_throw returns */
 } lucet_host_result;
 
 /* slots: arguments on entry, results on return. instance is the one whose code made the call. */
@@ -153,6 +156,7 @@ typedef struct lucet_import {
     enum {
         LUCET_IMPORT_HOST_FUNCTION,
         LUCET_IMPORT_VALUE, /* an immutable global */
+        LUCET_IMPORT_TAG,   /* a tag of the host's */
         LUCET_IMPORT_ITEM   /* item `index` of another instance's index space of the import's kind */
     } from;
     lucet_host_function function;
@@ -160,6 +164,7 @@ typedef struct lucet_import {
     uint64_t value[2];
     lucet_instance *instance;
     uint32_t index;
+    lucet_tag *tag; /* the linkage keeps a reference */
 } lucet_import;
 
 /* imports: one for each import of the module, in its order; types are checked where there is a type to check (a host function
@@ -235,6 +240,7 @@ typedef enum lucet_outcome_kind {
     LUCET_TRAPPED,     /* trap, module, function, wasm_offset say which and where */
     LUCET_SUSPENDED,   /* a host function returned LUCET_HOST_SUSPEND: suspended_* */
     LUCET_TERMINATED,  /* a host function returned LUCET_HOST_TERMINATE */
+    LUCET_THREW,       /* an exception that nobody caught: exception; module and so on say where it was thrown */
     LUCET_OUT_OF_FUEL, /* suspended: see lucet_instance_set_fuel; trap and so on say where */
     LUCET_FAILED       /* nothing ran: see the error */
 } lucet_outcome_kind;
@@ -247,6 +253,7 @@ typedef struct lucet_outcome {
     const lucet_module *module; /* of the function that trapped; NULL if unknown */
     uint32_t function;          /* its index */
     uint32_t wasm_offset;       /* in the .wasm; LUCET_NO_OFFSET if unknown */
+    lucet_exception *exception; /* of LUCET_THREW: a reference that is the caller's to release */
     uint64_t *suspended_slots;  /* where the results of the suspended host function go */
     lucet_instance *suspended_instance;
     uint32_t suspended_function;
@@ -289,6 +296,30 @@ void lucet_poke(pthread_t thread);
 /* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
  * after whoever had the signal before has been called. Again when someone else has taken the signal since. */
 bool lucet_interrupt_on(int signal, lucet_error *error);
+
+/* ---- tags and exceptions ---- */
+
+/* A tag of the host's, to be imported: its type's parameters are what exceptions carry, and it has no results. The type is copied;
+ * its id must be that of such a function type (as those of a module's functions and tags are). */
+lucet_tag *lucet_tag_new(const lucet_functype *type, lucet_error *error);
+void lucet_tag_retain(lucet_tag *tag);
+void lucet_tag_release(lucet_tag *tag);
+const lucet_functype *lucet_tag_type(const lucet_tag *tag);
+/* Tag `index` of the instance's index space; NULL if there is none. Retain it to have it longer than the instance lives. */
+lucet_tag *lucet_instance_tag(const lucet_instance *instance, uint32_t index);
+
+/* An exception of the host's, with its values: one slot each, v128 two. References in it belong to the group that they come from. */
+lucet_exception *lucet_exception_new(lucet_tag *tag, const uint64_t *slots, lucet_error *error);
+void lucet_exception_retain(lucet_exception *exception);
+void lucet_exception_release(lucet_exception *exception);
+lucet_tag *lucet_exception_tag(const lucet_exception *exception);
+const uint64_t *lucet_exception_slots(const lucet_exception *exception);
+/* Throw it at the guest: a host function that was called with this instance must return what this returns. */
+lucet_host_result lucet_throw(lucet_instance *instance, lucet_exception *exception);
+/* Values of type exnref are copies: the exception that a guest's value, not null, stands for; and one as a value for guests of the
+ * instance's group, which must be given to them before any guest code of the group runs. */
+lucet_exception *lucet_exnref_get(uint64_t value, lucet_error *error);
+bool lucet_exnref_new(lucet_instance *instance, lucet_exception *exception, uint64_t *value, lucet_error *error);
 
 /* ---- counting instructions: only in modules that were compiled with count_instructions ----
  *

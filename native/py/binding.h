@@ -32,7 +32,7 @@ enum { REF_CONCRETE = 0x63, REF_NON_NULL = 0x80 };
 typedef struct {
     PyObject_HEAD
     lucet_module *module;
-    PyObject *exports;      /* dict: name -> index << 2 | kind */
+    PyObject *exports;      /* dict: name -> index << 3 | kind */
     PyObject *bare_linkage; /* for a module without imports; made when first needed */
     PyObject *weakrefs;
 } ModuleObject;
@@ -95,7 +95,8 @@ typedef struct {
 } ItemObject;
 
 typedef struct {
-    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended, *budget;
+    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended, *budget,
+        *tag;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
     PyObject *errors; /* module lucet.errors */
@@ -107,6 +108,8 @@ extern HIDDEN BindingState binding; /* one interpreter only: single-phase initia
 HIDDEN PyObject *raise_named(const char *name, const char *format, ...);
 HIDDEN PyObject *raise_error(const lucet_error *error, PyObject *path);
 HIDDEN PyObject *raise_trap(const lucet_outcome *outcome);
+HIDDEN PyObject *outcome_function(const lucet_outcome *outcome); /* name and offset, or None */
+HIDDEN PyObject *outcome_offset(const lucet_outcome *outcome);
 HIDDEN PyObject *trap_object(const lucet_outcome *outcome); /* the exception itself */
 
 /* values.c */
@@ -128,6 +131,16 @@ HIDDEN PyObject *string_object(lucet_string string);
 /* linkage.c */
 HIDDEN LinkageObject *link_module(ModuleObject *module, PyObject *imports);
 HIDDEN lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data);
+
+/* exception.c */
+HIDDEN PyObject *new_tag(lucet_tag *tag);
+HIDDEN PyObject *exception_object(const lucet_exception *exception, const lucet_outcome *outcome,
+                                  InstanceObject *instance);
+HIDDEN PyObject *raise_exception(const lucet_outcome *outcome, InstanceObject *instance);
+HIDDEN bool exnref_slot(uint64_t *slot, PyObject *value, InstanceObject *instance);
+HIDDEN PyObject *exnref_object(uint64_t value, InstanceObject *instance);
+HIDDEN lucet_host_result throw_pending(InstanceObject *instance); /* the Python exception that is set */
+HIDDEN bool tag_import(PyObject *value, lucet_import *import);
 
 /* suspended.c */
 HIDDEN PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
@@ -161,6 +174,6 @@ HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, cons
 
 /* the types, each in its file */
 extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
-    global_spec, view_spec, suspended_spec, budget_spec;
+    global_spec, view_spec, suspended_spec, budget_spec, tag_spec;
 
 #endif

@@ -83,7 +83,7 @@ PyMODINIT_FUNC PyInit__core(void) {
         {&module_spec, &binding.module},       {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
         {&instance_spec, &binding.instance},   {&func_spec, &binding.func},       {&memory_spec, &binding.memory},
         {&table_spec, &binding.table},         {&global_spec, &binding.global},   {&view_spec, &binding.view},
-        {&suspended_spec, &binding.suspended}, {&budget_spec, &binding.budget},
+        {&suspended_spec, &binding.suspended}, {&budget_spec, &binding.budget},   {&tag_spec, &binding.tag},
     };
     PyObject *module = PyModule_Create(&definition);
     if (!module)

@@ -55,11 +55,15 @@ PyObject *string_object(lucet_string string) {
     return PyUnicode_DecodeUTF8(string.bytes, (Py_ssize_t)string.size, "replace");
 }
 
-static PyObject *function_name(const lucet_outcome *outcome) {
+PyObject *outcome_function(const lucet_outcome *outcome) {
     if (!outcome->module)
         Py_RETURN_NONE;
     lucet_string name = lucet_module_function_name(outcome->module, outcome->function);
     return name.bytes ? string_object(name) : PyUnicode_FromFormat("function %u", outcome->function);
+}
+
+PyObject *outcome_offset(const lucet_outcome *outcome) {
+    return outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);
 }
 
 PyObject *trap_object(const lucet_outcome *outcome) {
@@ -67,9 +71,7 @@ PyObject *trap_object(const lucet_outcome *outcome) {
     PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0     ? "TimedOut"
                                                             : strcmp(name, "OUT_OF_FUEL") == 0 ? "OutOfFuel"
                                                                                                : "Trap");
-    PyObject *function = function_name(outcome);
-    PyObject *offset =
-        outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);
+    PyObject *function = outcome_function(outcome), *offset = outcome_offset(outcome);
     PyObject *arguments = Py_BuildValue("(s)", lucet_trap_text(outcome->trap));
     PyObject *keywords = function && offset ? Py_BuildValue("{s:s,s:O,s:O}", "code", lucet_trap_name(outcome->trap),
                                                             "function", function, "offset", offset)

@@ -22,6 +22,8 @@ PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const l
     case LUCET_TRAPPED:
         /* An interrupt may be Ctrl-C's. */
         return PyErr_CheckSignals() < 0 ? NULL : raise_trap(outcome);
+    case LUCET_THREW:
+        return raise_exception(outcome, instance);
     case LUCET_TERMINATED:
         if (!PyErr_Occurred())
             raise_named("InstanceError", "the run was ended by its host function");
@@ -190,6 +192,8 @@ static PyObject *instance_export(PyObject *object, PyObject *name) {
     uint32_t index;
     if (!instance_open(self) || !find_export(self, name, &kind, &index))
         return NULL;
+    if (kind == LUCET_TAG)
+        return new_tag(lucet_instance_tag(self->instance, index));
     return instance_item(self, kind, index);
 }
 
@@ -389,7 +393,7 @@ static void dealloc(PyObject *object) {
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))instance_run, METH_FASTCALL,
      "run(name, *args) -> result\n\nCall an exported function: None, one value or a tuple."},
-    {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global"},
+    {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global | Tag"},
     {"_export_names", instance_export_names, METH_NOARGS, NULL},
     {"reset", instance_reset, METH_NOARGS, "reset()\n\nBack to the state of a new instance, in the same slot."},
     {"close", instance_close, METH_NOARGS, "close()\n\nGive the slot back; every later use raises InstanceError."},
@@ -402,7 +406,7 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getset[] = {
     {"memory", get_memory, NULL, "Memory 0.", NULL},
-    {"exports", get_exports, NULL, "Mapping: name -> Func, Memory, Table or Global.", NULL},
+    {"exports", get_exports, NULL, "Mapping: name -> Func, Memory, Table, Global or Tag.", NULL},
     {"globals", get_globals, NULL, "Mapping: name -> exported Global.", NULL},
     {"context", get_context, set_context, "Anything that host functions are to find with their caller.", NULL},
     {"timeout", get_timeout, set_timeout,

@@ -43,7 +43,7 @@ bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots
 static lucet_host_result take_result(const HostBinding *host, PyObject *result, uint64_t *slots,
                                      InstanceObject *instance) {
     if (!result)
-        return LUCET_HOST_TERMINATE;
+        return throw_pending(instance);
     if (UNLIKELY((PyObject *)Py_TYPE(result) == binding.suspend)) {
         PyObject *value = PyObject_GetAttrString(result, "value"), *before = instance->suspend_value;
         instance->suspend_value = value;
@@ -208,6 +208,8 @@ static bool bind(LinkageObject *self, uint32_t i, PyObject *value, lucet_import 
     if (PyObject_TypeCheck(value, binding.func) || PyObject_TypeCheck(value, binding.memory) ||
         PyObject_TypeCheck(value, binding.table) || PyObject_TypeCheck(value, binding.global))
         return bind_item(self, &info, value, import);
+    if (info.kind == LUCET_TAG && tag_import(value, import))
+        return true;
     int is_host = PyObject_IsInstance(value, binding.host_function);
     if (is_host < 0)
         return false;

@@ -10,7 +10,7 @@ static PyObject *make_exports(const lucet_module *module) {
     for (uint32_t i = 0; exports && i < lucet_module_exports_count(module); i++) {
         lucet_export_info info = lucet_module_export(module, i);
         PyObject *name = string_object(info.name);
-        PyObject *place = PyLong_FromUnsignedLongLong((uint64_t)info.index << 2 | info.kind);
+        PyObject *place = PyLong_FromUnsignedLongLong((uint64_t)info.index << 3 | info.kind);
         if (!name || !place || PyDict_SetItem(exports, name, place) < 0)
             Py_CLEAR(exports);
         Py_XDECREF(name);
@@ -70,8 +70,8 @@ bool module_export(ModuleObject *module, PyObject *name, lucet_kind *kind, uint3
     if (!place)
         return false;
     unsigned long long value = PyLong_AsUnsignedLongLong(place);
-    *kind = (lucet_kind)(value & 3);
-    *index = (uint32_t)(value >> 2);
+    *kind = (lucet_kind)(value & 7);
+    *index = (uint32_t)(value >> 3);
     return true;
 }
 
@@ -83,7 +83,7 @@ static PyObject *limits_object(const lucet_externtype *type) {
 }
 
 /* (kind, details): func (params, results); table (reftype, limits); memory (limits, shared, page size's exponent);
- * global (valtype, mutable). Limits are (minimum, maximum, index type). */
+ * global (valtype, mutable); tag (params, results). Limits are (minimum, maximum, index type). */
 static PyObject *externtype_object(const lucet_module *module, lucet_kind kind, uint32_t index) {
     lucet_externtype type;
     if (!lucet_module_type(module, kind, index, &type)) {
@@ -98,6 +98,8 @@ static PyObject *externtype_object(const lucet_module *module, lucet_kind kind, 
     case LUCET_MEMORY:
         return Py_BuildValue("(s(NOi))", "memory", limits_object(&type), type.is_shared ? Py_True : Py_False,
                              (int)type.page_size_log2);
+    case LUCET_TAG:
+        return Py_BuildValue("(sN)", "tag", functype_object(&type.functype));
     default:
         return Py_BuildValue("(s(sO))", "global", VALTYPE_NAME(type.valtype, type.type_id),
                              type.is_mutable ? Py_True : Py_False);

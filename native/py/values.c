@@ -161,6 +161,8 @@ static bool ref_slot(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject
     case VALTYPE_FUNCREF:
     case REF_CONCRETE:
         return funcref_slot(slot, valtype, type_id, value, instance);
+    case VALTYPE_EXNREF:
+        return exnref_slot(slot, value, instance);
     default:
         return wrong_type(valtype, type_id, value);
     }
@@ -205,6 +207,8 @@ PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject
     case VALTYPE_FUNCREF:
     case REF_CONCRETE:
         return new_item(LUCET_FUNC, instance, 0, (const lucet_funcref *)(uintptr_t)*slot);
+    case VALTYPE_EXNREF:
+        return exnref_object(*slot, instance);
     }
     PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed yet", VALTYPE_NAME(valtype, 0));
     return NULL;

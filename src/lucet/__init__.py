@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lucet.errors import TimedOut as TimedOut
     from lucet.errors import Trap as Trap
     from lucet.errors import Unsupported as Unsupported
+    from lucet.errors import WasmException as WasmException
     from lucet.runtime import Budget as Budget
     from lucet.runtime import Instance as Instance
     from lucet.runtime import Memory as Memory
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from lucet.runtime import Region as Region
     from lucet.runtime import Suspend as Suspend
     from lucet.runtime import Suspended as Suspended
+    from lucet.runtime import Tag as Tag
+    from lucet.runtime import exnref as exnref
     from lucet.runtime import externref as externref
     from lucet.runtime import f32 as f32
     from lucet.runtime import f64 as f64
@@ -66,10 +69,13 @@ __all__ = [
     "RegionFull",
     "Suspend",
     "Suspended",
+    "Tag",
     "TimedOut",
     "Trap",
     "Unsupported",
+    "WasmException",
     "compile",
+    "exnref",
     "externref",
     "f32",
     "f64",
@@ -88,6 +94,8 @@ _RUNTIME: Final = frozenset(
         "Region",
         "Suspend",
         "Suspended",
+        "Tag",
+        "exnref",
         "externref",
         "f32",
         "f64",

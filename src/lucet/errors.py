@@ -16,10 +16,13 @@ LucetError(Exception)
 +-- Trap                    the guest trapped  (code, function, offset)
 |   +-- TimedOut(TimeoutError)  it ran for longer than it was given
 |   +-- OutOfFuel           it was to execute more instructions than Instance.fuel allows
++-- WasmException           the guest threw an exception that it did not catch  (tag, values, function, offset)
 +-- Exit                    the guest ended its program  (status)
 """
 
 from __future__ import annotations
+
+from collections import abc
 
 
 class LucetError(Exception):
@@ -139,6 +142,28 @@ class TimedOut(Trap, TimeoutError):
 
 class OutOfFuel(Trap):
     """The run needs more instructions than Instance.fuel allows."""
+
+
+class WasmException(LucetError):
+    """A WebAssembly exception: one that the guest did not catch, or one for a host function to throw at the guest.
+
+    tag: the lucet.Tag; values: what it carries, a tuple that fits the tag's params; function, offset: where the guest
+    threw it, as in Trap.
+    """
+
+    def __init__(
+        self, tag: object, values: abc.Iterable[object] = (), *, function: str | None = None, offset: int | None = None
+    ) -> None:
+        super().__init__(tag, tuple(values))
+        self.tag = tag
+        self.values: tuple[object, ...] = self.args[1]
+        self.function = function
+        self.offset = offset
+
+    def __str__(self) -> str:
+        place = "" if self.function is None else f" in {self.function}"
+        place += "" if self.offset is None else f" at offset {self.offset:#x}"
+        return f"uncaught exception {self.values!r} with {self.tag!r}{place}"
 
 
 class Exit(LucetError):

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("LUCET_SHARED", ROOT.parent / "shared"))
 GUESTS = SHARED / "guests"
-APPS = ("cmark", "gofmt", "python", "quickjs", "sqlite3", "zstd")  # lua needs exceptions
+APPS = ("cmark", "gofmt", "lua", "python", "quickjs", "sqlite3", "zstd")
 CANON = ("as", "c-debian", "c-zig", "cpp-debian", "cpp-zig", "go", "rust-debian", "rust-debian13")
 
 pytestmark = [

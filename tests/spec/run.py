@@ -24,8 +24,8 @@ from tests.spec.shared_folder import shared_folder
 
 FEATURES: Final = frozenset(
     [
-        *("bulk_memory", "custom_page_sizes", "function_references", "memory64", "multi_memory", "multi_value"),
-        *("reference_types", "tail_call"),
+        *("bulk_memory", "custom_page_sizes", "exceptions", "function_references", "memory64", "multi_memory"),
+        *("multi_value", "reference_types", "tail_call"),
     ]
 )
 """Of index.json: a script that needs no others runs whole."""

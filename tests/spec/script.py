@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lucet.errors import Invalid, LinkError, LucetError, Malformed, Trap, Unsupported
+from lucet.errors import Invalid, LinkError, LucetError, Malformed, Trap, Unsupported, WasmException
 from lucet.wasm.decode import decode_module
 from lucet.wasm.text import text_to_binary
 from tests.spec.engines import Engine, spectest
@@ -90,6 +90,7 @@ class _Session:
             "assert_return": self.assert_return,
             "assert_trap": self.assert_trap,
             "assert_exhaustion": self.assert_trap,
+            "assert_exception": self.assert_exception,
             "assert_malformed": self.assert_malformed,
             "assert_invalid": self.assert_invalid,
             "assert_unlinkable": self.assert_unlinkable,
@@ -149,6 +150,13 @@ class _Session:
             self.check_trap(trap, command)
             return
         raise Failure(f"returned {', '.join(map(str, values)) or 'nothing'}; expected a trap: {command['text']}")
+
+    def assert_exception(self, command: Json) -> None:
+        try:
+            values = self.action(command["action"])
+        except WasmException:
+            return
+        raise Failure(f"returned {', '.join(map(str, values)) or 'nothing'}; expected an exception")
 
     def assert_malformed(self, command: Json) -> None:
         self.assert_refused(command, Malformed)

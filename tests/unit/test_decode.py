@@ -267,9 +267,6 @@ class TestModule:
             (module(section(TYPE, b"\1\x4f\1\0\x60\0\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x50\0\x60\0\0")), "garbage collection", 11),
             (module(section(MEMORY, b"\1\3\1\2")), "threads", 14),
-            (module(section(TAG, b"\1\0\0")), "exceptions", 11),
-            (module(section(IMPORT, b"\1\0\0\4\0\0")), "exceptions", 13),
-            (module(section(EXPORT, b"\1\0\4\0")), "exceptions", 12),
         ],
     )
     def test_unsupported(self, data: bytes, feature: str, offset: int) -> None:
@@ -403,7 +400,6 @@ class TestCode:
             (b"\xfe\x10\2\0", Unsupported, "unsupported feature: threads", 0),
             (b"\xfb\0\0", Unsupported, "unsupported feature: garbage collection", 0),
             (b"\xfc\x13", Unsupported, "unsupported feature: wide arithmetic", 0),
-            (b"\x1f\x40\0\x0b", Unsupported, "unsupported feature: exceptions", 0),
             (b"\x06\x40\x0b", Unsupported, "unsupported feature: legacy exceptions", 0),
             (b"\xd0\2", Invalid, "unknown type 2", 1),
         ],

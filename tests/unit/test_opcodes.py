@@ -15,7 +15,7 @@ NUMBERS = ("i32", "i64", "f32", "f64")
 
 
 def test_complete_and_unique() -> None:
-    assert len(OPS) == len(BY_NAME) == len(opcodes._TABLE) == 208
+    assert len(OPS) == len(BY_NAME) == len(opcodes._TABLE) == 211
     assert {op.family for op in OPS.values()} == set(FAMILIES)
     assert {op.immediates for op in OPS.values()} == {"", *IMMEDIATES}
     # multi_value changed block types and function types, and brought no instruction.

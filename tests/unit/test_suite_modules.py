@@ -19,12 +19,11 @@ from tests.shared import shared_path
 
 FEATURES = {
     *("bulk_memory", "reference_types", "multi_value", "tail_call", "function_references", "multi_memory", "memory64"),
+    "exceptions",
 }
 
 # Commands whose module needs a feature that index.json does not count, as it only looks at valid modules.
-UNSUPPORTED = {
-    ("core/exports.json", 71): "exceptions",
-}
+UNSUPPORTED: dict[tuple[str, int], str] = {}
 
 
 def scripts() -> Iterator[str]:
@@ -87,7 +86,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
             elif command["type"] == "module" and name.startswith("core/"):
                 assert error is None, f"{name}:{command['line']}: {error!r}"
     assert set(features) == {
-        *("exceptions", "garbage collection", "legacy exceptions"),
+        *("garbage collection", "legacy exceptions"),
         *("simd", "threads", "wide arithmetic"),
     }
 

@@ -28,7 +28,7 @@ def build(module: Module, plan: Plan, objects: Sequence[bytes], provenance: Prov
     out = elf.SharedObject(EXPORTED_SYMBOL)
     code, eh_frame_hdr = _place_code(out, merged, plan)
     images = _place_images(out, plan)
-    header = Metadata(module, plan, code, images).place(out, provenance)
+    header = Metadata(module, plan, code, images, eh_frame_hdr).place(out, provenance)
     return _finish(out, header, eh_frame_hdr, _symbols(code, function_names(module)))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lucet.compile.function import translate
-from lucet.compile.ir import FunctionText, module_text, signature
+from lucet.compile.ir import PERSONALITY, FunctionText, module_text, signature
 from lucet.compile.plan import Plan
 from lucet.compile.runtime_ir import runtime_functions
 from lucet.wasm.code import decode_code
@@ -66,12 +66,15 @@ def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
 def _declarations(module: Module, plan: Plan, functions: list[FunctionText]) -> list[str]:
     defined = {function.symbol for function in functions}
     prefix, convention = ("t", "tailcc ") if plan.tail_calls else ("f", "")
+    attributes = "" if plan.exceptions else " nounwind"
     lines = []
+    if any(f"@{PERSONALITY}" in function.definition for function in functions):
+        lines.append(f"declare i32 @{PERSONALITY}(...)")
     for callee in sorted(set().union(*(function.called for function in functions))):
         if f"{prefix}{callee}" not in defined:
             sig = signature(module.func_type(callee))
             params = ", ".join(["ptr", *(["ptr"] if sig.by_pointer else []), *sig.params])
-            lines.append(f"declare hidden {convention}{sig.returns} @{prefix}{callee}({params}) nounwind")
+            lines.append(f"declare hidden {convention}{sig.returns} @{prefix}{callee}({params}){attributes}")
     for table in sorted(set().union(*(function.tables for function in functions))):
         lines.append(f"@table{table} = external hidden constant [{plan.tables[table].minimum} x i64], align 8")
     return lines

@@ -49,18 +49,14 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
         results = f.alloca(f"%results{len(sig.results)}", f"[{len(sig.results)} x i64], align {SLOT_SIZE}")
     arguments = _arguments(f, functype, vmctx, results)
     f.settle()
-    text = f"notail call {convention}{sig.returns} {code}({arguments}){f.location(offset)}"
-    if not sig.results:
-        f.out.append(f"  {text}")
-    elif sig.by_pointer:
-        f.out.append(f"  {text}")
+    value = f.emit_call(f"{sig.returns} {code}({arguments})", f.location(offset), convention=convention)
+    if sig.by_pointer:
         for index, llvm_type in enumerate(sig.results):
             pointer = f.emit(f"getelementptr i8, ptr {results}, i64 {index * SLOT_SIZE}")
             f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {pointer}')}")
     elif len(sig.results) == 1:
-        f.stack.append(f"{sig.returns} {f.emit(text)}")
+        f.stack.append(f"{sig.returns} {value}")
     else:
-        value = f.emit(text)
         for index, llvm_type in enumerate(sig.results):
             f.stack.append(f"{llvm_type} {f.emit(f'extractvalue {sig.returns} {value}, {index}')}")
     f.return_from()
@@ -145,7 +141,9 @@ def _call_ref(f: FunctionWriter, offset: int, type_index: int) -> None:
 def _return_call(f: FunctionWriter, offset: int, function: int) -> None:
     if function < len(f.plan.function_imports):
         # The callee is another instance's or the host's: its frame cannot replace ours.
+        handler, f.handler = f.handler, 0  # what it throws must not come back here
         _call(f, offset, function)
+        f.handler = handler
         jump_out(f)
         return
     f.called.add(function)
@@ -179,7 +177,9 @@ def _tail_call_reference(f: FunctionWriter, functype: FuncType, reference: str, 
     _tail_call(f, functype, tail_code, offset)
     f.stack += arguments
     f.out.append(f"o{number}:")
+    handler, f.handler = f.handler, 0
     call(f, functype, _field(f, reference, "code"), vmctx, offset)
+    f.handler = handler
     jump_out(f)
 
 

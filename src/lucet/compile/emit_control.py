@@ -14,7 +14,7 @@ from lucet.wasm.module import Code
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType, ValType
 
-_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try_table"))
 _ELSE: Final = BY_NAME["else"].code
 _END: Final = BY_NAME["end"].code
 
@@ -25,12 +25,12 @@ def begin_function(f: FunctionWriter, code: Code) -> None:
 
 
 def _block(f: FunctionWriter, _: int, functype: FuncType) -> None:
-    _push_frame(f, "block", "b", functype)
+    push_frame(f, "block", "b", functype)
 
 
 def _loop(f: FunctionWriter, offset: int, functype: FuncType) -> None:
-    frame = _push_frame(f, "loop", "l", functype)
-    _store_slots(f, frame, frame.params)
+    frame = push_frame(f, "loop", "l", functype)
+    store_slots(f, frame, frame.params)
     f.out.append(f"  br label %{frame.label}")
     f.label(frame.label)
     f.begin_loop(offset)
@@ -39,7 +39,7 @@ def _loop(f: FunctionWriter, offset: int, functype: FuncType) -> None:
 
 def _if(f: FunctionWriter, _: int, functype: FuncType) -> None:
     condition = f.condition()
-    frame = _push_frame(f, "if", "b", functype)
+    frame = push_frame(f, "if", "b", functype)
     number = frame.label[1:]
     frame.alternative = f"e{number}", f.stack[frame.height :]
     f.out.append(f"  br i1 {condition}, label %i{number}, label %e{number}\ni{number}:")
@@ -141,7 +141,7 @@ def _br_if(f: FunctionWriter, _: int, label: int) -> None:
 
 def _branch_if(f: FunctionWriter, condition: str, label: int) -> None:
     frame = f.frames[-1 - label]
-    _store_slots(f, frame, _label_types(frame))
+    store_slots(f, frame, label_types(frame))
     f.reach(frame)
     f.next += 1
     f.out.append(f"  br i1 {condition}, label %{frame.label}, label %c{f.next}\nc{f.next}:")
@@ -165,7 +165,7 @@ def _br_table(f: FunctionWriter, _: int, immediate: tuple[tuple[int, ...], int])
     frames = f.frames
     for label in dict.fromkeys((*labels, default)):
         frame = frames[-1 - label]
-        _store_slots(f, frame, _label_types(frame))
+        store_slots(f, frame, label_types(frame))
         f.reach(frame)
     cases = " ".join(f"i32 {index}, label %{frames[-1 - label].label}" for index, label in enumerate(labels))
     f.out.append(f"  switch {operand}, label %{frames[-1 - default].label} [ {cases} ]")
@@ -200,7 +200,7 @@ def return_text(f: FunctionWriter, functype: FuncType, values: list[str]) -> lis
     return [f"  ret {sig.returns} {aggregate}"]
 
 
-def _push_frame(f: FunctionWriter, kind: str, prefix: str, functype: FuncType) -> Frame:
+def push_frame(f: FunctionWriter, kind: str, prefix: str, functype: FuncType) -> Frame:
     f.next += 1
     height = len(f.stack) - len(functype.params)
     frame = Frame(kind, f"{prefix}{f.next}", functype, height, len(f.frames))
@@ -208,17 +208,17 @@ def _push_frame(f: FunctionWriter, kind: str, prefix: str, functype: FuncType) -
     return frame
 
 
-def _label_types(frame: Frame) -> tuple[ValType, ...]:
+def label_types(frame: Frame) -> tuple[ValType, ...]:
     return frame.params if frame.kind == "loop" else frame.results
 
 
 def _jump(f: FunctionWriter, frame: Frame) -> None:
-    _store_slots(f, frame, _label_types(frame))
+    store_slots(f, frame, label_types(frame))
     f.reach(frame, only=True)
     f.out.append(f"  br label %{frame.label}")
 
 
-def _store_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:
+def store_slots(f: FunctionWriter, frame: Frame, types: tuple[ValType, ...]) -> None:
     if types:
         for index, value in enumerate(f.stack[-len(types) :]):
             f.out.append(f"  store {f.opaque(value)}, ptr {f.slot(frame, index, types[index])}")

@@ -63,13 +63,14 @@ class _State:
 class CountingWriter(FunctionWriter):
     """A FunctionWriter that counts."""
 
-    __slots__ = ("_checks_entry", "_dirty", "_entry_location", "_forks", "_states", "_unit", "_units")
+    __slots__ = ("_checks_entry", "_dirty", "_entry_location", "_forks", "_interrupted", "_states", "_unit", "_units")
 
     def __init__(self, module: Module, plan: Plan, functype: FuncType, *, wasm_offset: int, scope: int) -> None:
         super().__init__(module, plan, functype, wasm_offset=wasm_offset, scope=scope)
         self._units: list[Unit] = []
         self._states: list[_State] = []
         self._unit = Unit(0, 0, False)
+        self._interrupted = self._unit, False
         self._forks: list[tuple[Unit, Unit, Unit]] = []
         """Of each if with an else: the unit that it stands in, and those that its arms begin with."""
         self._dirty = False
@@ -186,6 +187,13 @@ class CountingWriter(FunctionWriter):
         self.next += 1
         name = f"%fuel.s{self.next}"
         return f"  {name} = load i64, ptr %fuel\n  store volatile i64 {name}, ptr %fuel.word"
+
+    def begin_handler(self) -> None:
+        self._interrupted = self._unit, self._dirty
+        self._unit, self._dirty = Unit(0, 0, False), False
+
+    def end_handler(self) -> None:
+        self._unit, self._dirty = self._interrupted
 
     # ---- what depends on an operand ----
 

@@ -9,6 +9,7 @@ from lucet.compile import (
     emit_call,
     emit_control,
     emit_convert,
+    emit_exception,
     emit_loop,
     emit_memory,
     emit_numeric,
@@ -33,6 +34,7 @@ from lucet.wasm.types import FuncType
 _MODULES: Final = (
     emit_control,
     emit_call,
+    emit_exception,
     emit_variable,
     emit_table,
     emit_memory,

@@ -46,11 +46,20 @@ INVARIANT: Final = f", !invariant.load !{_INVARIANT}"
 """The word never changes while the instance exists."""
 
 BODY_ATTRIBUTES: Final = "#0"
+UNWINDING_ATTRIBUTES: Final = "#2"
+"""Of functions through which exceptions pass."""
+EXCEPTION: Final = "%exception"
+"""The stack slot of a function with handlers that the exception being handled is in."""
+PERSONALITY: Final = "lucet_personality"
+"""What LLVM wants functions with landing pads to name. It does not exist: see compile/unwind.py."""
+_THROWING: Final = frozenset({"hostcall", "throw", "throw_ref"})
+"""Builtins out of which exceptions come."""
 _TRAP_ATTRIBUTES: Final = "#1"
 _ATTRIBUTES: Final = (
     # No frame is skipped over a guard page, no loop becomes a call of memset, and unwind tables are exact everywhere.
     # A line is relative to its function, so an inlined one would name the wrong place; producers have inlined already.
     'attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }\n'
+    'attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }\n'
     # Merged traps would share one location in the .wasm.
     "attributes #1 = { nomerge noreturn nounwind }\n"
 )
@@ -112,7 +121,7 @@ _FENCED_BITS: Final = {
 class Frame:
     """A control frame: a block, loop, if, or the function itself."""
 
-    __slots__ = ("alternative", "behind", "depth", "height", "kind", "label", "params", "reached", "results")
+    __slots__ = ("alternative", "behind", "depth", "handler", "height", "kind", "label", "params", "reached", "results")
 
     def __init__(self, kind: str, label: str, functype: FuncType, height: int, depth: int) -> None:
         self.kind = kind
@@ -125,6 +134,8 @@ class Frame:
         """A branch goes to the label."""
         self.behind = ""
         """Of a loop with a copy: where both go on."""
+        self.handler = 0
+        """Number of the innermost try_table that catches what is thrown in the frame; 0 for none."""
         self.alternative: tuple[str, list[str]] | None = None
         """Of an `if` whose `else` has not come yet: label and parameters of the other arm."""
 
@@ -142,6 +153,7 @@ class FunctionWriter:
         "depth",
         "frames",
         "functype",
+        "handler",
         "instrs",
         "line_base",
         "loads",
@@ -176,6 +188,8 @@ class FunctionWriter:
         """Static tables referred to."""
         self.stack: list[str] = []
         self.frames: list[Frame] = []
+        self.handler = 0
+        """The innermost frame's."""
         self.local_types: list[str] = []
         self.values: dict[int, str] = {}
         """Local -> its value, where that has been computed since the last label that several branches lead to."""
@@ -195,12 +209,14 @@ class FunctionWriter:
     # What counting instructions adds is in compile/fuel.py; without it, nothing is to be done at these places.
 
     def enter_frame(self, frame: Frame) -> None:
-        """A block, loop or if begins."""
+        """A block, loop, if or try_table begins."""
+        frame.handler = self.handler
         self.frames.append(frame)
 
     def leave_frame(self) -> None:
         """Behind it."""
         self.frames.pop()
+        self.handler = self.frames[-1].handler if self.frames else 0
 
     def reach(self, frame: Frame, *, only: bool = False) -> None:
         """A branch to the frame's label is written here; only: nothing else can follow what came before."""
@@ -220,6 +236,12 @@ class FunctionWriter:
 
     def return_from(self) -> None:
         """A call that may have changed the instance has returned."""
+
+    def begin_handler(self) -> None:
+        """An exception has been caught: where it came from, everything was settled."""
+
+    def end_handler(self) -> None:
+        """On with the code in front of begin_handler."""
 
     def charge(self, name: str, size: str, offset: int, result: str = "") -> None:
         """An instruction whose work depends on an operand, an i64; with result, only if that is not -1."""
@@ -384,14 +406,27 @@ class FunctionWriter:
         table = self.word(VMCTX["BUILTINS"])
         entry = self.emit(f"getelementptr i8, ptr {table}, i64 {builtin.index * SLOT_SIZE}")
         code = self.emit(f"load ptr, ptr {entry}{INVARIANT}")
-        call = f"notail call {builtin.result} {code}({', '.join(['ptr %vmctx', *arguments])}){self.location(offset)}"
+        call = f"{builtin.result} {code}({', '.join(['ptr %vmctx', *arguments])})"
         self.settle()
-        result = ""
-        if builtin.result == "void":
-            self.out.append(f"  {call}")
-        else:
-            result = self.emit(call)
+        result = self.emit_call(call, self.location(offset), unwinds=name in _THROWING)
         self.return_from()
+        return result
+
+    def emit_call(self, call: str, location: str, *, convention: str = "", unwinds: bool = True) -> str:
+        """Append a call, given from its result type on; returns the result's name, "" if it has none.
+
+        Exceptions that come out of it go to the landing pad of the innermost try_table.
+        """
+        result, head = "", "  "
+        if not call.startswith("void "):
+            result = self.fresh()
+            head = f"  {result} = "
+        if not self.handler or not unwinds:
+            self.out.append(f"{head}notail call {convention}{call}{location}")
+        else:
+            self.next += 1
+            text = f"{head}invoke {convention}{call} to label %n{self.next} unwind label %p{self.handler}{location}"
+            self.out.append(f"{text}\nn{self.next}:")
         return result
 
     def label(self, name: str) -> None:
@@ -430,7 +465,10 @@ class FunctionWriter:
         sig = signature(self.functype)
         debug = f" !dbg {self.scope[9:-1]}" if self.scope else ""
         linkage = "weak hidden" if convention else "hidden"  # see emit_call.py
-        head = f"define {linkage} {convention}{sig.returns} @{name}({sig.parameters()}) {BODY_ATTRIBUTES}{debug} {{"
+        attributes = UNWINDING_ATTRIBUTES if self.plan.exceptions else BODY_ATTRIBUTES
+        if EXCEPTION in self.allocas:
+            debug = f" personality ptr @{PERSONALITY}{debug}"
+        head = f"define {linkage} {convention}{sig.returns} @{name}({sig.parameters()}) {attributes}{debug} {{"
         return "\n".join([head, *self.allocas.values(), *self.prelude.values(), *self.out, *self.cold, "}\n"])
 
 

@@ -9,11 +9,11 @@ from lucet.abi.tables import STRUCTS, VMCTX_FIXED_SIZE
 from lucet.compile.constexpr import constant_bits, constant_item, ref_funcs
 from lucet.compile.image import page_image
 from lucet.compile.options import Options
-from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan
+from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan, TagPlan
 from lucet.compile.scan import Facts, scan
 from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.module import Data, Elem, Module
-from lucet.wasm.types import I64, V128, FuncType, GlobalType, MemoryType, TableType, is_funcref
+from lucet.wasm.types import I64, V128, FuncType, GlobalType, MemoryType, TableType, TagType, is_funcref
 
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
@@ -42,6 +42,7 @@ def make_plan(module: Module, options: Options) -> Plan:
     imports = _plan_imports(module, globals_, area)
     memories = _plan_memories(module, options, imports, area)
     tables = _plan_tables(module, statics, imports, area)
+    tags = _plan_tags(module, types, imports, area)
     elems = _plan_elems(module, facts, live_elems, area)
     datas = _plan_datas(module, facts, live_datas, area)
     record_size = STRUCTS["funcref"].size
@@ -77,6 +78,8 @@ def make_plan(module: Module, options: Options) -> Plan:
         ),
         init_elems=init_elems,
         init_datas=init_datas,
+        tags=tags,
+        exceptions=facts.exceptions or bool(tags),
         count_instructions=options.count_instructions,
         copies_loops=options.opt_level == "best" and not options.count_instructions,
         rounds=options.target_cpu != "x86-64",
@@ -284,7 +287,24 @@ def _plan_tables(
     return tuple(plans)
 
 
-def _imported_words(module: Module, imports: tuple[int, ...], kind: type[TableType | MemoryType]) -> list[int]:
+def _plan_tags(
+    module: Module, types: tuple[FuncType, ...], imports: tuple[int, ...], area: _Area
+) -> tuple[TagPlan, ...]:
+    canonical = {functype: index for index, functype in enumerate(types)}
+    words = _imported_words(module, imports, TagType)
+    return tuple(
+        TagPlan(
+            type=canonical[tag.functype],
+            imported=index < len(words),
+            offset=words[index] if index < len(words) else area.take(_WORD),
+        )
+        for index, tag in enumerate(module.all_tags)
+    )
+
+
+def _imported_words(
+    module: Module, imports: tuple[int, ...], kind: type[TableType | MemoryType | TagType]
+) -> list[int]:
     return [offset for one, offset in zip(module.imports, imports, strict=True) if isinstance(one.desc, kind)]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from lucet.compile import elf
+from lucet.compile.unwind import PERSONALITY_POINTER
 from lucet.errors import CompilerFailed
 
 TEXT, RODATA, EH_FRAME = ".text", ".rodata", ".eh_frame"
@@ -71,10 +72,12 @@ def merge(objects: Sequence[elf.Relocatable]) -> Merged:
     areas = {TEXT: Area(alignment=16), RODATA: Area(), EH_FRAME: Area()}
     merged = Merged(areas=areas, symbols={}, local_functions=[], objects=objects, placements=[])
     for number, one in enumerate(objects):
+        # LLVM puts the pointer into a group of its own; there is no other group then.
+        has_handlers = any(symbol.name == PERSONALITY_POINTER for symbol in one.symbols)
         placements = [
             _place(merged.areas[area], area, index, section)
             for index, section in enumerate(one.sections)
-            if (area := _area_of(section)) is not None
+            if (area := _area_of(section, has_handlers=has_handlers)) is not None
         ]
         merged.placements.append(placements)
         _define_symbols(merged, number, one, placements)
@@ -95,9 +98,11 @@ def relocate(merged: Merged, addresses: Mapping[str, int], externals: Mapping[st
                     raise CompilerFailed(_culprit(one, section, targets)) from error
 
 
-def _area_of(section: elf.Section) -> str | None:
+def _area_of(section: elf.Section, *, has_handlers: bool) -> str | None:
     """Which merged section takes it, None for those that are not loaded. Refuses what an artifact cannot have."""
-    if section.type == elf.SHT_GROUP:
+    if section.name == f".data.{PERSONALITY_POINTER.decode()}":
+        return None
+    if section.type == elf.SHT_GROUP and not has_handlers:
         raise CompilerFailed("an object file has section groups")
     if not section.flags & elf.SHF_ALLOC or section.type == elf.SHT_NOTE:
         return None
@@ -126,7 +131,7 @@ def _place(area: Area, name: str, index: int, section: elf.Section) -> _Placemen
 def _define_symbols(merged: Merged, number: int, one: elf.Relocatable, placements: Iterable[_Placement]) -> None:
     placed = {placement.section: placement for placement in placements}
     for symbol in one.symbols:
-        if not symbol.name or symbol.section == elf.SHN_UNDEF:
+        if not symbol.name or symbol.section == elf.SHN_UNDEF or symbol.name == PERSONALITY_POINTER:
             continue
         name = symbol.name.decode("utf-8", "replace")
         placement = placed.get(symbol.section)
@@ -158,7 +163,9 @@ def _targets(
     bases = {placement.section: addresses[placement.area] + placement.offset for placement in placements}
     targets: list[int] = []
     for symbol in one.symbols:
-        if symbol.section == elf.SHN_UNDEF and symbol.name:
+        if symbol.name == PERSONALITY_POINTER:
+            targets.append(addresses[EH_FRAME])  # any address will do: see unwind.py
+        elif symbol.section == elf.SHN_UNDEF and symbol.name:
             name = symbol.name.decode("utf-8", "replace")
             definition = merged.symbols.get(name)
             if definition is None:

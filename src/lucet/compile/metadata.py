@@ -12,7 +12,7 @@ from lucet.compile import elf, lines, link
 from lucet.compile.plan import Plan
 from lucet.errors import CompilerFailed
 from lucet.wasm.module import Import, Module
-from lucet.wasm.types import GlobalType, MemoryType, TableType, valtype_code
+from lucet.wasm.types import GlobalType, MemoryType, TableType, TagType, valtype_code
 
 _NONE: Final = CONSTANTS["LUCET_NONE"]
 _NO_MAXIMUM: Final = (1 << 64) - 1
@@ -57,11 +57,14 @@ class LinkedCode:
 class Metadata:
     """Collects the header, the arrays that it points to and what those refer to."""
 
-    def __init__(self, module: Module, plan: Plan, code: LinkedCode, images: elf.OutputSection) -> None:
+    def __init__(
+        self, module: Module, plan: Plan, code: LinkedCode, images: elf.OutputSection, eh_frame_hdr: elf.OutputSection
+    ) -> None:
         self._module = module
         self._plan = plan
         self._code = code
         self._images = images
+        self._eh_frame_hdr = eh_frame_hdr
         self._imported = module.imported_func_count
         self._base = 0
         self._data = bytearray()
@@ -93,6 +96,7 @@ class Metadata:
             **self._array("memories", "memory", self._memories()),
             **self._array("globals", "global", self._globals()),
             **self._array("tables", "table", self._tables()),
+            **self._array("tags", "tag", self._tags()),
             **self._array("refs", "ref", plan.ref_offsets.items()),
             **self._array("elems", "elem", self._elems()),
             **self._array("datas", "data", self._datas(datas.offset)),
@@ -101,10 +105,12 @@ class Metadata:
             "start_function": _NONE if self._module.start is None else self._module.start,
             "producer": self._string(provenance.producer),
             "cpu_name": self._string(provenance.cpu_name),
-            "reserved0": 0,
-            "reserved1": 0,
+            "eh_frame_hdr_rva": self._eh_frame_hdr.offset,
+            "eh_frame_hdr_size": len(self._eh_frame_hdr.data),
             "source_digest": provenance.source_digest,
-            "reserved2": bytes(32),
+            "reserved2": 0,
+            "reserved3": 0,
+            "reserved4": 0,
         }
         header = out.add(".lucet.module", self._data, alignment=16)
         strings = out.add(".lucet.strings", self._strings, alignment=4)
@@ -199,6 +205,8 @@ class Metadata:
         for one, offset in zip(self._module.imports, self._plan.import_offsets, strict=True):
             kind = _import_kind(one)
             canonical = self._plan.type_map[one.desc] if isinstance(one.desc, int) else _NONE
+            if isinstance(one.desc, TagType):
+                canonical = self._plan.tags[counts[kind]].type
             yield self._string(one.module), self._string(one.field), kind, counts[kind], canonical, offset
             counts[kind] += 1
 
@@ -227,6 +235,10 @@ class Metadata:
             reftype, type_id = valtype_code(one.reftype)
             yield one.minimum, maximum, reftype, flags, one.offset, rva, type_id
 
+    def _tags(self) -> Iterator[tuple[Any, ...]]:
+        for one in self._plan.tags:
+            yield one.type, _flags({"IMPORTED": one.imported}), one.offset, 0
+
     def _elems(self) -> Iterator[tuple[Any, ...]]:
         for one in self._plan.elems:
             items = self._append(struct.pack(f"<{len(one.items)}i", *one.items), 4)
@@ -244,7 +256,7 @@ class Metadata:
             rva += len(run.bytes)
 
 
-_KINDS: Final = {kind: CONSTANTS[f"LUCET_KIND_{kind.upper()}"] for kind in ("func", "table", "memory", "global")}
+_KINDS: Final = {kind: CONSTANTS[f"LUCET_KIND_{kind.upper()}"] for kind in ("func", "table", "memory", "global", "tag")}
 
 
 def _import_kind(one: Import) -> int:
@@ -255,6 +267,8 @@ def _import_kind(one: Import) -> int:
             return _KINDS["memory"]
         case GlobalType():
             return _KINDS["global"]
+        case TagType():
+            return _KINDS["tag"]
     return _KINDS["func"]
 
 

@@ -71,6 +71,15 @@ class TablePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TagPlan:
+    type: int
+    """Canonical type index."""
+    imported: bool
+    offset: int
+    """Word that holds the tag's identity: the address of the runtime's struct lucet_tag."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ElemPlan:
     """An element segment as it exists at run time; one that does not has no items and shares a word that is 0."""
 
@@ -141,6 +150,9 @@ class Plan:
     """Active element segments that init copies and drops, in order."""
     init_datas: tuple[int, ...]
     """Active data segments that init copies and drops, in order."""
+    tags: tuple[TagPlan, ...] = ()
+    exceptions: bool = False
+    """The module throws or catches: exceptions may pass through its functions, and LLVM knows it."""
     count_instructions: bool = False
     copies_loops: bool = False
     """Loops that a check can make safe are emitted twice: see loops.py."""

@@ -41,11 +41,12 @@ _IMMEDIATES: Final = {
     "f32": rb".{4}",
     "f64": rb".{8}",
     "reftype": _LEB,
+    "tag": _LEB,
 }
 """Kind of immediate -> the bytes it takes. Kinds that are not here stop the run: they need a look."""
 
 _WANTED: Final = frozenset(
-    "return_call return_call_indirect return_call_ref "
+    "throw throw_ref return_call return_call_indirect return_call_ref "
     "ref.func table.get table.set table.grow table.size table.fill".split()
 )
 """Of those that could be stepped over, the ones that must not be."""
@@ -74,6 +75,8 @@ def _encode(op: Op) -> bytes:
 _RUN: Final = _run_pattern()
 _BR_TABLE: Final = BY_NAME["br_table"].code
 _SELECT_T: Final = BY_NAME["select_t"].code
+_TRY_TABLE: Final = BY_NAME["try_table"].code
+_CATCH_ALL: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,8 @@ class Facts:
     """What instructions in function bodies refer to, beyond what can be seen from the outside."""
 
     tail_calls: bool
+    exceptions: bool = False
+    """Some instruction throws or catches."""
     ref_funcs: frozenset[int] = frozenset()
     dynamic_tables: frozenset[int] = frozenset()
     """Tables that an instruction other than call_indirect and table.size touches."""
@@ -91,6 +96,7 @@ class Facts:
 @dataclass
 class _Seen:
     tail_calls: bool = False
+    exceptions: bool = False
     sets: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
@@ -122,6 +128,7 @@ def scan(module: Module) -> Facts:
             continue  # cut off inside an immediate
     return Facts(
         tail_calls=seen.tail_calls,
+        exceptions=seen.exceptions,
         ref_funcs=frozenset(seen.sets["funcs"]),
         dynamic_tables=frozenset(seen.sets["tables"]),
         elems=frozenset(seen.sets["elems"]),
@@ -153,10 +160,14 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
         for _ in range(min(count, len(body)) + (code == _BR_TABLE)):
             position = _read_leb(body, position)[1] if code == _BR_TABLE else _skip_valtype(body, position)
         return position
+    if code == _TRY_TABLE:
+        seen.exceptions = True
+        return _skip_catches(body, position)
     op = OPS.get(code)
     if op is None:
         return 0
     seen.tail_calls |= op.name.startswith("return_call")
+    seen.exceptions |= op.feature == "exceptions"
     for name in _RECORD.get(op.name, (None,) * _IMMEDIATES.get(op.immediates, b"").count(_LEB)):
         value, position = _read_leb(body, position)
         if name:
@@ -166,6 +177,20 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
 
 def _skip_valtype(body: bytes, position: int) -> int:
     return _read_leb(body, position + 1)[1] if body[position] in _REFS else position + 1
+
+
+def _skip_catches(body: bytes, position: int) -> int:
+    """From the block type of a try_table to behind its clauses."""
+    if body[position] in _REFS:
+        position += 1
+    position = _read_leb(body, position)[1]
+    count, position = _read_leb(body, position)
+    for _ in range(min(count, len(body))):
+        kind = body[position]
+        position += 1
+        for _ in range(1 if kind & _CATCH_ALL else 2):
+            position = _read_leb(body, position)[1]
+    return position
 
 
 def _read_leb(body: bytes, position: int) -> tuple[int, int]:

@@ -6,9 +6,9 @@ import signal
 import threading
 
 from lucet.runtime import _core
-from lucet.runtime._core import Budget, Func, Global, Instance, Linkage, Memory, Region, Suspended, Table, openat2
+from lucet.runtime._core import Budget, Func, Global, Instance, Linkage, Memory, Region, Suspended, Table, Tag, openat2
 from lucet.runtime.exports import Exports, Globals
-from lucet.runtime.hostfunc import HostFunction, Suspend, externref, f32, f64, funcref, host_function, i32, i64
+from lucet.runtime.hostfunc import HostFunction, Suspend, exnref, externref, f32, f64, funcref, host_function, i32, i64
 from lucet.runtime.module import ExportType, ImportType, Module
 from lucet.wasm.types import FuncType, GlobalType
 
@@ -29,6 +29,8 @@ __all__ = [
     "Suspend",
     "Suspended",
     "Table",
+    "Tag",
+    "exnref",
     "externref",
     "f32",
     "f64",

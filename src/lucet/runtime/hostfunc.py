@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
+from lucet.errors import WasmException
 from lucet.runtime._core import Func, Instance
 
 i32 = Annotated[int, "i32"]
@@ -18,6 +19,7 @@ f32 = Annotated[float, "f32"]
 f64 = Annotated[float, "f64"]
 externref = Annotated[Any, "externref"]
 funcref = Annotated[Func | None, "funcref"]
+exnref = Annotated[WasmException | None, "exnref"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ R = TypeVar("R")
 class HostFunction(Generic[P, R]):
     """A callable with a WebAssembly type, for the imports of Region.new_instance.
 
-    params, results: names of value types: "i32", "i64", "f32", "f64", "externref", "funcref"; "int" and "float" stand
-    for the width that the module imports. With wants_caller the calling Instance is the first argument.
+    params, results: names of value types: "i32", "i64", "f32", "f64", "externref", "funcref", "exnref"; "int" and
+    "float" stand for the width that the module imports. With wants_caller the calling Instance is the first argument.
     """
 
     callable: Callable[P, R]
@@ -96,7 +98,7 @@ def _results(name: str, hint: Any) -> tuple[str, ...]:
 def _valtype(hint: Any, refuse: Callable[[Any], TypeError]) -> str:
     if typing.get_origin(hint) is Annotated:
         valtype = typing.get_args(hint)[1]
-        if valtype in ("i32", "i64", "f32", "f64", "externref", "funcref"):
+        if valtype in ("i32", "i64", "f32", "f64", "externref", "funcref", "exnref"):
             return str(valtype)
     if hint is int or hint is float:
         return str(hint.__name__)

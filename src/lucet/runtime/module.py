@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucet.runtime import _core
-from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, ValType
+from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, TagType, ValType
 
-ExternType = FuncType | TableType | MemoryType | GlobalType
+ExternType = FuncType | TableType | MemoryType | GlobalType | TagType
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ def _externtype(kind: str, details: Any) -> ExternType:
             return TableType(reftype=ValType(details[0]), limits=_limits(details[1]))
         case "memory":
             return MemoryType(limits=_limits(details[0]), shared=details[1], page_size_log2=details[2])
+        case "tag":
+            return TagType(functype=FuncType(*details))
         case _:
             return GlobalType(valtype=ValType(details[0]), mutable=details[1])
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lucet.errors import Invalid, LimitExceeded
 from lucet.limits import MAX_BR_TABLE_SIZE, MAX_LOCALS
-from lucet.wasm.module import Code, Instr, Module
+from lucet.wasm.module import Catch, Code, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS, PREFIXES, UNSUPPORTED_OPS, UNSUPPORTED_PREFIXED, Op
 from lucet.wasm.reader import Reader
 from lucet.wasm.types import CODES_BY_VALTYPE, FuncType, ValType
@@ -27,13 +27,16 @@ _ELSE: Final = 6
 _OTHER: Final = 7
 _PREFIX: Final = 8
 _ILLEGAL: Final = 9
+_TRY_TABLE: Final = 10
 
 _END_CODE: Final = BY_NAME["end"].code
 _IF_CODE: Final = BY_NAME["if"].code
 _ELSE_CODE: Final = BY_NAME["else"].code
 _LAST_BYTE_CODE: Final = 0xFF
 
-_INDEX_IMMEDIATES: Final = frozenset({"label", "func", "type", "local", "global", "table", "memory", "data", "elem"})
+_INDEX_IMMEDIATES: Final = frozenset(
+    {"label", "func", "type", "local", "global", "table", "memory", "data", "elem", "tag"}
+)
 
 _EMPTY_BLOCK: Final = 0x40
 _BLOCK_TYPES: Final = {
@@ -41,6 +44,9 @@ _BLOCK_TYPES: Final = {
     **{code: FuncType(results=(valtype,)) for valtype, code in CODES_BY_VALTYPE.items() if valtype != "v128"},
 }
 """The block types of one byte that are not a type index."""
+
+_CATCH_REF: Final = 1
+_CATCH_ALL: Final = 2
 
 _MEMARG_MEMORY: Final = 0x40
 _MEMARG_END: Final = 0x80
@@ -137,6 +143,11 @@ def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_mis
                     raise reader.malformed("END opcode expected, not else", pos - 1)
                 open_blocks[-1] = code
                 append((code, at, None))
+            elif kind == _TRY_TABLE:
+                open_blocks.append(code)
+                reader.pos = pos
+                append((code, at, _try_table(reader, types)))
+                pos = reader.pos
             else:
                 reader.pos = pos - 1
                 op = _prefixed_op(reader)
@@ -201,6 +212,24 @@ def _indexed_block_type(reader: Reader, types: tuple[FuncType, ...]) -> FuncType
     return types[index].unrolled
 
 
+def _try_table(reader: Reader, types: tuple[FuncType, ...]) -> tuple[FuncType, tuple[Catch, ...]]:
+    block_type = _BLOCK_TYPES.get(reader.data[reader.pos])
+    if block_type is None:
+        block_type = _indexed_block_type(reader, types)
+    else:
+        reader.byte()
+    return block_type, tuple([_catch(reader) for _ in range(reader.count(MAX_BR_TABLE_SIZE, "catch clauses"))])
+
+
+def _catch(reader: Reader) -> Catch:
+    start = reader.pos
+    kind = reader.byte()
+    if kind > _CATCH_ALL | _CATCH_REF:
+        raise reader.malformed("malformed catch clause", start)
+    tag = None if kind & _CATCH_ALL else reader.u32()
+    return Catch(tag, bool(kind & _CATCH_REF), reader.u32())
+
+
 def _memarg(reader: Reader) -> tuple[int, int, int]:
     start = reader.pos
     align = reader.u32()
@@ -239,7 +268,9 @@ _IMMEDIATES: Final[dict[str, Callable[[Reader], Any]]] = {
 }
 """What reads each kind of immediate, block types apart, which need the module's types."""
 
-_DECODERS: Final = {op.code: _IMMEDIATES[op.immediates] for op in OPS.values() if op.immediates != "blocktype"}
+_DECODERS: Final = {
+    op.code: _IMMEDIATES[op.immediates] for op in OPS.values() if op.immediates not in ("blocktype", "try_table")
+}
 
 
 def _kind(code: int) -> int:
@@ -250,7 +281,8 @@ def _kind(code: int) -> int:
         return _END if code == _END_CODE else _ELSE
     if op.immediates in _INDEX_IMMEDIATES:
         return _INDEX
-    special = {"": _NONE, "i32": _SIGNED, "i64": _SIGNED, "memarg": _MEMARG, "blocktype": _BLOCK}
+    special = {"": _NONE, "i32": _SIGNED, "i64": _SIGNED, "memarg": _MEMARG}
+    special |= {"blocktype": _BLOCK, "try_table": _TRY_TABLE}
     return special.get(op.immediates, _OTHER)
 
 

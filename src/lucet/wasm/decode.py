@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, TypeVar, overload
 
-from lucet.errors import CompileError, LimitExceeded, Malformed
+from lucet.errors import CompileError, Invalid, LimitExceeded, Malformed
 from lucet.limits import (
     MAX_DATA_SEGMENTS,
     MAX_ELEM_SEGMENTS,
@@ -25,6 +25,7 @@ from lucet.limits import (
     MAX_RESULTS,
     MAX_TABLE_SIZE,
     MAX_TABLES,
+    MAX_TAGS,
     MAX_TYPES,
     WASM_PAGE_SIZE_LOG2,
 )
@@ -47,7 +48,19 @@ from lucet.wasm.module import (
 from lucet.wasm.names import decode_names
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.reader import UNEXPECTED_END, Reader
-from lucet.wasm.types import FUNCREF, I32, I64, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, non_null
+from lucet.wasm.types import (
+    FUNCREF,
+    I32,
+    I64,
+    FuncType,
+    GlobalType,
+    Limits,
+    MemoryType,
+    TableType,
+    TagType,
+    ValType,
+    non_null,
+)
 
 MAGIC: Final = b"\0asm"
 VERSION: Final = b"\1\0\0\0"
@@ -121,6 +134,7 @@ class _Parts:
     types: tuple[FuncType, ...] = ()
     imports: tuple[Import, ...] = ()
     funcs: tuple[TypeIdx, ...] = ()
+    tags: tuple[TagType, ...] = ()
     tables: tuple[Table, ...] = ()
     memories: tuple[MemoryType, ...] = ()
     globals: tuple[Global, ...] = ()
@@ -224,6 +238,7 @@ def _finish(reader: Reader, parts: _Parts) -> Module:
         bodies=parts.bodies,
         tables=parts.tables,
         memories=parts.memories,
+        tags=parts.tags,
         globals=parts.globals,
         exports=parts.exports,
         start=parts.start,
@@ -237,6 +252,7 @@ def _finish(reader: Reader, parts: _Parts) -> Module:
         all_tables=(*(d for d in descs if isinstance(d, TableType)), *(table.type for table in parts.tables)),
         all_memories=(*(desc for desc in descs if isinstance(desc, MemoryType)), *parts.memories),
         all_globals=(*(d for d in descs if isinstance(d, GlobalType)), *(global_.type for global_ in parts.globals)),
+        all_tags=(*(desc for desc in descs if isinstance(desc, TagType)), *parts.tags),
         declared_refs=_declared_refs(parts),
     )
     for what, count, limit in (
@@ -244,6 +260,7 @@ def _finish(reader: Reader, parts: _Parts) -> Module:
         ("tables", len(module.all_tables), MAX_TABLES),
         ("memories", len(module.all_memories), MAX_MEMORIES),
         ("globals", len(module.all_globals), MAX_GLOBALS),
+        ("tags", len(module.all_tags), MAX_TAGS),
     ):
         if count > limit:
             raise LimitExceeded(f"too many {what}: {count}, the limit is {limit}")
@@ -327,13 +344,15 @@ def _import(reader: Reader, parts: _Parts) -> Import:
     offset = reader.offset
     module, name = reader.name(), reader.name()
     kind = _kind(reader, "malformed import kind")
-    desc: TypeIdx | TableType | MemoryType | GlobalType
+    desc: TypeIdx | TableType | MemoryType | GlobalType | TagType
     if kind == "func":
         desc = TypeIdx(reader.u32())
     elif kind == "table":
         desc = _table_type(reader)
     elif kind == "memory":
         desc = _memory_type(reader)
+    elif kind == "tag":
+        desc = _tag_type(reader, parts)
     else:
         desc = _global_type(reader)
     return Import(module=module, field=name, desc=desc, offset=offset)
@@ -344,8 +363,6 @@ def _kind(reader: Reader, message: str) -> str:
     code = reader.byte()
     if code >= len(_KINDS):
         raise reader.malformed(message, start)
-    if _KINDS[code] == "tag":
-        raise reader.unsupported("exceptions", start)
     return _KINDS[code]
 
 
@@ -414,8 +431,18 @@ def _memory_section(reader: Reader, parts: _Parts) -> None:
 
 
 def _tag_section(reader: Reader, parts: _Parts) -> None:
-    if reader.length():
-        raise reader.unsupported("exceptions")
+    parts.tags = _vector(reader, MAX_TAGS, "tags", lambda reader: _tag_type(reader, parts))
+
+
+def _tag_type(reader: Reader, parts: _Parts) -> TagType:
+    start = reader.pos
+    if reader.byte() != 0:
+        raise reader.malformed("malformed tag attribute", start)
+    index = reader.u32()
+    if index >= len(parts.types):
+        # An error of validation, found here because the tag carries the type itself.
+        raise Invalid(f"unknown type {index}", offset=reader.base + start)
+    return TagType(functype=parts.types[index])
 
 
 def _global_section(reader: Reader, parts: _Parts) -> None:

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.code import decode_code
-from lucet.wasm.module import Instr, Module
+from lucet.wasm.module import Catch, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType
+from lucet.wasm.text_keywords import CATCHES
+from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, TagType
 
-_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if"))
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try_table"))
 _ELSE: Final = BY_NAME["else"].code
 _END: Final = BY_NAME["end"].code
 
@@ -32,6 +33,8 @@ def describe_module(module: Module) -> Iterator[str]:
         yield f"{table.offset:#08x}: {_describe(table.type)}"
     for memory in module.memories:
         yield _describe(memory)
+    for tag in module.tags:
+        yield _describe(tag)
     for global_ in module.globals:
         yield f"{global_.offset:#08x}: {_describe(global_.type)}"
     for export in module.exports:
@@ -83,6 +86,9 @@ def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
         return ""
     if kind == "blocktype":
         return _block_type(immediate)
+    if kind == "try_table":
+        block_type, catches = immediate
+        return " ".join([_block_type(block_type), *map(_catch, catches)]).lstrip()
     if kind == "br_table":
         labels, default = immediate
         return " ".join(map(str, (*labels, default)))
@@ -111,6 +117,11 @@ def _block_type(block_type: FuncType) -> str:
     return f"{params} {results}".strip()
 
 
+def _catch(catch: Catch) -> str:
+    word = CATCHES[(2 if catch.tag is None else 0) + catch.with_ref]
+    return f"({word} {catch.label})" if catch.tag is None else f"({word} {catch.tag} {catch.label})"
+
+
 def _float(kind: str, bits: int) -> str:
     size, mantissa = (4, 23) if kind == "f32" else (8, 52)
     value = struct.unpack("<f" if kind == "f32" else "<d", bits.to_bytes(size, "little"))[0]
@@ -120,11 +131,13 @@ def _float(kind: str, bits: int) -> str:
     return str(value.hex()) if math.isfinite(value) else str(value)
 
 
-def _describe(entity: int | TableType | MemoryType | GlobalType) -> str:
+def _describe(entity: int | TableType | MemoryType | GlobalType | TagType) -> str:
     if isinstance(entity, int):
         return f"func of type {entity}"
     if isinstance(entity, GlobalType):
         return f"global (mut {entity.valtype})" if entity.mutable else f"global {entity.valtype}"
+    if isinstance(entity, TagType):
+        return f"tag {entity.functype}"
     if isinstance(entity, TableType):
         return f"table {_limits(entity.limits)} {entity.reftype}"
     shared = " shared" if entity.shared else ""

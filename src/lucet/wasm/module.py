@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
-from lucet.wasm.types import FuncType, GlobalType, MemoryType, TableType, ValType
+from lucet.wasm.types import FuncType, GlobalType, MemoryType, TableType, TagType, ValType
 
 TypeIdx = NewType("TypeIdx", int)
 FuncIdx = NewType("FuncIdx", int)
@@ -27,6 +27,8 @@ Instr = tuple[int, int, Any]
 opcode: the byte, or prefix << 8 | number for prefixed ones (memory.copy is 0xFC0A).
 immediate, by instruction:
     block, loop, if              FuncType of the block
+    try_table                    (FuncType of the block, tuple of Catch)
+    throw                        tag index
     br, br_if                    label
     br_table                     (tuple of labels, default label)
     call, return_call, ref.func  function index
@@ -51,11 +53,22 @@ The list ends with the function's (or expression's) final `end`.
 """
 
 
+class Catch(NamedTuple):
+    """A clause of try_table."""
+
+    tag: int | None
+    """None: whatever the tag, and without its values."""
+    with_ref: bool
+    """The label takes the exception itself, too, as its last value."""
+    label: int
+    """As outside the try_table."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Import:
     module: str
     field: str
-    desc: TypeIdx | TableType | MemoryType | GlobalType
+    desc: TypeIdx | TableType | MemoryType | GlobalType | TagType
     """A plain int is the type index of an imported function."""
     offset: int
 
@@ -64,7 +77,7 @@ class Import:
 class Export:
     name: str
     kind: str
-    """"func", "table", "memory" or "global"."""
+    """"func", "table", "memory", "global" or "tag"."""
     index: int
     offset: int
 
@@ -135,6 +148,7 @@ class Module:
     bodies: tuple[FunctionBody, ...] = ()
     tables: tuple[Table, ...] = ()
     memories: tuple[MemoryType, ...] = ()
+    tags: tuple[TagType, ...] = ()
     globals: tuple[Global, ...] = ()
     exports: tuple[Export, ...] = ()
     start: FuncIdx | None = None
@@ -152,12 +166,17 @@ class Module:
     all_tables: tuple[TableType, ...] = ()
     all_memories: tuple[MemoryType, ...] = ()
     all_globals: tuple[GlobalType, ...] = ()
+    all_tags: tuple[TagType, ...] = ()
     declared_refs: frozenset[FuncIdx] = frozenset()
     """Functions that occur in the module outside function bodies (C.refs): what ref.func may name."""
 
     @property
     def imported_func_count(self) -> int:
         return len(self.all_funcs) - len(self.funcs)
+
+    def tag_params(self, index: int) -> tuple[ValType, ...]:
+        """What an exception with the tag carries."""
+        return self.all_tags[index].functype.unrolled.params
 
     def func_type(self, index: int) -> FuncType:
         return self.types[self.all_funcs[index]]

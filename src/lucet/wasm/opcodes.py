@@ -62,6 +62,7 @@ FEATURES: Final = (
     "reference_types",
     "tail_call",
     "function_references",
+    "exceptions",
 )
 
 IMMEDIATES: Final = (
@@ -88,8 +89,11 @@ IMMEDIATES: Final = (
     "f64",
     "reftype",
     "valtypes",
+    "tag",
+    "try_table",
 )
-"""Kinds of immediates, in the order of their bytes ("type_table" is a type index, then a table index)."""
+"""Kinds of immediates, in the order of their bytes ("type_table" is a type index, then a table index). "try_table" is a
+block type, then a vector of catch clauses."""
 
 
 def _op(
@@ -131,6 +135,8 @@ _TABLE: Final = (
     _op(0x03, "loop", "control", None, "blocktype"),
     _op(0x04, "if", "control", None, "blocktype"),
     _op(0x05, "else", "control", None),
+    _op(0x08, "throw", "control", None, "tag", feature="exceptions"),
+    _op(0x0A, "throw_ref", "control", None, feature="exceptions"),
     _op(0x0B, "end", "control", None),
     _op(0x0C, "br", "control", None, "label"),
     _op(0x0D, "br_if", "control", None, "label"),
@@ -144,6 +150,7 @@ _TABLE: Final = (
     _op(0x15, "return_call_ref", "call", None, "type", feature="function_references"),
     _op(0xD5, "br_on_null", "control", None, "label", feature="function_references"),
     _op(0xD6, "br_on_non_null", "control", None, "label", feature="function_references"),
+    _op(0x1F, "try_table", "control", None, "try_table", feature="exceptions"),
     # Parametric instructions
     _op(0x1A, "drop", "parametric", None),
     _op(0x1B, "select", "parametric", None),
@@ -350,8 +357,6 @@ PREFIXES: Final = frozenset({0xFB, 0xFC, 0xFD, 0xFE})
 UNSUPPORTED_OPS: Final[dict[int, str]] = {
     # The first exception handling proposal: try, catch, rethrow, delegate, catch_all
     **dict.fromkeys((0x06, 0x07, 0x09, 0x18, 0x19), "legacy exceptions"),
-    # throw, throw_ref, try_table
-    **dict.fromkeys((0x08, 0x0A, 0x1F), "exceptions"),
     # ref.eq
     0xD3: "garbage collection",
 }

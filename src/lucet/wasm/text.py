@@ -21,8 +21,11 @@ from lucet.wasm.text_lexer import Kind, Tokens, tokenize
 from lucet.wasm.text_segments import Segments
 from lucet.wasm.text_types import Spaces, TextLimits, TypeParser, TypeUse
 
-_KINDS: Final = {"func": b"\x00", "table": b"\x01", "memory": b"\x02", "global": b"\x03"}
+_KINDS: Final = {"func": b"\x00", "table": b"\x01", "memory": b"\x02", "global": b"\x03", "tag": b"\x04"}
 """Codes of imports and exports."""
+
+_EXCEPTION: Final = b"\x00"
+"""The attribute of a tag."""
 
 _TABLE_WITH_INIT: Final = b"\x40\x00"
 
@@ -93,6 +96,7 @@ class _ModuleParser:
             "table": self.define_table,
             "memory": self.define_memory,
             "global": self.define_global,
+            "tag": self.define_tag,
             "export": self.define_export,
             "start": self.define_start,
             "elem": self.segments.define_elem,
@@ -230,6 +234,14 @@ class _ModuleParser:
         if not self.abbreviations("global", index):
             self.sections.globals.append(self.types.globaltype() + self.expressions.sequence())
 
+    def define_tag(self) -> None:
+        index = self.begin("tag")
+        if not self.abbreviations("tag", index):
+            self.sections.tags.append(self.tagtype())
+
+    def tagtype(self) -> bytes:
+        return _EXCEPTION + unsigned_leb128(self.types.typeuse().index)
+
     def define_export(self) -> None:
         cursor = self.cursor
         exported = cursor.expect_name()
@@ -281,6 +293,8 @@ class _ModuleParser:
                 desc = unsigned_leb128(self.types.typeuse().index)
             case "table":
                 desc = self.types.tabletype(self.types.address_64())
+            case "tag":
+                desc = self.tagtype()
             case "memory":
                 desc = self.types.memtype(self.types.address_64())
             case _:

@@ -52,6 +52,7 @@ class Sections:
     tables: list[bytes] = field(default_factory=list)
     memories: list[bytes] = field(default_factory=list)
     globals: list[bytes] = field(default_factory=list)
+    tags: list[bytes] = field(default_factory=list)
     exports: list[bytes] = field(default_factory=list)
     start: bytes | None = None
     elems: list[bytes] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Sections:
                 _section(3, _entries(self.funcs)),
                 _section(4, _entries(self.tables)),
                 _section(5, _entries(self.memories)),
+                _section(13, _entries(self.tags)),
                 _section(6, _entries(self.globals)),
                 _section(7, _entries(self.exports)),
                 _section(8, self.start),

@@ -15,11 +15,12 @@ from typing import Final
 from lucet.wasm.opcodes import BY_NAME, Op
 from lucet.wasm.text_cursor import Cursor, Space
 from lucet.wasm.text_encode import signed_leb128, unsigned_leb128, vector
-from lucet.wasm.text_keywords import BLOCKS, INSTRS, UNSUPPORTED_INSTRS
+from lucet.wasm.text_keywords import BLOCKS, CATCHES, INSTRS, UNSUPPORTED_INSTRS
 from lucet.wasm.text_lexer import Kind
 from lucet.wasm.text_types import Spaces, TypeParser
 
 _MEMORY_INDEX_FLAG: Final = 0x40
+_CATCH_ALL: Final = 2
 
 
 def _opcode(op: Op) -> bytes:
@@ -111,6 +112,7 @@ class Expressions:
             "f32": lambda: struct.pack("<I", cursor.expect_float_bits(32)),
             "f64": lambda: struct.pack("<Q", cursor.expect_float_bits(64)),
             "reftype": types.heaptype,
+            "tag": self.index_in(spaces.tags),
         }
 
     def sequence(self, local_names: Space | None = None) -> bytes:
@@ -230,11 +232,22 @@ class Expressions:
     # Blocks and their labels
 
     def block_start(self) -> tuple[str | None, bytes]:
-        """The label and the code of `block`, `loop` or `if`."""
-        opcode = _OPCODES[self.cursor.text]
+        """The label and the code of `block`, `loop`, `if` or `try_table`."""
+        word = self.cursor.text
         self.cursor.index += 1
         label = self.cursor.take_id()
-        return label, opcode + self.types.blocktype()
+        instr = _OPCODES[word] + self.types.blocktype()
+        return label, instr + self.catches() if word == "try_table" else instr
+
+    def catches(self) -> bytes:
+        """The clauses of a try_table, whose labels are those outside of it."""
+        cursor = self.cursor
+        clauses = []
+        while (kind := next((kind for kind, word in enumerate(CATCHES) if cursor.take_form(word)), None)) is not None:
+            tag = b"" if kind & _CATCH_ALL else unsigned_leb128(cursor.expect_index(self.spaces.tags))
+            clauses.append(bytes([kind]) + tag + self.label())
+            cursor.expect_close()
+        return vector(clauses)
 
     def push_block(self, frame: _Frame) -> None:
         if frame.label is not None:

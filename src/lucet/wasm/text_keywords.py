@@ -44,7 +44,10 @@ REF_NULL: Final = b"\x63"
 REF: Final = b"\x64"
 """First bytes of `(ref null ht)` and `(ref ht)`."""
 
-BLOCKS: Final = frozenset({"block", "loop", "if"})
+BLOCKS: Final = frozenset({"block", "loop", "if", "try_table"})
+
+CATCHES: Final = ("catch", "catch_ref", "catch_all", "catch_all_ref")
+"""Clauses of try_table, in the order of their codes."""
 
 _STRUCTURE: Final = """
     array binary catch catch_all catch_all_ref catch_ref data declare definition elem export extern field final
@@ -133,7 +136,6 @@ _FEATURES: Final = {
     "relaxed simd": _RELAXED_SIMD,
     "threads": _ATOMICS,
     "garbage collection": _GC,
-    "exceptions": ("throw", "throw_ref", "try_table"),
     "legacy exceptions": ("try", "rethrow", "delegate"),
     "wide arithmetic": ("i64.add128", "i64.sub128", "i64.mul_wide_s", "i64.mul_wide_u"),
 }
@@ -149,7 +151,6 @@ UNSUPPORTED_FORMS: Final[dict[str, str]] = {
     "shared": "threads",
     "struct": "garbage collection",
     "sub": "garbage collection",
-    "tag": "exceptions",
 }
 """Words that introduce a missing feature outside function bodies."""
 

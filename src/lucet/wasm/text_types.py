@@ -58,6 +58,7 @@ class Spaces:
         self.tables = Space("table")
         self.memories = Space("memory")
         self.globals = Space("global")
+        self.tags = Space("tag")
         self.elems = Space("elem segment")
         self.datas = Space("data segment")
         self.by_word: dict[str, Space] = {
@@ -66,6 +67,7 @@ class Spaces:
             "table": self.tables,
             "memory": self.memories,
             "global": self.globals,
+            "tag": self.tags,
             "elem": self.elems,
             "data": self.datas,
         }

@@ -245,3 +245,10 @@ class MemoryType:
 class GlobalType:
     valtype: ValType
     mutable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagType:
+    """What an exception with the tag carries: the parameters of a function type without results."""
+
+    functype: FuncType

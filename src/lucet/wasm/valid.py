@@ -10,7 +10,18 @@ from lucet.limits import WASM_PAGE_SIZE_LOG2
 from lucet.wasm.decode import FuncItems
 from lucet.wasm.module import Elem, Import, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
-from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, ValType, defaultable, matches
+from lucet.wasm.types import (
+    I64,
+    FuncType,
+    GlobalType,
+    Limits,
+    MemoryType,
+    TableType,
+    TagType,
+    ValType,
+    defaultable,
+    matches,
+)
 
 _END_CODE: Final = BY_NAME["end"].code
 _GLOBAL_GET_CODE: Final = BY_NAME["global.get"].code
@@ -38,6 +49,8 @@ def validate_module(module: Module) -> None:
     _check_tables(module)
     for memory in module.memories:
         _check_memory_type(memory, None)
+    for tag in module.tags:
+        _check_tag(tag, None)
     _check_globals(module)
     for elem in module.elems:
         _check_elem(module, elem)
@@ -57,6 +70,13 @@ def _check_import(module: Module, import_: Import) -> None:
         _check_table_type(import_.desc, import_.offset)
     elif isinstance(import_.desc, MemoryType):
         _check_memory_type(import_.desc, import_.offset)
+    elif isinstance(import_.desc, TagType):
+        _check_tag(import_.desc, import_.offset)
+
+
+def _check_tag(tag: TagType, offset: int | None) -> None:
+    if tag.functype.results:
+        raise Invalid("non-empty tag result type", offset=offset)
 
 
 def _check_tables(module: Module) -> None:
@@ -137,6 +157,7 @@ def _check_exports(module: Module) -> None:
         "table": ("table", module.all_tables),
         "memory": ("memory", module.all_memories),
         "global": ("global", module.all_globals),
+        "tag": ("tag", module.all_tags),
     }
     for export in module.exports:
         what, space = spaces[export.kind]

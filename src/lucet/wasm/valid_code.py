@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from lucet.errors import Invalid
-from lucet.wasm.module import Code, Module
+from lucet.wasm.module import Catch, Code, Module
 from lucet.wasm.opcodes import BY_NAME, OPS, Op
 from lucet.wasm.types import (
     BOTTOM_REF,
+    EXNREF,
     FUNCREF,
     I32,
     I64,
@@ -354,6 +355,35 @@ class _Validator:
         self._pop_all(func_type.params)
         self._rest_is_unreachable()
 
+    def _rule_throw(self, tag: int) -> None:
+        params = self._tag_params(tag)
+        present = self.stack[self.frames[-1].height :][-max(len(params), 1) :]
+        try:
+            self._pop_all(params)
+        except Invalid:
+            wanted, found = " ".join(params), " ".join(present)
+            self._invalid(f"type mismatch: instruction requires [{wanted}] but stack has [{found}]")
+        self._rest_is_unreachable()
+
+    def _rule_throw_ref(self, _: None) -> None:
+        self._pop(EXNREF)
+        self._rest_is_unreachable()
+
+    def _rule_try_table(self, immediate: tuple[FuncType, tuple[Catch, ...]]) -> None:
+        block_type, catches = immediate
+        for catch in dict.fromkeys(catches):
+            # A clause branches to a label outside: the values that it brings must be the label's, whatever is below.
+            values = () if catch.tag is None else self._tag_params(catch.tag)
+            if catch.with_ref:
+                values += (non_null(EXNREF),)
+            wanted = self._frame_at(catch.label).label
+            if len(values) != len(wanted) or not all(map(matches, values, wanted)):
+                self._invalid(
+                    f"type mismatch: a catch clause brings [{' '.join(values)}] to a label that takes "
+                    f"[{' '.join(wanted)}]"
+                )
+        self._push_frame(block_type)
+
     def _rule_drop(self, _: None) -> None:
         self._pop_any()
 
@@ -514,6 +544,10 @@ class _Validator:
         self._check_index("type", type_index, self.module.types)
         return self.module.types[type_index].unrolled
 
+    def _tag_params(self, tag: int) -> tuple[ValType, ...]:
+        self._check_index("tag", tag, self.module.all_tags)
+        return self.module.tag_params(tag)
+
     # Errors
 
     def _invalid(self, message: str) -> None:
@@ -571,6 +605,9 @@ _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
     "return_call_indirect": _Validator._rule_return_call_indirect,
     "call_ref": _Validator._rule_call_ref,
     "return_call_ref": _Validator._rule_return_call_ref,
+    "throw": _Validator._rule_throw,
+    "throw_ref": _Validator._rule_throw_ref,
+    "try_table": _Validator._rule_try_table,
     "drop": _Validator._rule_drop,
     "select": _Validator._rule_select,
     "select_t": _Validator._rule_select_t,
