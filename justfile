@@ -74,3 +74,7 @@ fuzz seconds="300": build
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build
     python -m bench.compare_wasmtime {{args}}
+
+# what compiling costs against wasmtime-py, at each level: CPU time, wall time on one and two workers, memory
+bench-compile *args: build
+    python -m bench.compile_time {{args}}
