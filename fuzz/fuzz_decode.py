@@ -26,7 +26,7 @@ from hypothesis.strategies import SearchStrategy
 from lucet.errors import CompileError, LimitExceeded, Unsupported
 from lucet.wasm.check import check_module
 from lucet.wasm.disasm import describe_module
-from lucet.wasm.opcodes import OPS, UNSUPPORTED_OPS, Op
+from lucet.wasm.opcodes import OPS, UNSUPPORTED_OPS, Op, split_code
 
 FAILURES = Path(__file__).parent / "failures"
 
@@ -249,8 +249,8 @@ def join(*parts: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
 
 
 def valtypes() -> SearchStrategy[bytes]:
-    usual = st.sampled_from([b"\x7f", b"\x7f", b"\x7e", b"\x7d", b"\x7c", b"\x70", b"\x6f"])
-    return rarely(st.sampled_from([b"\x63\x70", b"\x7b", b"\x40", b"\x6e", b"\xff\x7f"]), usual)
+    usual = st.sampled_from([b"\x7f", b"\x7f", b"\x7e", b"\x7d", b"\x7c", b"\x7b", b"\x70", b"\x6f"])
+    return rarely(st.sampled_from([b"\x63\x70", b"\x40", b"\x6e", b"\xff\x7f"]), usual)
 
 
 def reftypes() -> SearchStrategy[bytes]:
@@ -274,6 +274,12 @@ def immediates(kind: str) -> SearchStrategy[bytes]:
             return st.binary(min_size=4, max_size=4)
         case "f64":
             return st.binary(min_size=8, max_size=8)
+        case "v128" | "lanes":
+            return st.binary(min_size=16, max_size=16)
+        case "lane":
+            return st.binary(min_size=1, max_size=1)
+        case "memarg_lane":
+            return join(immediates("memarg"), immediates("lane"))
         case "reftype":
             return st.sampled_from([b"\x70", b"\x6f"])
         case "valtypes":
@@ -283,12 +289,15 @@ def immediates(kind: str) -> SearchStrategy[bytes]:
 
 
 def opcode(op: Op) -> bytes:
-    return bytes([op.code]) if op.code <= 0xFF else bytes([op.code >> 8]) + leb128(op.code & 0xFF)
+    if op.code <= 0xFF:
+        return bytes([op.code])
+    prefix, number = split_code(op.code)
+    return bytes([prefix]) + leb128(number)
 
 
 def instructions() -> SearchStrategy[bytes]:
     regular = st.one_of([immediates(op.immediates).map(opcode(op).__add__) for op in OPS.values()])
-    other = [bytes([code, 0]) for code in UNSUPPORTED_OPS] + [b"\xfd\x0c", b"\xfb\x00", b"\xff", b"\x27"]
+    other = [bytes([code, 0]) for code in UNSUPPORTED_OPS] + [b"\xfd\x9a\x01", b"\xfb\x00", b"\xff", b"\x27"]
     return rarely(st.sampled_from(other), regular)
 
 

@@ -77,7 +77,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
     index = json.loads(shared_path("spec", "index.json").read_text())
     features = Counter[str]()
     for name, entry in index.items():
-        if name.startswith("core/simd") or (name.startswith("core/") and set(entry["features"]) <= FEATURES):
+        if name.startswith("core/") and set(entry["features"]) <= FEATURES:
             continue
         for command, data in commands(name):
             error = verdict(data)
@@ -87,7 +87,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
                 assert error is None, f"{name}:{command['line']}: {error!r}"
     assert set(features) == {
         *("garbage collection", "legacy exceptions"),
-        *("simd", "threads", "wide arithmetic"),
+        "threads",
     }
 
 

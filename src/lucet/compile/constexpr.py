@@ -14,7 +14,13 @@ _BINARY: Final[dict[str, tuple[Callable[[int, int], int], int]]] = {
     for bits in (32, 64)
     for name, operation in (("add", operator.add), ("sub", operator.sub), ("mul", operator.mul))
 }
-_MASKS: Final = {"i32.const": 0xFFFFFFFF, "i64.const": (1 << 64) - 1, "f32.const": -1, "f64.const": -1}
+_MASKS: Final = {
+    "i32.const": 0xFFFFFFFF,
+    "i64.const": (1 << 64) - 1,
+    "f32.const": -1,
+    "f64.const": -1,
+    "v128.const": -1,
+}
 _REF_FUNC: Final = BY_NAME["ref.func"].code
 _REF_NULL: Final = BY_NAME["ref.null"].code
 

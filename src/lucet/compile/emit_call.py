@@ -15,7 +15,7 @@ from lucet.abi.tables import STRUCTS
 from lucet.compile.emit_control import jump_out, skip
 from lucet.compile.emit_table import table_entry
 from lucet.compile.handler import Handler
-from lucet.compile.ir import INVARIANT, LIKELY, SLOT_SIZE, FunctionWriter, signature
+from lucet.compile.ir import INVARIANT, LIKELY, SLOT_SIZE, FunctionWriter, signature, slot_alignment
 from lucet.wasm.types import FuncType
 
 _FUNCREF: Final = {name: field.offset for name, field in STRUCTS["funcref"].fields.items()}
@@ -46,14 +46,16 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
     sig = signature(functype)
     results = ""
     if sig.by_pointer:
-        results = f.alloca(f"%results{len(sig.results)}", f"[{len(sig.results)} x i64], align {SLOT_SIZE}")
+        count = sig.slots[-1] // SLOT_SIZE
+        results = f.alloca(f"%results{count}", f"[{count} x i64], align {SLOT_SIZE}")
     arguments = _arguments(f, functype, vmctx, results)
     f.settle()
     value = f.emit_call(f"{sig.returns} {code}({arguments})", f.location(offset), convention=convention)
     if sig.by_pointer:
-        for index, llvm_type in enumerate(sig.results):
-            pointer = f.emit(f"getelementptr i8, ptr {results}, i64 {index * SLOT_SIZE}")
-            f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {pointer}')}")
+        for llvm_type, position in zip(sig.results, sig.slots, strict=False):
+            pointer = f.emit(f"getelementptr i8, ptr {results}, i64 {position}")
+            loaded = f.emit(f"load {llvm_type}, ptr {pointer}{slot_alignment(llvm_type)}")
+            f.stack.append(f"{llvm_type} {loaded}")
     elif len(sig.results) == 1:
         f.stack.append(f"{sig.returns} {value}")
     else:

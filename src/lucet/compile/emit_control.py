@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from lucet.compile.handler import Handler
-from lucet.compile.ir import LLVM_TYPES, SLOT_SIZE, Frame, FunctionWriter, signature
+from lucet.compile.ir import LLVM_TYPES, Frame, FunctionWriter, signature, slot_alignment
 from lucet.wasm.module import Code
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType, ValType
@@ -188,9 +188,9 @@ def return_text(f: FunctionWriter, functype: FuncType, values: list[str]) -> lis
     if not values:
         return ["  ret void"]
     if sig.by_pointer:
-        for index, value in enumerate(values):
-            pointer = f.emit(f"getelementptr i8, ptr %results, i64 {index * SLOT_SIZE}")
-            f.out.append(f"  store {value}, ptr {pointer}")
+        for value, position in zip(values, sig.slots, strict=False):
+            pointer = f.emit(f"getelementptr i8, ptr %results, i64 {position}")
+            f.out.append(f"  store {value}, ptr {pointer}{slot_alignment(value)}")
         return ["  ret void"]
     if len(values) == 1:
         return [f"  ret {values[0]}"]

@@ -62,7 +62,8 @@ def _select(f: FunctionWriter, _: int, __: object) -> None:
     condition = f.condition()
     right = f.opaque(f.stack.pop())
     left = f.opaque(f.stack.pop())
-    f.push(left[: left.index(" ")], f"select i1 {condition}, {left}, {right}", left, right)
+    llvm_type = "<2 x i64>" if left[0] == "<" else left[: left.index(" ")]
+    f.push(llvm_type, f"select i1 {condition}, {left}, {right}", left, right)
 
 
 def _ref_null(f: FunctionWriter, _: int, __: ValType) -> None:

@@ -15,6 +15,10 @@ from lucet.compile import (
     emit_numeric,
     emit_table,
     emit_variable,
+    emit_vector,
+    emit_vector_float,
+    emit_vector_lanes,
+    emit_wide,
 )
 from lucet.compile.fuel import CountingWriter
 from lucet.compile.handler import Handler
@@ -40,6 +44,10 @@ _MODULES: Final = (
     emit_memory,
     emit_numeric,
     emit_convert,
+    emit_wide,
+    emit_vector,
+    emit_vector_float,
+    emit_vector_lanes,
 )
 
 HANDLERS: Final[dict[int, Handler]] = {

@@ -10,12 +10,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 from lucet.abi.tables import BUILTINS, TRAPS, VMCTX
 from lucet.compile.plan import Plan
 from lucet.wasm.module import Instr, Module
-from lucet.wasm.types import F32, F64, I32, I64, FuncType, ValType, is_ref
+from lucet.wasm.types import F32, F64, I32, I64, V128, FuncType, ValType, is_ref
 
 
 class _LLVMTypes(dict[ValType, str]):
@@ -27,7 +28,8 @@ class _LLVMTypes(dict[ValType, str]):
         raise KeyError(valtype)
 
 
-LLVM_TYPES: Final = _LLVMTypes({I32: "i32", I64: "i64", F32: "float", F64: "double"})
+LLVM_TYPES: Final = _LLVMTypes({I32: "i32", I64: "i64", F32: "float", F64: "double", V128: "<2 x i64>"})
+"""A v128 on the writer's stack may have any of the types in vector.py; in locals, slots and calls it has this one."""
 
 MAX_DIRECT_RESULTS: Final = 2
 """More results than this are stored through a pointer that the caller passes behind vmctx. LLVM would do the like on
@@ -75,6 +77,8 @@ class Signature:
     """Results are stored to slots behind the pointer %results, the parameter after vmctx."""
     returns: str
     """The LLVM return type."""
+    slots: tuple[int, ...]
+    """By_pointer: where each result stands, in bytes, and where the last one ends."""
 
     def parameters(self) -> str:
         """The parameter list of a definition or declaration."""
@@ -95,7 +99,18 @@ def signature(functype: FuncType) -> Signature:
         results=results,
         by_pointer=by_pointer,
         returns=returns,
+        slots=slot_offsets(functype.results),
     )
+
+
+def slot_offsets(valtypes: Iterable[ValType]) -> tuple[int, ...]:
+    """Byte offsets of values in slots, where a v128 has two, and behind them that of the end."""
+    return tuple(accumulate((SLOT_SIZE * (2 if one == V128 else 1) for one in valtypes), initial=0))
+
+
+def slot_alignment(llvm_type: str) -> str:
+    """What an access of a value in a slot has to say: LLVM expects a vector at a multiple of 16."""
+    return f", align {SLOT_SIZE}" if llvm_type[0] == "<" else ""
 
 
 def f32_literal(bits: int) -> str:
@@ -111,7 +126,7 @@ def f64_literal(bits: int) -> str:
 
 
 _LITERALS: Final = {F32: f32_literal, F64: f64_literal}
-_FENCED_BITS: Final = {
+FENCED_BITS: Final = {
     F32: frozenset({0, 0x80000000, 0x3F800000, 0xBF800000}),
     F64: frozenset({0, 1 << 63, 0x3FF << 52, 0xBFF << 52}),
 }
@@ -257,11 +272,13 @@ class FunctionWriter:
         """A typed operand with these bits; references have no constants but null."""
         if valtype in _LITERALS:
             literal = _LITERALS[valtype](bits)
-            return self.fence(literal) if bits in _FENCED_BITS[valtype] else literal
+            return self.fence(literal) if bits in FENCED_BITS[valtype] else literal
         if valtype in (I32, I64):
             # Signed, as i32.const has it: whoever looks for a constant -1 must find it.
             sign = 1 << (int(valtype[1:]) - 1)
             return f"{valtype} {(bits ^ sign) - sign}"
+        if valtype == V128:
+            return f"<2 x i64> <i64 {bits & 0xFFFFFFFFFFFFFFFF}, i64 {bits >> 64}>"
         return "ptr null"
 
     def emit(self, instruction: str) -> str:
@@ -274,6 +291,17 @@ class FunctionWriter:
     def location(self, offset: int) -> str:
         """The suffix that makes an instruction's address lead to its offset in the .wasm."""
         return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
+
+    def step(self, llvm_type: str, instruction: str, *sources: str) -> str:
+        """Append an instruction of a sequence; returns its typed result. sources: its operands, see push."""
+        self.next = number = self.next + 1
+        result = f"{llvm_type} %{number}"
+        offsets = [offset for source in sources if (offset := self.loads.get(source))]
+        if offsets:
+            self.loads[result] = offset = max(offsets)
+            instruction += self.location(offset)
+        self.out.append(f"  %{number} = {instruction}")
+        return result
 
     def push(self, llvm_type: str, instruction: str, operand: str, other: str = "") -> None:
         """Append an instruction with one or two operands and push its result.
@@ -437,12 +465,16 @@ class FunctionWriter:
         self.checked_ends.clear()
 
     def opaque(self, operand: str) -> str:
-        """The operand, but fenced if it is a floating-point literal.
+        """The operand as others expect it: of its type in LLVM_TYPES, and fenced if it is a floating-point literal.
 
         LLVM folds x * 1, x / 1, x - 0 and so on to x, which is wrong for a signalling NaN. So that no such constant
         comes about, 0, -0, 1 and -1 are fenced where they occur, and other literals (0.5 + 0.5) unless they meet a
         value that is none in the next instruction.
         """
+        if operand[0] == "<":
+            if operand.startswith("<2 x i64>"):
+                return operand
+            return self.step("<2 x i64>", f"bitcast {operand} to <2 x i64>", operand)
         return self.fence(operand) if operand[0] in "fd" and "%" not in operand else operand
 
     def fence(self, operand: str) -> str:
@@ -458,7 +490,8 @@ class FunctionWriter:
     def slot(self, frame: Frame, index: int, valtype: ValType) -> str:
         """Where a branch to the frame leaves one of its values; frames of the same depth share them."""
         llvm_type = LLVM_TYPES[valtype]
-        return self.alloca(f"%s{frame.depth}.{index}.{llvm_type}", llvm_type)
+        kind = "v128" if llvm_type[0] == "<" else llvm_type
+        return self.alloca(f"%s{frame.depth}.{index}.{kind}", llvm_type)
 
     def definition(self, name: str, *, convention: str = "") -> str:
         """The finished function."""

@@ -8,6 +8,7 @@ from typing import Final
 from lucet.abi.tables import STRUCTS, VMCTX_FIXED_SIZE
 from lucet.compile.constexpr import constant_bits, constant_item, ref_funcs
 from lucet.compile.image import page_image
+from lucet.compile.llvm import target_features
 from lucet.compile.options import Options
 from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan, TagPlan
 from lucet.compile.scan import Facts, scan
@@ -25,6 +26,7 @@ _V128_SIZE: Final = 16
 def make_plan(module: Module, options: Options) -> Plan:
     """Plan a module that validate_module accepts; its function bodies may still turn out to be invalid."""
     facts = scan(module)
+    features = target_features(options)
     types, type_map = _canonical_types(module.types)
     globals_bits = _globals_bits(module)
     statics = {table: _static_entries(module, facts, table, globals_bits) for table in range(len(module.all_tables))}
@@ -82,7 +84,8 @@ def make_plan(module: Module, options: Options) -> Plan:
         exceptions=facts.exceptions or bool(tags),
         count_instructions=options.count_instructions,
         copies_loops=options.opt_level == "best" and not options.count_instructions,
-        rounds=options.target_cpu != "x86-64",
+        features=features,
+        rounds="SSE4_1" in features,
     )
 
 

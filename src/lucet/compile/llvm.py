@@ -48,6 +48,14 @@ def host_cpu() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
+def target_features(options: Options) -> frozenset[str]:
+    """What the code may use, as named in artifact.def."""
+    if options.target_cpu != "native":
+        return frozenset(options.features())
+    has = set(host_cpu()[1].split(","))
+    return frozenset(one for one, names in LLVM_FEATURES.items() if has.issuperset(f"+{name}" for name in names))
+
+
 def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool = False) -> bytes:
     """Compile one LLVM module to an object ("obj"), assembly ("asm") or optimised IR ("opt-ir")."""
     try:

@@ -156,6 +156,8 @@ class Plan:
     count_instructions: bool = False
     copies_loops: bool = False
     """Loops that a check can make safe are emitted twice: see loops.py."""
+    features: frozenset[str] = frozenset()
+    """What the target CPU has, as named in artifact.def (LUCET_CPU_...)."""
     rounds: bool = True
     """The target rounds floating-point numbers in one instruction (SSE4.1); else LLVM would call libm, which is not
     there."""

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from lucet.compile.emit_call import TAILCC, call, imported_function
 from lucet.compile.emit_control import return_text
 from lucet.compile.function import HANDLERS
-from lucet.compile.ir import BODY_ATTRIBUTES, LLVM_TYPES, SLOT_SIZE, FunctionText, FunctionWriter, signature
+from lucet.compile.ir import (
+    BODY_ATTRIBUTES,
+    LLVM_TYPES,
+    SLOT_SIZE,
+    FunctionText,
+    FunctionWriter,
+    signature,
+    slot_alignment,
+    slot_offsets,
+)
 from lucet.compile.plan import Plan
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.types import F32, I32, FuncType, ValType
@@ -34,12 +43,15 @@ def _hostcall_thunk(module: Module, plan: Plan, function: int) -> FunctionText:
     """An imported function that the host has: hand over the arguments in memory."""
     f = FunctionWriter(module, plan, module.func_type(function))
     sig = signature(f.functype)
-    count = max(len(sig.params), len(sig.results), 1)
+    arguments = slot_offsets(f.functype.params)
+    count = max(arguments[-1], sig.slots[-1], SLOT_SIZE) // SLOT_SIZE
     slots = f.alloca("%slots", f"[{count} x i64], align {SLOT_SIZE}")
     for index, valtype in enumerate(f.functype.params):
-        store_slot(f, slots, index, valtype, f"%p{index}")
+        store_slot(f, slots, arguments[index], valtype, f"%p{index}")
     f.builtin("hostcall", (f"i32 {function}", f"ptr {slots}"), 0)
-    f.out += return_text(f, f.functype, [load_slot(f, slots, *item) for item in enumerate(f.functype.results)])
+    f.out += return_text(
+        f, f.functype, [load_slot(f, slots, *item) for item in zip(sig.slots, f.functype.results, strict=False)]
+    )
     return FunctionText(definition=f.definition(f"f{function}"), symbol=f"f{function}")
 
 
@@ -66,10 +78,12 @@ def _wrapper(module: Module, plan: Plan, function: int) -> FunctionText:
 def _trampoline(functype: FuncType, index: int) -> FunctionText:
     """Calls a function of one type with arguments from memory: void (vmctx, code, slots)."""
     f = FunctionWriter(Module(), _NO_PLAN, functype)
-    f.stack = [load_slot(f, "%slots", *item) for item in enumerate(functype.params)]
+    arguments = slot_offsets(functype.params)
+    f.stack = [load_slot(f, "%slots", *item) for item in zip(arguments, functype.params, strict=False)]
     call(f, functype, "%code", "%vmctx", 0)
-    for position, (valtype, value) in enumerate(zip(functype.results, f.stack, strict=True)):
-        store_slot(f, "%slots", position, valtype, value.split(" ", 1)[1])
+    positions = slot_offsets(functype.results)
+    for position, valtype, value in zip(positions, functype.results, f.stack, strict=False):
+        store_slot(f, "%slots", position, valtype, value[len(LLVM_TYPES[valtype]) + 1 :])
     head = f"define hidden void @e{index}(ptr %vmctx, ptr %code, ptr %slots) {BODY_ATTRIBUTES} {{"
     lines = [head, *f.allocas.values(), *f.out, "  ret void\n}\n"]
     return FunctionText(definition="\n".join(lines), symbol=f"e{index}")
@@ -101,21 +115,22 @@ _NO_PLAN = Plan(
 """A trampoline needs to know nothing of the module."""
 
 
-def store_slot(f: FunctionWriter, slots: str, index: int, valtype: ValType, value: str) -> None:
-    """Store a value as the whole 8-byte slot, the upper half of narrow ones zero."""
+def store_slot(f: FunctionWriter, slots: str, position: int, valtype: ValType, value: str) -> None:
+    """Store a value as the whole slot, the upper half of narrow ones zero."""
     llvm_type = LLVM_TYPES[valtype]
     if valtype == F32:
         value = f.emit(f"bitcast float {value} to i32")
     if valtype in (I32, F32):
         value = f.emit(f"zext i32 {value} to i64")
         llvm_type = "i64"
-    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {index * SLOT_SIZE}")
-    f.out.append(f"  store {llvm_type} {value}, ptr {pointer}")
+    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {position}")
+    f.out.append(f"  store {llvm_type} {value}, ptr {pointer}{slot_alignment(llvm_type)}")
 
 
-def load_slot(f: FunctionWriter, slots: str, index: int, valtype: ValType) -> str:
-    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {index * SLOT_SIZE}")
-    return f"{LLVM_TYPES[valtype]} {f.emit(f'load {LLVM_TYPES[valtype]}, ptr {pointer}')}"
+def load_slot(f: FunctionWriter, slots: str, position: int, valtype: ValType) -> str:
+    llvm_type = LLVM_TYPES[valtype]
+    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {position}")
+    return f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {pointer}{slot_alignment(llvm_type)}')}"
 
 
 def _init(module: Module, plan: Plan) -> FunctionText:

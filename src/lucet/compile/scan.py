@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lucet.wasm.module import Module
-from lucet.wasm.opcodes import BY_NAME, OPS, Op
+from lucet.wasm.opcodes import BY_NAME, OPS, Op, prefixed_code, split_code
+from lucet.wasm.text_encode import unsigned_leb128
 
 _LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
 
@@ -40,6 +41,10 @@ _IMMEDIATES: Final = {
     "i64": _LEB,
     "f32": rb".{4}",
     "f64": rb".{8}",
+    "v128": rb".{16}",
+    "lane": rb".",
+    "lanes": rb".{16}",
+    "memarg_lane": _LEB + _LEB + rb".",
     "reftype": _LEB,
     "tag": _LEB,
 }
@@ -53,15 +58,15 @@ _WANTED: Final = frozenset(
 
 
 def _run_pattern() -> re.Pattern[bytes]:
-    by_tail: dict[bytes, list[bytes]] = defaultdict(list)
+    # What differs in one byte only is one alternative: few, because they are tried one after the other.
+    groups: dict[tuple[bytes, bytes], list[bytes]] = defaultdict(list)
     for op in OPS.values():
         if op.immediates in _IMMEDIATES and op.name not in _WANTED:
-            by_tail[_IMMEDIATES[op.immediates]].append(_encode(op))
-    alternatives = []
-    for tail, opcodes in by_tail.items():
-        single = b"".join(re.escape(opcode) for opcode in opcodes if len(opcode) == 1)
-        alternatives += [b"[" + single + b"]" + tail] if single else []
-        alternatives += [re.escape(opcode) + tail for opcode in opcodes if len(opcode) > 1]
+            *prefix, byte = (opcode := _encode(op))[:2]
+            groups[bytes(prefix), re.escape(opcode[2:]) + _IMMEDIATES[op.immediates]].append(re.escape(bytes([byte])))
+    alternatives = [
+        re.escape(prefix) + b"[" + b"".join(bytes_) + b"]" + tail for (prefix, tail), bytes_ in groups.items()
+    ]
     # CPython before 3.11.5 may leave a round that fails in its immediates half consumed (python/cpython#106052); only a
     # malformed body has such a round. A plain * would remember every round.
     return re.compile(b"(?:" + b"|".join(alternatives) + b")*+", re.DOTALL)
@@ -69,10 +74,14 @@ def _run_pattern() -> re.Pattern[bytes]:
 
 def _encode(op: Op) -> bytes:
     """The shortest encoding; a longer one of a prefixed number just stops the run."""
-    return bytes([op.code]) if op.code < 0x100 else bytes([op.code >> 8, op.code & 0xFF])
+    if op.code < 0x100:
+        return bytes([op.code])
+    prefix, number = split_code(op.code)
+    return bytes([prefix]) + unsigned_leb128(number)
 
 
 _RUN: Final = _run_pattern()
+_TAILS: Final = {kind: re.compile(tail, re.DOTALL) for kind, tail in _IMMEDIATES.items()}
 _BR_TABLE: Final = BY_NAME["br_table"].code
 _SELECT_T: Final = BY_NAME["select_t"].code
 _TRY_TABLE: Final = BY_NAME["try_table"].code
@@ -154,7 +163,7 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
     position += 1
     if code not in OPS:
         number, position = _read_leb(body, position)
-        code = code << 8 | number
+        code = prefixed_code(code, number)
     if code in (_BR_TABLE, _SELECT_T):
         count, position = _read_leb(body, position)
         for _ in range(min(count, len(body)) + (code == _BR_TABLE)):
@@ -168,7 +177,10 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
         return 0
     seen.tail_calls |= op.name.startswith("return_call")
     seen.exceptions |= op.feature == "exceptions"
-    for name in _RECORD.get(op.name, (None,) * _IMMEDIATES.get(op.immediates, b"").count(_LEB)):
+    if op.name not in _RECORD:
+        skipped = _TAILS[op.immediates].match(body, position) if op.immediates in _TAILS else None
+        return skipped.end() if skipped else 0
+    for name in _RECORD[op.name]:
         value, position = _read_leb(body, position)
         if name:
             seen.sets[name].add(value)

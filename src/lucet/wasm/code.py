@@ -12,7 +12,7 @@ from typing import Any, Final
 from lucet.errors import Invalid, LimitExceeded
 from lucet.limits import MAX_BR_TABLE_SIZE, MAX_LOCALS
 from lucet.wasm.module import Catch, Code, Instr, Module
-from lucet.wasm.opcodes import BY_NAME, OPS, PREFIXES, UNSUPPORTED_OPS, UNSUPPORTED_PREFIXED, Op
+from lucet.wasm.opcodes import BY_NAME, OPS, PREFIXES, UNSUPPORTED_OPS, UNSUPPORTED_PREFIXED, Op, prefixed_code
 from lucet.wasm.reader import Reader
 from lucet.wasm.types import CODES_BY_VALTYPE, FuncType, ValType
 
@@ -33,6 +33,7 @@ _END_CODE: Final = BY_NAME["end"].code
 _IF_CODE: Final = BY_NAME["if"].code
 _ELSE_CODE: Final = BY_NAME["else"].code
 _LAST_BYTE_CODE: Final = 0xFF
+_LAST_NUMBER: Final = 0xFFF
 
 _INDEX_IMMEDIATES: Final = frozenset(
     {"label", "func", "type", "local", "global", "table", "memory", "data", "elem", "tag"}
@@ -41,7 +42,7 @@ _INDEX_IMMEDIATES: Final = frozenset(
 _EMPTY_BLOCK: Final = 0x40
 _BLOCK_TYPES: Final = {
     _EMPTY_BLOCK: FuncType(),
-    **{code: FuncType(results=(valtype,)) for valtype, code in CODES_BY_VALTYPE.items() if valtype != "v128"},
+    **{code: FuncType(results=(valtype,)) for valtype, code in CODES_BY_VALTYPE.items()},
 }
 """The block types of one byte that are not a type index."""
 
@@ -191,7 +192,7 @@ def _prefixed_op(reader: Reader) -> Op:
             raise reader.unsupported(UNSUPPORTED_OPS[code], start)
         raise reader.malformed(f"illegal opcode {code:02x}", start)
     number = reader.u32()
-    op = OPS.get(code << 8 | number) if number <= _LAST_BYTE_CODE else None
+    op = OPS.get(prefixed_code(code, number)) if number <= _LAST_NUMBER else None
     if op is None:
         if (code, number) in UNSUPPORTED_PREFIXED:
             raise reader.unsupported(UNSUPPORTED_PREFIXED[code, number], start)
@@ -261,6 +262,10 @@ _IMMEDIATES: Final[dict[str, Callable[[Reader], Any]]] = {
     "i64": Reader.s64,
     "f32": lambda reader: int.from_bytes(reader.take(4), "little"),
     "f64": lambda reader: int.from_bytes(reader.take(8), "little"),
+    "v128": lambda reader: int.from_bytes(reader.take(16), "little"),
+    "lane": Reader.byte,
+    "lanes": lambda reader: tuple(reader.take(16)),
+    "memarg_lane": lambda reader: (*_memarg(reader), reader.byte()),
     "reftype": Reader.heaptype,
     "valtypes": _valtypes,
     **dict.fromkeys(("type_table", "elem_table", "table_table", "data_memory", "memory_memory"), _index_pair),

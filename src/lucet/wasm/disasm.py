@@ -104,6 +104,11 @@ def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
         return " ".join(words if align == natural_align else [*words, f"align={1 << align}"])
     if kind in ("f32", "f64"):
         return _float(kind, immediate)
+    if kind == "memarg_lane":
+        *memarg, lane = immediate
+        return f"{_immediate('memarg', natural_align, memarg)} {lane}".lstrip()
+    if kind == "v128":
+        return f"i32x4 {' '.join(f'{immediate >> shift & 0xFFFFFFFF:#010x}' for shift in range(0, 128, 32))}"
     if kind == "valtypes":
         return f"(result {' '.join(immediate)})"
     if kind == "reftype":

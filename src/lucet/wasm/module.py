@@ -24,7 +24,7 @@ LocalIdx = NewType("LocalIdx", int)
 Instr = tuple[int, int, Any]
 """One decoded instruction: (opcode, file offset, immediate).
 
-opcode: the byte, or prefix << 8 | number for prefixed ones (memory.copy is 0xFC0A).
+opcode: the byte, or opcodes.prefixed_code for prefixed ones (memory.copy is 0xFC0A).
 immediate, by instruction:
     block, loop, if              FuncType of the block
     try_table                    (FuncType of the block, tuple of Catch)
@@ -46,6 +46,10 @@ immediate, by instruction:
     data.drop, elem.drop         index
     i32.const, i64.const         signed int
     f32.const, f64.const         the bits as an unsigned int
+    v128.const                   likewise, lane 0 lowest
+    *.extract_lane, *.replace_lane  lane
+    i8x16.shuffle                tuple of 16 lanes
+    v128.load*_lane, store*_lane (align exponent, offset, memory index, lane)
     ref.null                     ValType
     select with types            tuple of ValTypes
     all others                   None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from lucet.errors import Invalid, LimitExceeded, LocatedError, Malformed, Unsupported
-from lucet.wasm.types import V128, VALTYPE_CODES, FuncType, ValType, is_ref, non_null, ref_type
+from lucet.wasm.types import VALTYPE_CODES, FuncType, ValType, is_ref, non_null, ref_type
 
 _E = TypeVar("_E", bound=LocatedError)
 
@@ -123,8 +123,6 @@ class Reader:
         start = self.pos
         code = self.byte()
         valtype = VALTYPE_CODES.get(code)
-        if valtype is V128:
-            raise self.unsupported("simd", start)
         return self._reference(code, start, "malformed value type") if valtype is None else valtype
 
     def reftype(self) -> ValType:

@@ -12,21 +12,25 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from lucet.wasm.opcodes import BY_NAME, Op
+from lucet.wasm.opcodes import BY_NAME, Op, split_code
 from lucet.wasm.text_cursor import Cursor, Space
 from lucet.wasm.text_encode import signed_leb128, unsigned_leb128, vector
-from lucet.wasm.text_keywords import BLOCKS, CATCHES, INSTRS, UNSUPPORTED_INSTRS
+from lucet.wasm.text_keywords import BLOCKS, CATCHES, INSTRS, KNOWN, UNSUPPORTED_INSTRS
 from lucet.wasm.text_lexer import Kind
 from lucet.wasm.text_types import Spaces, TypeParser
 
 _MEMORY_INDEX_FLAG: Final = 0x40
 _CATCH_ALL: Final = 2
+_NO_INSTR: Final = frozenset({Kind.KEYWORD, Kind.RESERVED, Kind.ERROR})
+_MEMARG_WORDS: Final = ("offset=", "align=")
+_SHAPES: Final = frozenset(("i8x16", "i16x8", "i32x4", "i64x2", "f32x4", "f64x2"))
 
 
 def _opcode(op: Op) -> bytes:
     if op.code < 0x100:
         return bytes([op.code])
-    return bytes([op.code >> 8]) + unsigned_leb128(op.code & 0xFF)
+    prefix, number = split_code(op.code)
+    return bytes([prefix]) + unsigned_leb128(number)
 
 
 _OPCODES: Final = {name: _opcode(op) for name, op in BY_NAME.items()}
@@ -111,6 +115,10 @@ class Expressions:
             "i64": lambda: signed_leb128(cursor.expect_signed(64)),
             "f32": lambda: struct.pack("<I", cursor.expect_float_bits(32)),
             "f64": lambda: struct.pack("<Q", cursor.expect_float_bits(64)),
+            "v128": self.vector_literal,
+            "lane": self.lane,
+            "lanes": self.lanes,
+            "memarg_lane": self.memarg_and_lane,
             "reftype": types.heaptype,
             "tag": self.index_in(spaces.tags),
         }
@@ -324,10 +332,12 @@ class Expressions:
         table = cursor.expect_index(self.spaces.tables) if cursor.at_index() else 0
         return unsigned_leb128(self.types.anonymous_typeuse().index) + unsigned_leb128(table)
 
-    def memarg(self) -> bytes:
+    def memarg(self, *, has_memory: bool | None = None) -> bytes:
+        """has_memory: whether the next token is the index of a memory; None: if it is an index at all."""
         cursor = self.cursor
         op = BY_NAME[cursor.texts[cursor.index - 1]]
-        memory = cursor.expect_index(self.spaces.memories) if cursor.at_index() else 0
+        has_memory = cursor.at_index() if has_memory is None else has_memory
+        memory = cursor.expect_index(self.spaces.memories) if has_memory else 0
         offset = cursor.take_memarg_word("offset") or 0
         index = cursor.index
         align = cursor.take_memarg_word("align")
@@ -341,6 +351,50 @@ class Expressions:
         if memory:
             return unsigned_leb128(exponent | _MEMORY_INDEX_FLAG) + unsigned_leb128(memory) + unsigned_leb128(offset)
         return unsigned_leb128(exponent) + unsigned_leb128(offset)
+
+    def memarg_and_lane(self) -> bytes:
+        """The index of a memory can be told from the lane by what follows it."""
+        cursor = self.cursor
+        followed = cursor.kinds[cursor.index + 1] is Kind.NAT or cursor.texts[cursor.index + 1].startswith(
+            _MEMARG_WORDS
+        )
+        return self.memarg(has_memory=cursor.at_index() and followed) + self.lane()
+
+    def lane(self) -> bytes:
+        return bytes([self.cursor.expect_unsigned(8)])
+
+    def lanes(self) -> bytes:
+        cursor = self.cursor
+        self.expect_numbers(16, "invalid lane length")
+        if any(kind is not Kind.NAT for kind in cursor.kinds[cursor.index : cursor.index + 16]):
+            raise cursor.malformed("i8 constant out of range")
+        return b"".join(self.lane() for _ in range(16))
+
+    def vector_literal(self) -> bytes:
+        cursor = self.cursor
+        shape = cursor.text if cursor.kind is Kind.KEYWORD else ""
+        if shape not in _SHAPES:
+            raise cursor.unexpected()
+        cursor.index += 1
+        lane, count = shape.split("x")
+        self.expect_numbers(int(count), "wrong number of lane literals")
+        bits = int(lane[1:])
+        expect = cursor.expect_float_bits if lane[0] == "f" else cursor.expect_signed
+        mask = (1 << bits) - 1
+        return b"".join((expect(bits) & mask).to_bytes(bits // 8, "little") for _ in range(int(count)))
+
+    def expect_numbers(self, count: int, message: str) -> None:
+        """Exactly so many numbers must follow."""
+        cursor = self.cursor
+        end = cursor.index
+        while cursor.kinds[end] in (Kind.NAT, Kind.INT, Kind.FLOAT):
+            end += 1
+        if end - cursor.index == count:
+            return
+        if cursor.kinds[end] in _NO_INSTR and cursor.texts[end] not in KNOWN:
+            cursor.index = end
+            raise cursor.unexpected()
+        raise cursor.malformed(message)
 
     def data_and_memory(self) -> bytes:
         """`memory.init x? y`: the memory comes first in the text, last in the code."""

@@ -63,51 +63,6 @@ def _prefixed(prefix: str, names: str | tuple[str, ...]) -> list[str]:
     return [prefix + name for name in (names.split() if isinstance(names, str) else names)]
 
 
-_INTEGER_LANES: Final = "abs add all_true bitmask eq ne neg replace_lane shl shr_s shr_u splat sub ge_s gt_s le_s lt_s"
-_UNSIGNED_LANES: Final = "ge_u gt_u le_u lt_u max_s max_u min_s min_u"
-_NARROW_LANES: Final = "add_sat_s add_sat_u avgr_u extract_lane_s extract_lane_u sub_sat_s sub_sat_u"
-_FLOAT_LANES: Final = """
-    abs add ceil div eq extract_lane floor ge gt le lt max min mul ne nearest neg pmax pmin replace_lane splat sqrt sub
-    trunc
-"""
-
-
-def _widening(from_shape: str) -> str:
-    operations = ("extend_{}", "extmul_{}")
-    halves = ("high", "low")
-    return " ".join(
-        f"{operation.format(half)}_{from_shape}_{sign}" for operation in operations for half in halves for sign in "su"
-    )
-
-
-_SIMD: Final = (
-    *_prefixed("i8x16.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_NARROW_LANES}"),
-    *_prefixed("i8x16.", "narrow_i16x8_s narrow_i16x8_u popcnt shuffle swizzle"),
-    *_prefixed("i16x8.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_NARROW_LANES} {_widening('i8x16')}"),
-    *_prefixed("i16x8.", "extadd_pairwise_i8x16_s extadd_pairwise_i8x16_u mul narrow_i32x4_s narrow_i32x4_u"),
-    "i16x8.q15mulr_sat_s",
-    *_prefixed("i32x4.", f"{_INTEGER_LANES} {_UNSIGNED_LANES} {_widening('i16x8')}"),
-    *_prefixed("i32x4.", "dot_i16x8_s extadd_pairwise_i16x8_s extadd_pairwise_i16x8_u extract_lane mul"),
-    *_prefixed("i32x4.trunc_sat_", "f32x4_s f32x4_u f64x2_s_zero f64x2_u_zero"),
-    *_prefixed("i64x2.", f"{_INTEGER_LANES} {_widening('i32x4')} extract_lane mul"),
-    *_prefixed("f32x4.", f"{_FLOAT_LANES} convert_i32x4_s convert_i32x4_u demote_f64x2_zero"),
-    *_prefixed("f64x2.", f"{_FLOAT_LANES} convert_low_i32x4_s convert_low_i32x4_u promote_low_f32x4"),
-    *_prefixed("v128.", "and andnot any_true bitselect const load not or store xor"),
-    *_prefixed("v128.load", "8x8_s 8x8_u 16x4_s 16x4_u 32x2_s 32x2_u 32_zero 64_zero"),
-    *(f"v128.load{width}_splat" for width in (8, 16, 32, 64)),
-    *(f"v128.{access}{width}_lane" for access in ("load", "store") for width in (8, 16, 32, 64)),
-)
-
-_RELAXED_SIMD: Final = (
-    *_prefixed("i8x16.relaxed_", "laneselect swizzle"),
-    *_prefixed("i16x8.relaxed_", "dot_i8x16_i7x16_s laneselect q15mulr_s"),
-    *_prefixed("i32x4.relaxed_", "dot_i8x16_i7x16_add_s laneselect"),
-    *_prefixed("i32x4.relaxed_trunc_", "f32x4_s f32x4_u f64x2_s_zero f64x2_u_zero"),
-    "i64x2.relaxed_laneselect",
-    *_prefixed("f32x4.relaxed_", "madd max min nmadd"),
-    *_prefixed("f64x2.relaxed_", "madd max min nmadd"),
-)
-
 _ATOMIC_RMW: Final = "add and cmpxchg or sub xchg xor"
 _ATOMICS: Final = (
     "atomic.fence",
@@ -132,12 +87,9 @@ _GC: Final = (
 )
 
 _FEATURES: Final = {
-    "simd": _SIMD,
-    "relaxed simd": _RELAXED_SIMD,
     "threads": _ATOMICS,
     "garbage collection": _GC,
     "legacy exceptions": ("try", "rethrow", "delegate"),
-    "wide arithmetic": ("i64.add128", "i64.sub128", "i64.mul_wide_s", "i64.mul_wide_u"),
 }
 
 UNSUPPORTED_INSTRS: Final[dict[str, str]] = {

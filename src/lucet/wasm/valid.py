@@ -31,7 +31,8 @@ _REF_NULL_CODE: Final = BY_NAME["ref.null"].code
 _CONSTANT_CODES: Final = frozenset(
     BY_NAME[name].code
     for name in (
-        *("i32.const", "i64.const", "f32.const", "f64.const", "ref.null", "ref.func", "global.get", "end"),
+        *("i32.const", "i64.const", "f32.const", "f64.const", "v128.const", "ref.null", "ref.func"),
+        *("global.get", "end"),
         *("i32.add", "i32.sub", "i32.mul", "i64.add", "i64.sub", "i64.mul"),
     )
 )

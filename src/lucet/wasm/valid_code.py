@@ -504,6 +504,23 @@ class _Validator:
             self._invalid(f"undeclared function reference {func}")
         self.stack.append(self.module.func_type(func).ref())
 
+    def _rule_lane(self, lane: int) -> None:
+        self._check_lanes((lane,))
+        self._regular()
+
+    def _rule_lanes(self, lanes: tuple[int, ...]) -> None:
+        self._check_lanes(lanes)
+        self._regular()
+
+    def _rule_memarg_lane(self, immediate: tuple[int, int, int, int]) -> None:
+        align, memarg_offset, memory, lane = immediate
+        if align > _NATURAL_ALIGN[self.code] or memarg_offset > _MAX_OFFSET or memory >= len(self.module.all_memories):
+            self._bad_memarg(self.code, self.offset, immediate[:3])
+        self._rule_lane(lane)
+
+    def _rule_regular(self, _: None) -> None:
+        self._regular()
+
     def _regular(self) -> None:
         op = OPS[self.code]
         self._pop_all(op.pops)
@@ -519,6 +536,12 @@ class _Validator:
         # By the data count section, not the segments: a decoder of one pass has nothing else when it gets here.
         if data >= (self.module.data_count or 0):
             self._invalid(f"unknown data segment {data}")
+
+    def _check_lanes(self, lanes: tuple[int, ...]) -> None:
+        count = OPS[self.code].lanes
+        assert count is not None
+        if max(lanes) >= count:
+            self._invalid(f"invalid lane index {max(lanes)}: there are {count}")
 
     def _func_type(self, func: int) -> FuncType:
         self._check_index("function", func, self.module.all_funcs)
@@ -633,7 +656,24 @@ _RULES_BY_NAME: Final[dict[str, Callable[[_Validator, Any], None]]] = {
     "ref.as_non_null": _Validator._rule_ref_as_non_null,
 }
 
-_RULES: Final = {BY_NAME[name].code: rule for name, rule in _RULES_BY_NAME.items()}
+_RULES_BY_IMMEDIATES: Final[dict[str, Callable[[_Validator, Any], None]]] = {
+    "lane": _Validator._rule_lane,
+    "lanes": _Validator._rule_lanes,
+    "memarg_lane": _Validator._rule_memarg_lane,
+}
+
+_ARITIES: Final = {(0, 0): _NOTHING, (0, 1): _PUSH, (1, 1): _UNARY, (2, 1): _BINARY}
+"""Operands and results that the hot loop knows."""
+
+_RULES: Final[dict[int, Callable[[_Validator, Any], None]]] = {
+    **{
+        op.code: _Validator._rule_regular
+        for op in OPS.values()
+        if not (op.irregular or op.immediates == "memarg" or (len(op.pops), len(op.pushes)) in _ARITIES)
+    },
+    **{op.code: _RULES_BY_IMMEDIATES[op.immediates] for op in OPS.values() if op.immediates in _RULES_BY_IMMEDIATES},
+    **{BY_NAME[name].code: rule for name, rule in _RULES_BY_NAME.items()},
+}
 
 _NATURAL_ALIGN: Final = {op.code: op.align for op in OPS.values() if op.align is not None}
 
@@ -650,7 +690,7 @@ def _shape(op: Op) -> _Shape:
     elif op.immediates == "memarg":
         shape = _LOAD if op.pushes else _STORE
     else:
-        shape = {(0, 0): _NOTHING, (0, 1): _PUSH, (1, 1): _UNARY, (2, 1): _BINARY}[len(op.pops), len(op.pushes)]
+        shape = _ARITIES[len(op.pops), len(op.pushes)]
     first, second = (*op.pops, _BASE, _BASE)[:2]
     return shape, first, second, (*op.pushes, _BASE)[0]
 
