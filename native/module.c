@@ -317,6 +317,11 @@ static u32 count_imports(const struct check *c, u32 kind) {
     return count;
 }
 
+/* Of what stands in the instance: a value, or a pointer to one. A v128 is aligned to its size. */
+static u32 global_size(const struct abi_global *global) {
+    return global->valtype == LUCET_VALTYPE_V128 && !(global->flags & LUCET_FLAG_INDIRECT) ? 16 : 8;
+}
+
 static bool check_reftype(u32 valtype, u64 type_id) {
     switch (valtype & ~(u32)LUCET_REF_NON_NULL) {
     case LUCET_VALTYPE_FUNCREF:
@@ -415,7 +420,8 @@ static bool check_tables_and_globals(const struct check *c) {
             !(globals[i].flags & LUCET_FLAG_INDIRECT) !=
                 !((globals[i].flags & LUCET_FLAG_IMPORTED) && (globals[i].flags & LUCET_FLAG_MUTABLE)) ||
             !check_valtype(globals[i].valtype, globals[i].type_id) ||
-            !check_words(c, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8, "global"))
+            !check_words(c, globals[i].offset, global_size(&globals[i]), "global") ||
+            globals[i].offset % (i64)global_size(&globals[i]))
             return damaged(c, "global");
     return true;
 }
@@ -654,7 +660,7 @@ static bool take_all_words(const struct check *c, struct words *words) {
     for (u32 i = 0; ok && i < h->tables_count; i++)
         ok = (tables[i].flags & (LUCET_FLAG_STATIC | LUCET_FLAG_IMPORTED)) || take_words(words, tables[i].offset, 8);
     for (u32 i = 0; ok && i < h->globals_count; i++)
-        ok = take_words(words, globals[i].offset, globals[i].valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+        ok = take_words(words, globals[i].offset, global_size(&globals[i]));
     const struct abi_tag *tags = (const void *)file_at(c->file, h->tags_rva, 0);
     for (u32 i = 0; ok && i < h->tags_count; i++)
         ok = (tags[i].flags & LUCET_FLAG_IMPORTED) || take_words(words, tags[i].offset, 8);

@@ -113,6 +113,9 @@ HIDDEN PyObject *outcome_offset(const lucet_outcome *outcome);
 HIDDEN PyObject *trap_object(const lucet_outcome *outcome); /* the exception itself */
 
 /* values.c */
+static inline uint32_t slots_of(uint8_t valtype) {
+    return valtype == VALTYPE_V128 ? 2 : 1;
+}
 HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value,
                              InstanceObject *instance);
 HIDDEN PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject *instance);

@@ -93,8 +93,8 @@ PyObject *results_object(const lucet_functype *type, const uint64_t *slots, Inst
     if (type->results_count == 1)
         return object_from_slot(&slots[0], valtypes[0], instance);
     PyObject *tuple = PyTuple_New((Py_ssize_t)type->results_count);
-    for (uint32_t i = 0; tuple && i < type->results_count; i++) {
-        PyObject *value = object_from_slot(&slots[i], valtypes[i], instance);
+    for (uint32_t i = 0; tuple && i < type->results_count; slots += slots_of(valtypes[i++])) {
+        PyObject *value = object_from_slot(slots, valtypes[i], instance);
         if (!value || PyTuple_SetItem(tuple, (Py_ssize_t)i, value) < 0)
             Py_CLEAR(tuple);
     }
@@ -122,11 +122,11 @@ static inline bool usual_slot(uint64_t *slot, uint8_t valtype, PyObject *value) 
 static bool set_arguments(uint64_t *slots, const lucet_functype *type, PyObject *const *args,
                           InstanceObject *instance) {
     bool usual = true;
-    for (uint32_t i = 0; i < type->params_count; i++) {
-        if (usual_slot(&slots[i], type->valtypes[i], args[i]))
+    for (uint32_t i = 0; i < type->params_count; slots += slots_of(type->valtypes[i++])) {
+        if (usual_slot(slots, type->valtypes[i], args[i]))
             continue;
         usual = false;
-        if (!slot_from_object(&slots[i], type->valtypes[i], type_id_at(type, i), args[i], instance))
+        if (!slot_from_object(slots, type->valtypes[i], type_id_at(type, i), args[i], instance))
             return false;
     }
     /* Converting may have run Python code, which may have closed the instance. */
@@ -198,7 +198,28 @@ HIDDEN PyObject *func_vectorcall(PyObject *object, PyObject *const *args, size_t
     return call_function(self->instance, self->index, self->ref, args, given);
 }
 
-/* For exact bit patterns (NaN payloads): one unsigned int per 8-byte slot. */
+/* A value's bits as an unsigned int. */
+static PyObject *raw_object(const uint64_t *slot, uint8_t valtype) {
+    if (valtype == VALTYPE_V128)
+        return PyObject_CallMethod((PyObject *)&PyLong_Type, "from_bytes", "y#s", (const char *)slot,
+                                   (Py_ssize_t)(2 * sizeof *slot), "little");
+    bool narrow = valtype == VALTYPE_I32 || valtype == VALTYPE_F32;
+    return PyLong_FromUnsignedLongLong(narrow ? (uint32_t)*slot : *slot);
+}
+
+/* The other way; bits beyond the value's are dropped. False: an exception is set. */
+static bool raw_slots(uint64_t *slot, uint8_t valtype, PyObject *value) {
+    *slot = PyLong_AsUnsignedLongLongMask(value);
+    if (PyErr_Occurred() || valtype != VALTYPE_V128)
+        return !PyErr_Occurred();
+    PyObject *width = PyLong_FromLong(64), *high = width ? PyNumber_Rshift(value, width) : NULL;
+    slot[1] = high ? PyLong_AsUnsignedLongLongMask(high) : 0;
+    Py_XDECREF(width);
+    Py_XDECREF(high);
+    return !PyErr_Occurred();
+}
+
+/* For exact bit patterns (NaN payloads): one unsigned int per value. */
 static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     const ItemObject *self = (const ItemObject *)object;
     const lucet_functype *type = instance_open(self->instance) ? function_type(self) : NULL;
@@ -216,20 +237,19 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     if (!slots)
         return PyErr_NoMemory();
     bool ok = true;
-    for (Py_ssize_t i = 0; ok && i < count; i++) {
-        slots[i] = PyLong_AsUnsignedLongLongMask(PyList_GetItem(list, i));
-        ok = !PyErr_Occurred();
-    }
+    uint64_t *slot = slots;
+    for (Py_ssize_t i = 0; ok && i < count; slot += slots_of(type->valtypes[i++]))
+        ok = raw_slots(slot, type->valtypes[i], PyList_GetItem(list, i));
     PyObject *result = NULL;
     lucet_outcome outcome;
     if (ok && instance_open(self->instance) && run(self->instance, self->index, self->ref, slots, true, &outcome)) {
         if (outcome.kind != LUCET_RETURNED)
             return new_suspended(self->instance, type, slots, &outcome);
         result = PyList_New((Py_ssize_t)type->results_count);
-        for (uint32_t i = 0; result && i < type->results_count; i++) {
-            uint8_t valtype = type->valtypes[type->params_count + i];
-            bool narrow = valtype == VALTYPE_I32 || valtype == VALTYPE_F32;
-            PyObject *value = PyLong_FromUnsignedLongLong(narrow ? (uint32_t)slots[i] : slots[i]);
+        const uint8_t *valtypes = type->valtypes + type->params_count;
+        slot = slots;
+        for (uint32_t i = 0; result && i < type->results_count; slot += slots_of(valtypes[i++])) {
+            PyObject *value = raw_object(slot, valtypes[i]);
             if (!value || PyList_SetItem(result, (Py_ssize_t)i, value) < 0)
                 Py_CLEAR(result);
         }
@@ -586,7 +606,7 @@ static int global_set_value(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
     ItemObject *self = (ItemObject *)object;
     lucet_externtype type;
-    uint64_t bits;
+    uint64_t bits[2];
     if (!value) {
         PyErr_SetString(PyExc_AttributeError, "a global's value cannot be deleted");
         return -1;
@@ -597,12 +617,12 @@ static int global_set_value(PyObject *object, PyObject *value, void *unused) {
         PyErr_SetString(PyExc_AttributeError, "the global is immutable");
         return -1;
     }
-    if (!slot_from_object(&bits, type.valtype, type.type_id, value, self->instance))
+    if (!slot_from_object(bits, type.valtype, type.type_id, value, self->instance))
         return -1;
     uint64_t *cell = global_cell(self, &type); /* again: the conversion may have closed the instance */
     if (!cell)
         return -1;
-    *cell = bits;
+    memcpy(cell, bits, slots_of(type.valtype) * sizeof *cell);
     return 0;
 }
 
@@ -610,10 +630,7 @@ static PyObject *global_get_raw(PyObject *object, PyObject *unused) {
     (void)unused;
     lucet_externtype type;
     const uint64_t *cell = global_cell((ItemObject *)object, &type);
-    if (!cell)
-        return NULL;
-    bool narrow = type.valtype == VALTYPE_I32 || type.valtype == VALTYPE_F32;
-    return PyLong_FromUnsignedLongLong(narrow ? (uint32_t)*cell : *cell);
+    return cell ? raw_object(cell, type.valtype) : NULL;
 }
 
 static PyObject *global_get_type(PyObject *object, void *unused) {

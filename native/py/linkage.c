@@ -32,8 +32,8 @@ bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots
         PyErr_Format(PyExc_TypeError, "the host function must return a tuple of %u values", count);
         return false;
     }
-    for (uint32_t i = 0; i < count; i++)
-        if (!slot_from_object(&slots[i], valtypes[i], type_id_at(&host->type, host->type.params_count + i),
+    for (uint32_t i = 0; i < count; slots += slots_of(valtypes[i++]))
+        if (!slot_from_object(slots, valtypes[i], type_id_at(&host->type, host->type.params_count + i),
                               PyTuple_GetItem(result, (Py_ssize_t)i), instance))
             return false;
     return true;
@@ -65,8 +65,9 @@ static lucet_host_result call_binding(const HostBinding *host, InstanceObject *i
     if (host->wants_caller)
         arguments[end++] = Py_NewRef((PyObject *)instance);
     bool ok = true;
-    for (uint32_t i = 0; ok && i < count; i++) {
-        PyObject *argument = object_from_slot(&slots[i], host->type.valtypes[i], instance);
+    const uint64_t *slot = slots;
+    for (uint32_t i = 0; ok && i < count; slot += slots_of(host->type.valtypes[i++])) {
+        PyObject *argument = object_from_slot(slot, host->type.valtypes[i], instance);
         ok = argument != NULL;
         if (ok)
             arguments[end++] = argument;
@@ -215,7 +216,7 @@ static bool bind(LinkageObject *self, uint32_t i, PyObject *value, lucet_import 
         return false;
     if (is_host && info.kind == LUCET_FUNC)
         return bind_host_function(self, &info, value, &type.functype, import);
-    bool is_number = PyLong_Check(value) || PyFloat_Check(value);
+    bool is_number = PyLong_Check(value) || PyFloat_Check(value) || PyBytes_Check(value);
     bool is_value = is_reference(type.valtype) ? value == Py_None && !(type.valtype & REF_NON_NULL) : is_number;
     if (!is_host && info.kind == LUCET_GLOBAL && !type.is_mutable && is_value) {
         import->from = LUCET_IMPORT_VALUE;

@@ -1,4 +1,5 @@
-/* values.c: WebAssembly values as Python objects. i32 and i64 are signed ints; an unsigned int of the same width is accepted. */
+/* values.c: WebAssembly values as Python objects. i32 and i64 are signed ints; an unsigned int of the same width is accepted.
+ * A v128 is 16 bytes, and takes two slots; all others take one. */
 
 #include "binding.h"
 
@@ -150,6 +151,19 @@ static bool funcref_slot(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyOb
     return true;
 }
 
+/* The bytes are those of memory: lane 0 first. */
+static bool vector_slots(uint64_t *slots, PyObject *value) {
+    if (!PyBytes_Check(value))
+        return wrong_type(VALTYPE_V128, 0, value);
+    Py_ssize_t size = PyBytes_Size(value);
+    if (size != 2 * sizeof *slots) {
+        PyErr_Format(PyExc_ValueError, "a v128 is 16 bytes, not %zd", size);
+        return false;
+    }
+    memcpy(slots, PyBytes_AsString(value), 2 * sizeof *slots);
+    return true;
+}
+
 static bool ref_slot(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObject *value, InstanceObject *instance) {
     *slot = 0;
     if (value == Py_None)
@@ -177,8 +191,7 @@ bool slot_from_object(uint64_t *slot, uint8_t valtype, uint64_t type_id, PyObjec
     case VALTYPE_F64:
         return float_slot(slot, valtype, value);
     case VALTYPE_V128:
-        PyErr_SetString(PyExc_TypeError, "values of type v128 cannot be passed yet");
-        return false;
+        return vector_slots(slot, value);
     default:
         return ref_slot(slot, valtype, type_id, value, instance);
     }
@@ -198,6 +211,8 @@ PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject
     case VALTYPE_F64:
         memcpy(&number, slot, sizeof number);
         return PyFloat_FromDouble(number);
+    case VALTYPE_V128:
+        return PyBytes_FromStringAndSize((const char *)slot, 2 * sizeof *slot);
     }
     if (is_reference(valtype) && !*slot)
         Py_RETURN_NONE;
@@ -210,6 +225,6 @@ PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject
     case VALTYPE_EXNREF:
         return exnref_object(*slot, instance);
     }
-    PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed yet", VALTYPE_NAME(valtype, 0));
+    PyErr_Format(PyExc_TypeError, "values of type %s cannot be passed", VALTYPE_NAME(valtype, 0));
     return NULL;
 }

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lucet.runtime import host_function as host_function
     from lucet.runtime import i32 as i32
     from lucet.runtime import i64 as i64
+    from lucet.runtime import v128 as v128
 
     __version__: str
 
@@ -83,6 +84,7 @@ __all__ = [
     "host_function",
     "i32",
     "i64",
+    "v128",
 ]
 
 _RUNTIME: Final = frozenset(
@@ -103,6 +105,7 @@ _RUNTIME: Final = frozenset(
         "host_function",
         "i32",
         "i64",
+        "v128",
     ]
 )
 

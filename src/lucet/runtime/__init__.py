@@ -8,7 +8,19 @@ import threading
 from lucet.runtime import _core
 from lucet.runtime._core import Budget, Func, Global, Instance, Linkage, Memory, Region, Suspended, Table, Tag, openat2
 from lucet.runtime.exports import Exports, Globals
-from lucet.runtime.hostfunc import HostFunction, Suspend, exnref, externref, f32, f64, funcref, host_function, i32, i64
+from lucet.runtime.hostfunc import (
+    HostFunction,
+    Suspend,
+    exnref,
+    externref,
+    f32,
+    f64,
+    funcref,
+    host_function,
+    i32,
+    i64,
+    v128,
+)
 from lucet.runtime.module import ExportType, ImportType, Module
 from lucet.wasm.types import FuncType, GlobalType
 
@@ -38,6 +50,7 @@ __all__ = [
     "host_function",
     "i32",
     "i64",
+    "v128",
     "openat2",
 ]
 

@@ -17,6 +17,7 @@ i32 = Annotated[int, "i32"]
 i64 = Annotated[int, "i64"]
 f32 = Annotated[float, "f32"]
 f64 = Annotated[float, "f64"]
+v128 = Annotated[bytes, "v128"]
 externref = Annotated[Any, "externref"]
 funcref = Annotated[Func | None, "funcref"]
 exnref = Annotated[WasmException | None, "exnref"]
@@ -37,8 +38,9 @@ R = TypeVar("R")
 class HostFunction(Generic[P, R]):
     """A callable with a WebAssembly type, for the imports of Region.new_instance.
 
-    params, results: names of value types: "i32", "i64", "f32", "f64", "externref", "funcref", "exnref"; "int" and
-    "float" stand for the width that the module imports. With wants_caller the calling Instance is the first argument.
+    params, results: names of value types: "i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref"; "int"
+    and "float" stand for the width that the module imports. With wants_caller the calling Instance is the first
+    argument.
     """
 
     callable: Callable[P, R]
@@ -98,7 +100,7 @@ def _results(name: str, hint: Any) -> tuple[str, ...]:
 def _valtype(hint: Any, refuse: Callable[[Any], TypeError]) -> str:
     if typing.get_origin(hint) is Annotated:
         valtype = typing.get_args(hint)[1]
-        if valtype in ("i32", "i64", "f32", "f64", "externref", "funcref", "exnref"):
+        if valtype in ("i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref"):
             return str(valtype)
     if hint is int or hint is float:
         return str(hint.__name__)
