@@ -38,14 +38,17 @@ class Lucet:
     exact = True
     count_instructions = False
 
-    def __init__(self, *, opt_level: str, slots: int) -> None:
+    def __init__(self, *, opt_level: str, slots: int, target_cpu: str = "x86-64-v3") -> None:
         self.opt_level = opt_level
+        self.target_cpu = target_cpu
         self.region = lucet.Region(slots=slots)
 
     def compile(self, wasm: bytes) -> lucet.Module:
         # One worker: the modules are small, and several scripts run at once.
         counts = self.count_instructions
-        artifact = lucet.compile(wasm, opt_level=self.opt_level, count_instructions=counts, workers=1)
+        artifact = lucet.compile(
+            wasm, opt_level=self.opt_level, target_cpu=self.target_cpu, count_instructions=counts, workers=1
+        )
         return lucet.Module.from_bytes(artifact)
 
     def instantiate(self, module: lucet.Module, imports: Imports) -> lucet.Instance:

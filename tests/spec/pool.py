@@ -26,8 +26,9 @@ class Task:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     engine: str
-    """module:factory, the factory taking opt_level and slots."""
+    """module:factory, the factory taking opt_level and slots, and target_cpu if one is given."""
     opt_level: str
+    target_cpu: str | None = None
     timeout: float
     """Seconds for a script."""
 
@@ -148,7 +149,8 @@ def _serve(connection: Connection, settings: Settings) -> None:
 
 def _engine(settings: Settings, script: Any) -> Engine:
     module, _, factory = settings.engine.partition(":")
+    more = {} if settings.target_cpu is None else {"target_cpu": settings.target_cpu}
     engine: Engine = getattr(importlib.import_module(module), factory)(
-        opt_level=settings.opt_level, slots=instances_count(script)
+        opt_level=settings.opt_level, slots=instances_count(script), **more
     )
     return engine

@@ -25,12 +25,12 @@ from tests.spec.shared_folder import shared_folder
 FEATURES: Final = frozenset(
     [
         *("bulk_memory", "custom_page_sizes", "exceptions", "function_references", "memory64", "multi_memory"),
-        *("multi_value", "reference_types", "tail_call"),
+        *("multi_value", "reference_types", "relaxed_simd", "simd", "tail_call", "wide_arithmetic"),
     ]
 )
 """Of index.json: a script that needs no others runs whole."""
 
-FOLDERS: Final = ("core/", "custom-page-sizes/")
+FOLDERS: Final = ("core/", "custom-page-sizes/", "wide-arithmetic/")
 
 EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/global.json"})
 """The scripts with extended constant expressions. They have modules of other features too, which are skipped."""
@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = _selected(index, options.scripts, options.all)
     tasks = [task_of(suite, name, index.get(name), wast=options.wast) for name in names]
     settings = Settings(
-        engine=ENGINES.get(options.engine, options.engine), opt_level=options.opt_level, timeout=options.timeout
+        engine=ENGINES.get(options.engine, options.engine),
+        opt_level=options.opt_level,
+        target_cpu=options.target_cpu,
+        timeout=options.timeout,
     )
     expected = read_expected(options.expected_failures.read_text())
     if options.wast:
@@ -191,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("scripts", metavar="SCRIPT", nargs="*", help="i32 or core/i32.json, for example; default: all in scope")
     add("--opt-level", default="default", help="of the compiler (default: %(default)s)")
+    add("--target-cpu", metavar="CPU", help="for Lucet's code (default: the compiler's)")
     add("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="scripts at a time (default: %(default)s)")
     add("--all", action="store_true", help="scripts of missing features too, as far as they go")
     add("--wast", action="store_true", help="the scripts as text, through the project's own parser")

@@ -11,7 +11,8 @@ from lucet.wasm.types import ValType
 
 Json = Mapping[str, Any]
 
-WIDTHS: Final = {"i32": 32, "f32": 32, "i64": 64, "f64": 64}
+WIDTHS: Final = {"i32": 32, "f32": 32, "i64": 64, "f64": 64, "v128": 128}
+_LANES: Final = {"i8": 8, "i16": 16, **WIDTHS}
 NULL_TYPES: Final = frozenset({"nullfuncref", "nullexternref"})
 """Of constants and patterns, which have these and the next ones; values have whatever type their function says."""
 REFTYPES: Final = frozenset({"funcref", "externref"})
@@ -49,6 +50,10 @@ class Value:
 def constant(json: Json) -> Value:
     """An argument of a command."""
     valtype = json["type"]
+    if valtype == "v128":
+        width = _LANES[json["lane_type"]]
+        lanes = [int(lane) & ((1 << width) - 1) for lane in json["value"]]
+        return Value(valtype=valtype, bits=sum(lane << width * index for index, lane in enumerate(lanes)))
     if valtype in WIDTHS:
         return Value(valtype=valtype, bits=int(json["value"]) & ((1 << WIDTHS[valtype]) - 1))
     if valtype in REFTYPES and json.get("value") == "null":
@@ -63,6 +68,13 @@ def matches(pattern: Json, value: Value) -> bool:
     expected = pattern["type"]
     if expected == "either":
         return any(matches(one, value) for one in pattern["values"])
+    if expected == "v128":
+        lane_type = pattern["lane_type"]
+        width = _LANES[lane_type]
+        lanes = [value.bits >> shift & ((1 << width) - 1) for shift in range(0, 128, width)]
+        return value.valtype == expected and all(
+            _number_matches(lane_type, lane, bits) for lane, bits in zip(pattern["value"], lanes, strict=True)
+        )
     if expected in WIDTHS:
         return value.valtype == expected and _number_matches(expected, pattern["value"], value.bits)
     if expected == "refnull":
@@ -76,7 +88,7 @@ def matches(pattern: Json, value: Value) -> bool:
 
 
 def _number_matches(valtype: str, pattern: str, bits: int) -> bool:
-    width = WIDTHS[valtype]
+    width = _LANES[valtype]
     sign = 1 << (width - 1)
     # The canonical NaN has only the first bit of the mantissa set; an arithmetic one has that bit and may have others.
     canonical = 0x7FC00000 if width == 32 else 0x7FF8 << 48
