@@ -38,7 +38,6 @@ from tests.unit.wasm_bytes import (
     TABLE,
     TAG,
     TYPE,
-    V128,
     body,
     functype,
     module,

@@ -50,8 +50,8 @@ __all__ = [
     "host_function",
     "i32",
     "i64",
-    "v128",
     "openat2",
+    "v128",
 ]
 
 _core._set_classes(HostFunction, Suspend, Exports, Globals, FuncType, GlobalType)
