@@ -235,6 +235,31 @@ def test_scan_finds_instructions_behind_all_kinds_of_immediates() -> None:
     assert facts_of(indirect) == Facts(tail_calls=True)
 
 
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        "(drop (i32.load 14 (i32.const 0)))",
+        "(drop (i32.load 14 offset=0x0e0e (i32.const 0)))",
+        "(drop (i32.load offset=14 (i32.const 0)))",
+        "(drop (v128.load8_lane 14 offset=14 14 (i32.const 0) (v128.const i64x2 0x0e0e0e0e0e0e0e0e 0)))",
+        "(v128.store8_lane 14 (i32.const 0) (i8x16.shuffle 14 14 14 14 14 14 14 14 14 14 14 14 14 14 14 14"
+        " (v128.const i64x2 0x0e0e0e0e0e0e0e0e 0x0e0e0e0e0e0e0e0e) (v128.const i64x2 0 0)))",
+        "(drop (i8x16.extract_lane_s 14 (f32x4.relaxed_min (v128.const i64x2 0 0) (i8x16.splat (i32.const 14)))))",
+        "(drop (f64x2.max (v128.const i64x2 0 0) (v128.const i64x2 0 0)))",
+    ],
+)
+def test_scan_steps_over_prefixed_instructions(instructions: str) -> None:
+    """14 is br_table, which would be taken for one if the immediates before it were not stepped over."""
+    memories = "(memory 1) " * 15
+    assert facts_of(f"(module {memories} (func) (func {instructions} (drop (ref.func 0))))").ref_funcs == {0}
+
+
+@pytest.mark.parametrize("number", [b"\x8c\x00", b"\x8c\x80\x00"], ids=["two", "three"])
+def test_scan_knows_numbers_that_are_longer_than_they_need_to_be(number: bytes) -> None:
+    body = b"\0\xfd" + number + bytes([0x0E] * 16) + b"\x1a\xd2\x05\x1a\x0b"
+    assert scan(Module(bodies=(FunctionBody(offset=0, body=body),))).ref_funcs == {5}
+
+
 def test_scan_survives_anything() -> None:
     """Bodies have not been validated yet."""
     body = text_to_binary("(module (func (block (br_table 0 0 0 (i32.const 1))) (drop (f64.const 1)) (unreachable)))")

@@ -24,6 +24,11 @@ _LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
 _REFS: Final = b"cd"
 """First bytes of `(ref null ht)` and `(ref ht)`, which a heap type follows."""
 
+# Bit 6 of the first number says that the index of a memory comes next.
+_WITH_MEMORY: Final = rb"(?:[\x40-\x7f]|[\xc0-\xff]" + _LEB + rb")" + _LEB
+_WITHOUT_MEMORY: Final = rb"(?:[\x00-\x3f]|[\x80-\xbf]" + _LEB + rb")"
+_MEMARG: Final = rb"(?:" + _WITHOUT_MEMORY + rb"|" + _WITH_MEMORY + rb")" + _LEB
+
 _IMMEDIATES: Final = {
     "": b"",
     "blocktype": b"(?:[" + _REFS + b"]" + _LEB + b"|" + _LEB + b")",
@@ -34,7 +39,7 @@ _IMMEDIATES: Final = {
     "local": _LEB,
     "global": _LEB,
     "table": _LEB,
-    "memarg": _LEB + _LEB,
+    "memarg": _MEMARG,
     "memory": _LEB,
     "memory_memory": _LEB + _LEB,
     "i32": _LEB,
@@ -44,7 +49,7 @@ _IMMEDIATES: Final = {
     "v128": rb".{16}",
     "lane": rb".",
     "lanes": rb".{16}",
-    "memarg_lane": _LEB + _LEB + rb".",
+    "memarg_lane": _MEMARG + rb".",
     "reftype": _LEB,
     "tag": _LEB,
 }

@@ -513,10 +513,12 @@ class _Validator:
         self._regular()
 
     def _rule_memarg_lane(self, immediate: tuple[int, int, int, int]) -> None:
-        align, memarg_offset, memory, lane = immediate
-        if align > _NATURAL_ALIGN[self.code] or memarg_offset > _MAX_OFFSET or memory >= len(self.module.all_memories):
-            self._bad_memarg(self.code, self.offset, immediate[:3])
-        self._rule_lane(lane)
+        *_, memory, lane = immediate
+        self._check_memarg(self.code, self.offset, immediate[:3])
+        self._check_lanes((lane,))
+        op = OPS[self.code]
+        self._pop_all((self._address_type(memory), *op.pops[1:]))
+        self.stack.extend(op.pushes)
 
     def _rule_regular(self, _: None) -> None:
         self._regular()
@@ -595,7 +597,7 @@ class _Validator:
         return self.locals[index]
 
     def _check_memarg(self, code: int, offset: int, immediate: tuple[int, int, int]) -> None:
-        """Something about it is unusual."""
+        """Something about it is unusual, or the instruction is."""
         self.code, self.offset = code, offset
         align, memarg_offset, memory = immediate
         address_type = self._address_type(memory)
