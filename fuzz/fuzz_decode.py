@@ -249,13 +249,16 @@ def join(*parts: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
 
 
 def valtypes() -> SearchStrategy[bytes]:
-    usual = st.sampled_from([b"\x7f", b"\x7f", b"\x7e", b"\x7d", b"\x7c", b"\x7b", b"\x70", b"\x6f"])
+    numbers = st.sampled_from([b"\x7f", b"\x7f", b"\x7e", b"\x7d", b"\x7c", b"\x7b"])
+    usual = st.one_of(numbers, numbers, reftypes())
     return rarely(st.sampled_from([b"\x63\x70", b"\x40", b"\x6e", b"\xff\x7f"]), usual)
 
 
 def reftypes() -> SearchStrategy[bytes]:
-    usual = st.sampled_from([b"\x70", b"\x70", b"\x6f", b"\x63\x6f"])
-    return rarely(st.sampled_from([b"\x64\x70", b"\x6e", b"\x7f"]), usual)
+    abstract = st.sampled_from([b"\x70", b"\x70", b"\x6f", b"\x73", b"\x64\x70", b"\x64\x6f", b"\x64\x73"])
+    concrete = join(st.sampled_from([b"\x63", b"\x64"]), integers(3))
+    rare = [b"\x63\x70", b"\x63\x6f", b"\x64\x72", b"\x69", b"\x64\x69", b"\x74", b"\x6e", b"\x7f"]
+    return rarely(st.sampled_from(rare), st.one_of(abstract, concrete))
 
 
 def immediates(kind: str) -> SearchStrategy[bytes]:
@@ -281,7 +284,7 @@ def immediates(kind: str) -> SearchStrategy[bytes]:
         case "memarg_lane":
             return join(immediates("memarg"), immediates("lane"))
         case "reftype":
-            return st.sampled_from([b"\x70", b"\x6f"])
+            return st.one_of(st.sampled_from([b"\x70", b"\x6f", b"\x73", b"\x72", b"\x69", b"\x74"]), integers())
         case "valtypes":
             return vectors(valtypes(), 2)
         case _:
@@ -310,7 +313,8 @@ def expressions() -> SearchStrategy[bytes]:
 
 
 def constants() -> SearchStrategy[bytes]:
-    good = [b"\x41\0\x0b", b"\x41\1\x0b", b"\x23\0\x0b", b"\xd0\x70\x0b", b"\xd2\0\x0b", b"\x42\1\x42\1\x7c\x0b"]
+    good = [b"\x41\0\x0b", b"\x41\1\x0b", b"\x23\0\x0b", b"\x42\1\x42\1\x7c\x0b"]
+    good += [b"\xd0\x70\x0b", b"\xd0\0\x0b", b"\xd2\0\x0b"]
     return st.one_of(st.sampled_from(good), st.sampled_from(good), expressions())
 
 
@@ -372,8 +376,9 @@ def modules(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         count = draw(st.integers(0, 3))
         bodies = [draw(_CODES) for _ in range(count)]
-        contents[1] = b"\3\x60\0\0\x60\1\x7f\1\x7f\x60\2\x7f\x7e\0"
-        contents[3] = bytes([count]) + bytes(draw(st.integers(0, 2)) for _ in range(count))
+        # The last two refer to the first and to themselves.
+        contents[1] = b"\5\x60\0\0\x60\1\x7f\1\x7f\x60\2\x7f\x7e\0\x60\2\x63\0\x64\0\1\x64\0\x60\1\x64\4\1\x63\4"
+        contents[3] = bytes([count]) + bytes(draw(st.integers(0, 4)) for _ in range(count))
         contents[5] = b"\1\0\1"
         contents[10] = bytes([count]) + b"".join(bodies)
         contents.pop(12, None)

@@ -75,7 +75,8 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
         ok = info.kind == LUCET_FUNC && import->function;
         break;
     case LUCET_IMPORT_VALUE:
-        ok = info.kind == LUCET_GLOBAL && !wanted.is_mutable;
+        ok = info.kind == LUCET_GLOBAL && !wanted.is_mutable &&
+             (!(wanted.valtype & LUCET_REF_NON_NULL) || import->value[0]);
         break;
     case LUCET_IMPORT_TAG:
         ok = info.kind == LUCET_TAG && import->tag && lucet_tag_type(import->tag)->id == wanted.functype.id;

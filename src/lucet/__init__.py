@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from lucet.errors import Unsupported as Unsupported
     from lucet.errors import WasmException as WasmException
     from lucet.runtime import Budget as Budget
+    from lucet.runtime import Func as Func
+    from lucet.runtime import FuncType as FuncType
     from lucet.runtime import Instance as Instance
     from lucet.runtime import Memory as Memory
     from lucet.runtime import Module as Module
@@ -54,6 +56,8 @@ __all__ = [
     "CompileError",
     "CompilerFailed",
     "Exit",
+    "Func",
+    "FuncType",
     "Instance",
     "InstanceError",
     "Invalid",
@@ -90,6 +94,8 @@ __all__ = [
 _RUNTIME: Final = frozenset(
     [
         "Budget",
+        "Func",
+        "FuncType",
         "Instance",
         "Memory",
         "Module",

@@ -29,6 +29,7 @@ __all__ = [
     "ExportType",
     "Exports",
     "Func",
+    "FuncType",
     "Global",
     "Globals",
     "HostFunction",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 from lucet.errors import WasmException
 from lucet.runtime._core import Func, Instance
+from lucet.wasm.types import is_valtype
 
 i32 = Annotated[int, "i32"]
 i64 = Annotated[int, "i64"]
@@ -38,9 +39,9 @@ R = TypeVar("R")
 class HostFunction(Generic[P, R]):
     """A callable with a WebAssembly type, for the imports of Region.new_instance.
 
-    params, results: names of value types: "i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref"; "int"
-    and "float" stand for the width that the module imports. With wants_caller the calling Instance is the first
-    argument.
+    params, results: names of value types: "i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref" or
+    what FuncType.ref() gives; "int" and "float" stand for the width that the module imports. With wants_caller the
+    calling Instance is the first argument.
     """
 
     callable: Callable[P, R]
@@ -100,8 +101,8 @@ def _results(name: str, hint: Any) -> tuple[str, ...]:
 def _valtype(hint: Any, refuse: Callable[[Any], TypeError]) -> str:
     if typing.get_origin(hint) is Annotated:
         valtype = typing.get_args(hint)[1]
-        if valtype in ("i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref"):
-            return str(valtype)
+        if isinstance(valtype, str) and is_valtype(valtype):
+            return valtype
     if hint is int or hint is float:
         return str(hint.__name__)
     raise refuse(hint)

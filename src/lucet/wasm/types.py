@@ -76,6 +76,11 @@ def is_ref(valtype: ValType) -> bool:
     return valtype not in NUMTYPES
 
 
+def is_valtype(text: str) -> bool:
+    """Whether a ValType may be made of it."""
+    return text in CODES_BY_VALTYPE or (_LONG.fullmatch(text) is not None and text != BOTTOM_REF)
+
+
 def ref_type(heap: str, *, nullable: bool) -> ValType:
     """heap: "func", "nofunc", ... or "#D"."""
     if nullable:
