@@ -73,7 +73,7 @@ def _declarations(module: Module, plan: Plan, functions: list[FunctionText]) -> 
     for callee in sorted(set().union(*(function.called for function in functions))):
         if f"{prefix}{callee}" not in defined:
             sig = signature(module.func_type(callee))
-            params = ", ".join(["ptr", *(["ptr"] if sig.by_pointer else []), *sig.params])
+            params = sig.parameters(spills=plan.tail_calls)
             lines.append(f"declare hidden {convention}{sig.returns} @{prefix}{callee}({params}){attributes}")
     for table in sorted(set().union(*(function.tables for function in functions))):
         lines.append(f"@table{table} = external hidden constant [{plan.tables[table].minimum} x i64], align 8")

@@ -5,6 +5,10 @@ never `musttail`, which LLVM 22 miscompiles when arguments are on the stack. The
 nothing about what they return: it would drop a result that it knows and return that value itself, and such a call is
 no tail call. All other calls are `notail`, so that LLVM does not turn recursion into a loop: a runaway guest must
 exhaust its stack, not hang.
+
+tailcc pops its arguments, so functions that tail-call each other with stack arguments of different sizes leave the
+caller's stack pointer, from which unwinding finds the caller's frame, where nobody can tell. So nothing is passed on
+the stack: what has no register goes through words of the instance, which the callee reads first of all.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
     if sig.by_pointer:
         count = sig.slots[-1] // SLOT_SIZE
         results = f.alloca(f"%results{count}", f"[{count} x i64], align {SLOT_SIZE}")
-    arguments = _arguments(f, functype, vmctx, results)
+    arguments = _arguments(f, functype, vmctx, results, spills=bool(convention))
     f.settle()
     value = f.emit_call(f"{sig.returns} {code}({arguments})", f.location(offset), convention=convention)
     if sig.by_pointer:
@@ -64,10 +68,17 @@ def call(f: FunctionWriter, functype: FuncType, code: str, vmctx: str, offset: i
     f.return_from()
 
 
-def _arguments(f: FunctionWriter, functype: FuncType, vmctx: str, results: str) -> str:
+def _arguments(f: FunctionWriter, functype: FuncType, vmctx: str, results: str, *, spills: bool) -> str:
     count = len(functype.params)
     arguments = [f.opaque(argument) for argument in f.stack[len(f.stack) - count :]]
     del f.stack[len(f.stack) - count :]
+    if spills:
+        spilled = signature(functype).spilled
+        for index, offset in spilled.items():
+            f.out.append(
+                f"  store {arguments[index]}, ptr {f.address(f.plan.spill_offset + offset)}, align {SLOT_SIZE}"
+            )
+        arguments = [argument for index, argument in enumerate(arguments) if index not in spilled]
     return ", ".join([f"ptr {vmctx}", *([f"ptr {results}"] if results else []), *arguments])
 
 
@@ -194,7 +205,7 @@ def _return_call_ref(f: FunctionWriter, offset: int, type_index: int) -> None:
 def _tail_call(f: FunctionWriter, functype: FuncType, code: str, offset: int) -> None:
     sig = signature(functype)
     results = "%results" if sig.by_pointer else ""
-    arguments = _arguments(f, functype, "%vmctx", results)
+    arguments = _arguments(f, functype, "%vmctx", results, spills=True)
     f.settle()
     f.leave_function()
     text = f"tail call {TAILCC}{sig.returns} {code}({arguments}){f.location(offset)}"

@@ -14,9 +14,9 @@ from typing import Final
 from lucet.abi.tables import STRUCTS
 from lucet.compile.emit_control import label_types, push_frame, skip, store_slots
 from lucet.compile.handler import Handler
-from lucet.compile.ir import EXCEPTION, LLVM_TYPES, SLOT_SIZE, FunctionWriter
+from lucet.compile.ir import EXCEPTION, LLVM_TYPES, SLOT_SIZE, FunctionWriter, slot_offsets
 from lucet.wasm.module import Catch
-from lucet.wasm.types import V128, FuncType, ValType
+from lucet.wasm.types import FuncType
 
 _EXCEPTION: Final = {name: field.offset for name, field in STRUCTS["exception"].fields.items()}
 _PAYLOAD: Final = STRUCTS["exception"].size
@@ -27,12 +27,11 @@ def _throw(f: FunctionWriter, offset: int, tag: int) -> None:
     params = f.module.tag_params(tag)
     values = f.stack[len(f.stack) - len(params) :]
     slots = "null"
+    positions = slot_offsets(params)
     if params:
-        slots = f.alloca(f"%thrown{slots_count(params)}", f"[{slots_count(params)} x i64], align {SLOT_SIZE}")
-    position = 0
-    for valtype, value in zip(params, values, strict=True):
+        slots = f.alloca(f"%thrown{positions[-1]}", f"[{positions[-1] // SLOT_SIZE} x i64], align {SLOT_SIZE}")
+    for position, value in zip(positions, values, strict=False):
         _store_value(f, slots, position, value)
-        position += slots_of(valtype)
     f.builtin("throw", (f"i32 {tag}", f"ptr {slots}"), offset)
     _end_path(f)
 
@@ -48,22 +47,14 @@ def _end_path(f: FunctionWriter) -> None:
     skip(f)
 
 
-def slots_of(valtype: ValType) -> int:
-    return 2 if valtype == V128 else 1
-
-
-def slots_count(valtypes: tuple[ValType, ...]) -> int:
-    return sum(map(slots_of, valtypes))
-
-
-def _store_value(f: FunctionWriter, slots: str, index: int, value: str) -> None:
+def _store_value(f: FunctionWriter, slots: str, position: int, value: str) -> None:
     """The whole slot, the upper half of narrow values zero."""
     value = f.opaque(value)
     if value.startswith("float "):
         value = f"i32 {f.emit(f'bitcast {value} to i32')}"
     if value.startswith("i32 "):
         value = f.extend(value)
-    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {index * SLOT_SIZE}")
+    pointer = f.emit(f"getelementptr i8, ptr {slots}, i64 {position}")
     f.out.append(f"  store {value}, ptr {pointer}, align {SLOT_SIZE}")
 
 
@@ -76,16 +67,16 @@ def _try_table(f: FunctionWriter, offset: int, immediate: tuple[FuncType, tuple[
     f.next += 1
     number = f.next
     f.alloca(EXCEPTION, "ptr")
-    f.out.append(f"  br label %y{number}\np{number}:")
+    f.out.append(f"  br label %body{number}\npad{number}:")
     pad = f.emit(_LANDING)
     f.out.append(f"  store ptr {f.emit(f'extractvalue {{ ptr, i32 }} {pad}, 0')}, ptr {EXCEPTION}")
     f.return_from()
-    f.out.append(f"  br label %d{number}\nd{number}:")
+    f.out.append(f"  br label %dispatch{number}\ndispatch{number}:")
     f.begin_handler()
     f.handler = 0
     _dispatch(f, offset, catches, outer)
     f.end_handler()
-    f.out.append(f"y{number}:")
+    f.out.append(f"body{number}:")
     frame.handler = f.handler = number
 
 
@@ -104,11 +95,11 @@ def _dispatch(f: FunctionWriter, offset: int, catches: tuple[Catch, ...], outer:
         f.next += 1
         number = f.next
         matches = f.emit(f"icmp eq ptr {found}, {f.word(f.plan.tags[catch.tag].offset)}")
-        f.out.append(f"  br i1 {matches}, label %h{number}, label %k{number}\nh{number}:")
+        f.out.append(f"  br i1 {matches}, label %hit{number}, label %miss{number}\nhit{number}:")
         _catch(f, catch, exception)
-        f.out.append(f"k{number}:")
+        f.out.append(f"miss{number}:")
     if outer:
-        f.out.append(f"  br label %d{outer}")
+        f.out.append(f"  br label %dispatch{outer}")
     else:
         f.builtin("throw_ref", (f"ptr {exception}",), offset)
         f.out.append("  unreachable")
@@ -118,12 +109,11 @@ def _catch(f: FunctionWriter, catch: Catch, exception: str) -> None:
     # The try_table's own frame has been pushed, and the label does not count it.
     frame = f.frames[-2 - catch.label]
     height = len(f.stack)
-    position = _PAYLOAD
-    for valtype in () if catch.tag is None else f.module.tag_params(catch.tag):
-        pointer = f.emit(f"getelementptr i8, ptr {exception}, i64 {position}")
+    params = () if catch.tag is None else f.module.tag_params(catch.tag)
+    for valtype, position in zip(params, slot_offsets(params), strict=False):
+        pointer = f.emit(f"getelementptr i8, ptr {exception}, i64 {_PAYLOAD + position}")
         llvm_type = LLVM_TYPES[valtype]
         f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {pointer}, align {SLOT_SIZE}')}")
-        position += slots_of(valtype) * SLOT_SIZE
     if catch.with_ref:
         pointer = f.emit(f"getelementptr i8, ptr {exception}, i64 {_EXCEPTION['kept']}")
         f.out.append(f"  store i32 1, ptr {pointer}")

@@ -37,6 +37,10 @@ its own, but at a number that depends on the types, and a call that it does this
 
 SLOT_SIZE: Final = 8
 
+_INTEGER_REGISTERS: Final = 5
+"""That arguments can be in, besides vmctx, in the x86-64 psABI and so in tailcc."""
+_VECTOR_REGISTERS: Final = 8
+
 _ADDRESS_SPACE: Final = 1 << 48
 """More bytes than any memory can have."""
 
@@ -79,10 +83,15 @@ class Signature:
     """The LLVM return type."""
     slots: tuple[int, ...]
     """By_pointer: where each result stands, in bytes, and where the last one ends."""
+    spilled: dict[int, int]
+    """Parameters that tailcc has no register for -> offset in the instance's words for those: see emit_call.py."""
+    spilled_size: int
+    """Bytes of these words."""
 
-    def parameters(self) -> str:
-        """The parameter list of a definition or declaration."""
-        names = [f"{valtype} %p{index}" for index, valtype in enumerate(self.params)]
+    def parameters(self, *, spills: bool = False) -> str:
+        """The parameter list of a definition or declaration. spills: without those that are in memory."""
+        passed = enumerate(self.params)
+        names = [f"{valtype} %p{index}" for index, valtype in passed if not spills or index not in self.spilled]
         return ", ".join(["ptr %vmctx", *(["ptr %results"] if self.by_pointer else []), *names])
 
 
@@ -94,8 +103,12 @@ def signature(functype: FuncType) -> Signature:
         returns = "void"
     else:
         returns = results[0] if len(results) == 1 else f"{{ {', '.join(results)} }}"
+    params = tuple(LLVM_TYPES[valtype] for valtype in functype.params)
+    spilled, spilled_size = _spilled(params, _INTEGER_REGISTERS - by_pointer)
     return Signature(
-        params=tuple(LLVM_TYPES[valtype] for valtype in functype.params),
+        params=params,
+        spilled=spilled,
+        spilled_size=spilled_size,
         results=results,
         by_pointer=by_pointer,
         returns=returns,
@@ -111,6 +124,19 @@ def slot_offsets(valtypes: Iterable[ValType]) -> tuple[int, ...]:
 def slot_alignment(llvm_type: str) -> str:
     """What an access of a value in a slot has to say: LLVM expects a vector at a multiple of 16."""
     return f", align {SLOT_SIZE}" if llvm_type[0] == "<" else ""
+
+
+def _spilled(params: tuple[str, ...], integer_registers: int) -> tuple[dict[int, int], int]:
+    registers = {"integer": integer_registers, "vector": _VECTOR_REGISTERS}
+    spilled, size = {}, 0
+    for index, llvm_type in enumerate(params):
+        kind = "integer" if llvm_type[0] in "ip" else "vector"
+        if registers[kind]:
+            registers[kind] -= 1
+        else:
+            spilled[index] = size
+            size += 2 * SLOT_SIZE if llvm_type[0] == "<" else SLOT_SIZE
+    return spilled, size
 
 
 def f32_literal(bits: int) -> str:
@@ -453,8 +479,10 @@ class FunctionWriter:
             self.out.append(f"{head}notail call {convention}{call}{location}")
         else:
             self.next += 1
-            text = f"{head}invoke {convention}{call} to label %n{self.next} unwind label %p{self.handler}{location}"
-            self.out.append(f"{text}\nn{self.next}:")
+            text = (
+                f"{head}invoke {convention}{call} to label %next{self.next} unwind label %pad{self.handler}{location}"
+            )
+            self.out.append(f"{text}\nnext{self.next}:")
         return result
 
     def label(self, name: str) -> None:
@@ -501,8 +529,18 @@ class FunctionWriter:
         attributes = UNWINDING_ATTRIBUTES if self.plan.exceptions else BODY_ATTRIBUTES
         if EXCEPTION in self.allocas:
             debug = f" personality ptr @{PERSONALITY}{debug}"
-        head = f"define {linkage} {convention}{sig.returns} @{name}({sig.parameters()}) {attributes}{debug} {{"
+        parameters = sig.parameters(spills=bool(convention))
+        if convention:
+            self._load_spilled(sig)
+        head = f"define {linkage} {convention}{sig.returns} @{name}({parameters}) {attributes}{debug} {{"
         return "\n".join([head, *self.allocas.values(), *self.prelude.values(), *self.out, *self.cold, "}\n"])
+
+    def _load_spilled(self, sig: Signature) -> None:
+        for index, offset in sig.spilled.items():
+            self.prelude[f"%p{index}"] = (
+                f"  %p{index}.at = getelementptr i8, ptr %vmctx, i64 {self.plan.spill_offset + offset}\n"
+                f"  %p{index} = load {sig.params[index]}, ptr %p{index}.at, align {SLOT_SIZE}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Final
 from lucet.abi.tables import STRUCTS, VMCTX_FIXED_SIZE
 from lucet.compile.constexpr import constant_bits, constant_item, ref_funcs
 from lucet.compile.image import page_image
+from lucet.compile.ir import signature
 from lucet.compile.llvm import target_features
 from lucet.compile.options import Options
 from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, Plan, TablePlan, TagPlan
@@ -49,6 +50,8 @@ def make_plan(module: Module, options: Options) -> Plan:
     datas = _plan_datas(module, facts, live_datas, area)
     record_size = STRUCTS["funcref"].size
     ref_offsets = {function: area.take(record_size) for function in refs}
+    spill_size = max((signature(one.unrolled).spilled_size for one in types), default=0) if facts.tail_calls else 0
+    spill_offset = area.take(spill_size)
     function_types = tuple(type_map[index] for index in module.all_funcs)
     return Plan(
         types=types,
@@ -82,6 +85,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         init_datas=init_datas,
         tags=tags,
         exceptions=facts.exceptions or bool(tags),
+        spill_offset=spill_offset,
         count_instructions=options.count_instructions,
         copies_loops=options.opt_level == "best" and not options.count_instructions,
         features=features,

@@ -153,6 +153,8 @@ class Plan:
     tags: tuple[TagPlan, ...] = ()
     exceptions: bool = False
     """The module throws or catches: exceptions may pass through its functions, and LLVM knows it."""
+    spill_offset: int = 0
+    """Words for the arguments of tailcc functions that have no register: see emit_call.py."""
     count_instructions: bool = False
     copies_loops: bool = False
     """Loops that a check can make safe are emitted twice: see loops.py."""
