@@ -37,11 +37,11 @@ def test_an_exception_that_nobody_catches(load: Load, region: lucet.Region) -> N
         assert caught.value.values == (-1, 2**32, 0.5, -2.0)
         assert caught.value.function == "deep"
         assert isinstance(caught.value.offset, int)
-    assert "(-1, 4294967296, 0.5, -2.0)" in str(caught.value)
+        assert "(-1, 4294967296, 0.5, -2.0)" in str(caught.value)
     with pytest.raises(lucet.WasmException) as other:
         instance.run("empty throw")
     assert other.value.values == ()
-    assert other.value.tag != caught.value.tag
+    assert other.value.tag == instance.export("empty") != instance.export("e")
     assert instance.state == "ready"
 
 
@@ -53,7 +53,6 @@ def test_tags(load: Load, region: lucet.Region) -> None:
     assert hash(tag) == hash(one.exports["e"])
     assert tag != one.exports["empty"]
     assert tag != other.exports["e"]  # every instance has its own
-    assert tag != 7
     assert tag.params == ("i32", "i64", "f32", "f64")
     assert lucet.Tag(["f64"]).params == ("f64",)
     assert lucet.Tag() != lucet.Tag()
@@ -149,7 +148,7 @@ def test_nested_runs_and_handlers(region: lucet.Region) -> None:
     @lucet.host_function
     def call(caller: lucet.Instance, n: lucet.i32) -> lucet.i32:
         if n == 0:
-            raise lucet.WasmException(caller.export("same"), [1])  # type: ignore[arg-type]
+            raise lucet.WasmException(caller.export("same"), [1])
         result: int = caller.run("run", n - 1)
         return result + 1
 
@@ -262,7 +261,7 @@ def test_exnref_values(region: lucet.Region) -> None:
     with pytest.raises(TypeError, match="exnref expected, got 7"):
         instance.run("throw", 7)
     kept: Any = instance.exports["kept"]
-    assert kept.value is None
+    assert not kept.value
     instance.run("keep", 11)
     assert kept.value.values == (11,)
     kept.value = lucet.WasmException(instance.export("e"), [12])
