@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "lucet.h"
 
@@ -200,6 +201,11 @@ struct heap {
 };
 
 /* Whether the module's image is mapped from its file, not copied. */
+/* CRC-32 of size bytes, those at [hole, hole + 4) taken as 0; portable: without special instructions. checksum.c */
+LUCET_INTERNAL u32 artifact_checksum(const u8 *bytes, u64 size, u64 hole, bool portable);
+/* Whether the checksum of a file with this status was found right, as far as that is remembered; remember it. */
+LUCET_INTERNAL bool was_whole(const struct stat *status);
+LUCET_INTERNAL void is_whole(const struct stat *status);
 LUCET_INTERNAL bool module_maps_image(const lucet_module *module);
 LUCET_INTERNAL bool heap_prepare(struct heap *heap, const lucet_module *module, bool track);
 LUCET_INTERNAL bool heap_reset(struct heap *heap);
@@ -218,7 +224,8 @@ LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
     PROCESS_LOCK(DEADLINES_LOCK)                                                                                       \
     PROCESS_LOCK(TYPES_LOCK)                                                                                           \
     PROCESS_LOCK(REGISTRY_LOCK)                                                                                        \
-    PROCESS_LOCK(KEPT_STACKS_LOCK)
+    PROCESS_LOCK(KEPT_STACKS_LOCK)                                                                                     \
+    PROCESS_LOCK(WHOLE_FILES_LOCK)
 #define PROCESS_LOCK(name) name,
 enum process_lock { EACH_PROCESS_LOCK PROCESS_LOCKS };
 #undef PROCESS_LOCK

@@ -262,6 +262,19 @@ static bool check_header(const struct file *file, const struct abi_artifact_head
     return true;
 }
 
+static bool check_whole(const struct file *file, const struct abi_artifact_header *header, const struct stat *status,
+                        lucet_error *error) {
+    if (was_whole(status))
+        return true;
+    u64 hole = (u64)((const u8 *)&header->checksum - file->bytes);
+    u32 sum = artifact_checksum(file->bytes, file->size, hole, false);
+    if (sum != header->checksum)
+        return fail(error, LUCET_ERROR_ARTIFACT, "the artifact is damaged: its checksum is %08x, it should be %08x",
+                    sum, header->checksum);
+    is_whole(status);
+    return true;
+}
+
 /* ---- the descriptors ---- */
 
 struct check {
@@ -706,7 +719,7 @@ static bool check_descriptors(const struct check *c) {
            check_memory(c) && check_restored(c) && check_area(c);
 }
 
-static bool check_file(const struct file *file_in, u64 *header_rva, lucet_error *error) {
+static bool check_file(const struct file *file_in, const struct stat *status, u64 *header_rva, lucet_error *error) {
     struct file file = *file_in;
     if (file.size < sizeof(Elf64_Ehdr) || memcmp(file.bytes, ELFMAG, SELFMAG) != 0)
         return not_ours(error, "not an ELF file");
@@ -728,7 +741,8 @@ static bool check_file(const struct file *file_in, u64 *header_rva, lucet_error 
         return not_ours(error, "it has no symbol lucet_module");
     struct check c = {&file, header, error};
     *header_rva = rva;
-    return check_header(&file, header, rva, error) && check_descriptors(&c);
+    return check_header(&file, header, rva, error) && check_whole(&file, header, status, error) &&
+           check_descriptors(&c);
 }
 
 /* ---- loading ---- */
@@ -914,7 +928,7 @@ static lucet_module *load(int fd, const char *path, lucet_error *error) {
         return fail_system(error, "mmap"), NULL;
     u64 header_rva = 0;
     lucet_module *module = NULL;
-    if (check_file(&file, &header_rva, error))
+    if (check_file(&file, &status, &header_rva, error))
         module = make_module(&file, header_rva, fd, path, &status, error);
     munmap((void *)file.bytes, file.size);
     return module;

@@ -151,6 +151,11 @@ static void try_to_load(const u8 *bytes, size_t size) {
     lucet_module_release(module);
 }
 
+static void try_to_load_forged(u8 *bytes, size_t size, u64 header) {
+    seal(bytes, size, header);
+    try_to_load(bytes, size);
+}
+
 static void set_up(void) {
     region = small_region(2);
     loaded = refused = 0;
@@ -165,17 +170,17 @@ static void every_bit(void) {
                 continue;
             /* Zeros that follow one another are padding, most of them. */
             if (!a.bytes[at] && at && !a.bytes[at - 1] && at + 1 < a.size && !a.bytes[at + 1] && at % 16 &&
-                !(at >= a.header && at < a.header + 256))
+                !(at >= a.header && at < a.header + sizeof(struct abi_artifact_header)))
                 continue;
             u32 step = i ? 8 : SANITIZED ? 4 : 2; /* half of the bits of the first, one in each byte of the others */
             for (u32 bit = (u32)(at * 5 + at / 8) % step; bit < 8; bit += step) {
                 a.bytes[at] ^= (u8)(1 << bit);
                 show(names[i], at, a.bytes[at]);
-                try_to_load(a.bytes, a.size);
+                try_to_load_forged(a.bytes, a.size, a.header);
                 a.bytes[at] ^= (u8)(1 << bit);
             }
         }
-        try_to_load(a.bytes, a.size);
+        try_to_load_forged(a.bytes, a.size, a.header);
         free(a.bytes);
     }
     CHECK(loaded > 100 && refused > 1000);
@@ -199,7 +204,7 @@ static void every_length(void) {
             if (size > file_size + 8) {
                 u64 claimed = size;
                 memcpy(exact + file_size, &claimed, 8);
-                try_to_load(exact, size);
+                try_to_load_forged(exact, size, a.header);
             }
             free(exact);
         }
@@ -214,19 +219,21 @@ static void extreme_numbers(void) {
     set_up();
     for (u32 i = 0; i < 3; i++) {
         struct artifact a = read_artifact(names[i]);
-        u64 end = a.header + 256 + 4096 < a.loaded_size ? a.header + 256 + 4096 : a.loaded_size;
+        u64 end = a.header + sizeof(struct abi_artifact_header) + 4096 < a.loaded_size
+                      ? a.header + sizeof(struct abi_artifact_header) + 4096
+                      : a.loaded_size;
         for (u64 at = a.header; at + 8 <= end; at += 4) {
             u64 saved;
             memcpy(&saved, a.bytes + at, 8);
             for (u32 e = 0; e < sizeof extremes / sizeof *extremes; e++) {
                 show(names[i], at, extremes[e]);
                 memcpy(a.bytes + at, &extremes[e], e % 2 && at % 8 == 0 ? 8 : 4);
-                try_to_load(a.bytes, a.size);
+                try_to_load_forged(a.bytes, a.size, a.header);
                 memcpy(a.bytes + at, &extremes[e], 8);
-                try_to_load(a.bytes, a.size);
+                try_to_load_forged(a.bytes, a.size, a.header);
                 memcpy(a.bytes + at, &saved, 8);
             }
-            if (at >= a.header + 256)
+            if (at >= a.header + sizeof(struct abi_artifact_header))
                 at += SANITIZED ? 12 : 4;
         }
         free(a.bytes);
@@ -261,7 +268,7 @@ static void at_random(void) {
                 copy[at] = (u8)(random >> 8);
                 break;
             case 2:
-                memcpy(copy + at, a->bytes + a->header + (random >> 10) % 248, 4); /* another number of the header */
+                memcpy(copy + at, a->bytes + a->header + (random >> 10) % 280, 4); /* another number of the header */
                 break;
             case 3:
                 memcpy(copy + at / 4 * 4, &random, 4);
@@ -280,7 +287,7 @@ static void at_random(void) {
                 break;
             }
         }
-        try_to_load(copy, a->size);
+        try_to_load_forged(copy, a->size, a->header);
         free(copy);
     }
     for (u32 i = 0; i < ARTIFACTS; i++)
@@ -289,4 +296,71 @@ static void at_random(void) {
     lucet_region_release(region);
 }
 
-MAIN(TEST(every_bit), TEST(every_length), TEST(extreme_numbers), TEST(at_random))
+/* Whatever byte is changed, code and image and padding too, the file is refused before it is mapped to be executed. */
+static void any_byte(void) {
+    set_up();
+    for (u32 i = 0; i < 3; i++) {
+        struct artifact a = read_artifact(names[i]);
+        for (u64 at = 0; at < a.size; at += i ? 13 : 1) {
+            u8 saved = a.bytes[at];
+            a.bytes[at] ^= (u8)(1 + at % 255);
+            try_to_load(a.bytes, a.size);
+            CHECK_EQUAL(loaded, 0);
+            a.bytes[at] = saved;
+        }
+        free(a.bytes);
+    }
+    CHECK(refused > 10000);
+    lucet_region_release(region);
+}
+
+static void checksums(void) {
+    u8 bytes[2000];
+    u64 random = 1;
+    for (u32 i = 0; i < sizeof bytes; i++)
+        bytes[i] = (u8)((random = random * 6364136223846793005ULL + 1442695040888963407ULL) >> 56);
+    for (u32 size = 4; size < sizeof bytes - 16; size += size < 400 ? 1 : 37)
+        for (u32 hole = 0; hole <= size - 4; hole += 61)
+            CHECK_EQUAL(artifact_checksum(bytes + size % 16, size, hole, false),
+                        artifact_checksum(bytes + size % 16, size, hole, true));
+    /* As Python's zlib.crc32 has it: of 100 bytes 0, 1, 2..., the four at 40 taken as 0. */
+    for (u32 i = 0; i < 100; i++)
+        bytes[i] = (u8)i;
+    CHECK_EQUAL(artifact_checksum(bytes, 100, 40, false), 0x501a4a70);
+    CHECK_EQUAL(artifact_checksum(bytes, 100, 40, true), 0x501a4a70);
+}
+
+/* A file that was found whole is known by its times, unless it has only just been written. */
+static void files_that_were_whole(void) {
+    struct artifact a = read_artifact("plain");
+    char path[] = "/tmp/lucet-whole-XXXXXX";
+    int fd = mkstemp(path);
+    CHECK(fd >= 0);
+    for (u32 round = 0; round < 2; round++) {
+        CHECK_EQUAL(pwrite(fd, a.bytes, a.size, 0), (ssize_t)a.size);
+        lucet_module *module = lucet_module_load(path, &last_error);
+        CHECK(module);
+        lucet_module_release(module);
+        u8 changed = a.bytes[a.text] ^ 1;
+        CHECK_EQUAL(pwrite(fd, &changed, 1, (off_t)a.text), 1);
+        CHECK(!lucet_module_load(path, &last_error));
+        CHECK(strstr(last_error.message, "checksum"));
+    }
+    struct stat status;
+    CHECK_EQUAL(fstat(fd, &status), 0);
+    CHECK(!was_whole(&status));
+    is_whole(&status);
+    CHECK(!was_whole(&status));
+    status.st_mtim.tv_sec -= 10;
+    status.st_ctim.tv_sec -= 10;
+    is_whole(&status);
+    CHECK(was_whole(&status));
+    status.st_ctim.tv_nsec ^= 1;
+    CHECK(!was_whole(&status));
+    close(fd);
+    unlink(path);
+    free(a.bytes);
+}
+
+MAIN(TEST(any_byte), TEST(checksums), TEST(files_that_were_whole), TEST(every_bit), TEST(every_length),
+     TEST(extreme_numbers), TEST(at_random))

@@ -200,22 +200,28 @@ static void type_identities(void) {
     CHECK(module->header->types_count >= 2);
     struct abi_type *types = (void *)(bytes + mapped); /* the file's offsets are the addresses */
     u64 id = types[0].id;
+    u64 header = module->header->self_rva;
     types[0].id = types[1].id;
+    seal(bytes, size, header);
     CHECK(!lucet_module_load_bytes(bytes, size, &last_error));
     CHECK_EQUAL(last_error.code, LUCET_ERROR_ARTIFACT);
     CHECK(strstr(last_error.message, "type identity"));
     types[0].id = id;
+    seal(bytes, size, header);
     lucet_module *again = lucet_module_load_bytes(bytes, size, &last_error);
     CHECK(again);
     /* A new identity is learnt, and then it stands. */
     types[0].id = 0x123456789abcdefULL;
+    seal(bytes, size, header);
     lucet_module *other = lucet_module_load_bytes(bytes, size, &last_error);
     CHECK(other);
     lucet_module_release(module);
     lucet_module_release(again);
     lucet_module_release(other);
     types[0].id = id;
+    seal(bytes, size, header);
     types[1].id = 0x123456789abcdefULL;
+    seal(bytes, size, header);
     CHECK(!lucet_module_load_bytes(bytes, size, &last_error));
     free(bytes);
 }

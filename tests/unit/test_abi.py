@@ -74,9 +74,9 @@ def test_pack_and_unpack() -> None:
 def test_header_round_trip() -> None:
     header = STRUCTS["artifact_header"]
     values: dict[str, object] = {name: index for index, name in enumerate(header.fields)}
-    values["source_digest"] = b"d" * 32
+    values["source_digest"], values["digest"] = b"d" * 32, b"r" * 32
     data = header.pack(**values)
-    assert len(data) == header.size == 256
+    assert len(data) == header.size == 288
     assert data[192:224] == b"d" * 32
     assert header.unpack(data) == values
 
@@ -101,7 +101,7 @@ def test_pack_wants_values_in_range() -> None:
 
 def test_pack_wants_a_whole_hash() -> None:
     values: dict[str, object] = dict.fromkeys(STRUCTS["artifact_header"].fields, 0)
-    values["source_digest"] = b"short"
+    values["source_digest"], values["digest"] = b"short", b"r" * 32
     with pytest.raises(ValueError, match="source_digest needs 32 bytes, not 5"):
         STRUCTS["artifact_header"].pack(**values)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
-from lucet.abi.artifact_reader import NONE, ArtifactInfo, Location, read_artifact
+import lucet
+from lucet.abi.artifact_reader import NONE, ArtifactInfo, Location, is_intact, read_artifact
 from lucet.abi.tables import CONSTANTS, STRUCTS
 from lucet.compile.artifact import build
 from lucet.compile.plan import DataPlan, ElemPlan, GlobalPlan, ImageRun, MemoryPlan, TablePlan
@@ -494,3 +497,23 @@ def test_exports_other_than_functions_do_not_name_functions() -> None:
     info = read_artifact(build(module, a_plan(module, memories=(memory,)), OBJECTS[:1], PROVENANCE))
     assert info.functions[0]["name"] is None
     assert info.exports[0]["kind"] == CONSTANTS["LUCET_KIND_MEMORY"]
+
+
+def test_the_sums_of_the_whole_file() -> None:
+    data = lucet.compile('(module (memory 1) (data (i32.const 0) "x") (func nop))', workers=1)
+    info = read_artifact(data)
+    header = info.header["self_rva"]
+    fields = STRUCTS["artifact_header"].fields
+    checksum, digest = header + fields["checksum"].offset, header + fields["digest"].offset
+    blank = bytearray(data)
+    blank[checksum : checksum + 4] = bytes(4)
+    assert zlib.crc32(blank) == int.from_bytes(data[checksum : checksum + 4], "little")
+    blank[digest : digest + 32] = bytes(32)
+    assert hashlib.sha256(blank).digest() == data[digest : digest + 32]
+    assert is_intact(data, info)
+    for at in (info.header["text_rva"], checksum, digest, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        assert not is_intact(bytes(damaged), read_artifact(bytes(damaged)))
+        with pytest.raises(lucet.ArtifactError, match="damaged: its checksum is"):
+            lucet.Module.from_bytes(damaged)

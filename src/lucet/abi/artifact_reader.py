@@ -5,7 +5,9 @@ The bytes may be hostile: whatever is wrong with them is an ArtifactError.
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -155,6 +157,21 @@ def read_artifact(data: bytes | memoryview) -> ArtifactInfo:
         return _read_artifact(memoryview(data))
     except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise ArtifactError(f"malformed artifact: {error}") from error
+
+
+def is_intact(data: bytes | memoryview, info: ArtifactInfo) -> bool:
+    """Whether the file is as the compiler wrote it: its digest and its checksum are those in its header."""
+    fields = STRUCTS["artifact_header"].fields
+    at = info.header["self_rva"]  # offsets in the file are addresses
+    blank = bytearray(data)
+    for name, size in (("checksum", 4), ("digest", 32)):
+        start = at + fields[name].offset
+        blank[start : start + size] = bytes(size)
+    if hashlib.sha256(blank).digest() != info.header["digest"]:
+        return False
+    start = at + fields["digest"].offset
+    blank[start : start + 32] = info.header["digest"]
+    return zlib.crc32(blank) == int(info.header["checksum"])
 
 
 def decode_lines(blob: bytes | memoryview) -> Iterator[tuple[int, int]]:

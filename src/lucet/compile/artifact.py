@@ -5,7 +5,9 @@ What stands where is described in docs/artifact.md, the structures in abi/artifa
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -132,8 +134,14 @@ def _finish(
     file, loaded = out.finish(exported=(header, 0, struct.size), symbols=symbols, eh_frame_hdr=eh_frame_hdr)
     if len(file) >= MAX_SIZE:
         raise LimitExceeded(f"the artifact is larger than {MAX_SIZE} bytes")
+
     # Offsets in the file are addresses, so the header can be completed in place.
-    for name, value in (("load_size", loaded), ("file_size", len(file))):
+    def complete(name: str, value: bytes) -> None:
         at = header.offset + struct.fields[name].offset
-        file[at : at + 8] = value.to_bytes(8, "little")
+        file[at : at + len(value)] = value
+
+    complete("load_size", loaded.to_bytes(8, "little"))
+    complete("file_size", len(file).to_bytes(8, "little"))
+    complete("digest", hashlib.sha256(file).digest())
+    complete("checksum", zlib.crc32(file).to_bytes(4, "little"))
     return bytes(file)

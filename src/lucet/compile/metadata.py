@@ -72,7 +72,7 @@ class Metadata:
         self._known_strings: dict[str, int] = {}
 
     def place(self, out: elf.SharedObject, provenance: Provenance) -> elf.OutputSection:
-        """Add the sections. Returns that of the header; load_size and file_size in it are still 0."""
+        """Add the sections. Returns that of the header; what it says of the whole file is still 0."""
         plan, text = self._plan, self._code.sections[link.TEXT]
         line_offsets, line_blobs = self._lines()
         datas = out.add(".lucet.data", b"".join(data.bytes for data in plan.datas))
@@ -108,9 +108,11 @@ class Metadata:
             "eh_frame_hdr_rva": self._eh_frame_hdr.offset,
             "eh_frame_hdr_size": len(self._eh_frame_hdr.data),
             "source_digest": provenance.source_digest,
+            "checksum": 0,
             "reserved2": 0,
             "reserved3": 0,
             "reserved4": 0,
+            "digest": bytes(32),
         }
         header = out.add(".lucet.module", self._data, alignment=16)
         strings = out.add(".lucet.strings", self._strings, alignment=4)
