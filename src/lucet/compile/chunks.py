@@ -53,14 +53,28 @@ def whole_module(module: Module) -> Chunk:
 
 
 def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
-    """Decode, validate and translate the chunk's functions. Raises a CompileError for the first that is at fault."""
+    """The LLVM module of all functions. Raises a CompileError for the first that is at fault."""
+    functions = _translated(module, plan, chunk)
+    return module_text(functions, _declarations(module, plan, functions))
+
+
+def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> tuple[str, str]:
+    """The same as two modules: functions with nothing to vectorise, and the others; "" if there are none."""
+    functions = _translated(module, plan, chunk)
+    parts = [[one for one in functions if one.vectorize is wanted] for wanted in (False, True)]
+    plain, vectorized = (module_text(part, _declarations(module, plan, part)) for part in parts)
+    return plain, vectorized if parts[1] else ""
+
+
+def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
+    """Decode, validate and translate the chunk's functions."""
     functions = list(runtime_functions(module, plan)) if chunk.runtime else []
     imported = module.imported_func_count
     for function in range(imported + chunk.start, imported + chunk.stop):
         code = decode_code(module, function)
         validate_code(module, function, code)
         functions.append(translate(module, plan, function, code))
-    return module_text(functions, _declarations(module, plan, functions))
+    return functions
 
 
 def _declarations(module: Module, plan: Plan, functions: list[FunctionText]) -> list[str]:

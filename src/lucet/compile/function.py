@@ -63,16 +63,18 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
     body = module.bodies[function - module.imported_func_count]
     f = _writer(module, plan, function, wasm_offset=body.offset, scope=scope)
     _declare_locals(f, code)
+    loops = find_loops(module, f.functype, code) if len(body.body) <= plan.copied_size else {}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     else:
-        _translate(f, code, find_loops(module, f.functype, code) if plan.copies_loops else {})
+        _translate(f, code, loops)
     return FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
         subprogram=subprogram_text(scope, symbol),
         called=frozenset(f.called),
         tables=frozenset(f.tables),
+        vectorize=bool(loops),
     )
 
 

@@ -551,6 +551,8 @@ class FunctionText:
     symbol: str
     subprogram: str = ""
     """Its debug metadata node, "" if it has none."""
+    vectorize: bool = False
+    """It has loops that the vectoriser may be good for."""
     called: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
 

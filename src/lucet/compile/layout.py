@@ -20,6 +20,8 @@ from lucet.wasm.types import I64, V128, FuncType, GlobalType, MemoryType, TableT
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
 
+_COPIED_SIZES: Final = {"default": 4000, "best": 1 << 32}
+"""By level: a copy is worth the most to functions that do little else, and the vectoriser takes time."""
 _WORD: Final = 8
 _V128_SIZE: Final = 16
 
@@ -87,7 +89,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         exceptions=facts.exceptions or bool(tags),
         spill_offset=spill_offset,
         count_instructions=options.count_instructions,
-        copies_loops=options.opt_level == "best" and not options.count_instructions,
+        copied_size=0 if options.count_instructions else _COPIED_SIZES.get(options.opt_level, 0),
         features=features,
         rounds="SSE4_1" in features,
     )

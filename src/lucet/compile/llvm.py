@@ -56,16 +56,28 @@ def target_features(options: Options) -> frozenset[str]:
     return frozenset(one for one, names in LLVM_FEATURES.items() if has.issuperset(f"+{name}" for name in names))
 
 
-def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool = False) -> bytes:
-    """Compile one LLVM module to an object ("obj"), assembly ("asm") or optimised IR ("opt-ir")."""
-    try:
-        module = llvm.parse_assembly(text, llvm.create_context())
-        if verify:
-            module.verify()
-    except RuntimeError as error:
-        raise CompilerFailed(f"LLVM does not accept the generated code: {error}") from error
+def compile_text(
+    text: str, options: Options, *, emit: str = "obj", verify: bool = False, vectorized: str = ""
+) -> bytes:
+    """Compile LLVM modules to one object ("obj"), assembly ("asm") or optimised IR ("opt-ir").
+
+    vectorized is another module, whose loops are vectorised even at the default level.
+    """
+    context = llvm.create_context()
     machine = _target_machine(options)
-    _run_passes(module, machine, options.opt_level)
+    modules = []
+    for one, level in ((text, options.opt_level), (vectorized, "vectorize")):
+        if one:
+            try:
+                modules.append(llvm.parse_assembly(one, context))
+                if verify:
+                    modules[-1].verify()
+            except RuntimeError as error:
+                raise CompilerFailed(f"LLVM does not accept the generated code: {error}") from error
+            _run_passes(modules[-1], machine, "best" if options.opt_level == "best" else level)
+    module, *others = modules
+    for other in others:
+        module.link_in(other)
     if emit == "opt-ir":
         return str(module).encode()
     result = machine.emit_object(module) if emit == "obj" else machine.emit_assembly(module).encode()
@@ -90,12 +102,12 @@ def _target_machine(options: Options) -> llvm.TargetMachine:
 def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt_level: str) -> None:
     if opt_level == "none":
         return
-    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-    if opt_level == "best":
+    tuning = llvm.create_pipeline_tuning_options(speed_level=1 if opt_level == "vectorize" else 2)
+    if opt_level in {"best", "vectorize"}:
         tuning.loop_vectorization = True
         tuning.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, tuning)
-    if opt_level == "best":
+    if opt_level in {"best", "vectorize"}:
         passes = builder.getModulePassManager()
     else:
         passes = llvm.create_new_module_pass_manager()

@@ -156,8 +156,9 @@ class Plan:
     spill_offset: int = 0
     """Words for the arguments of tailcc functions that have no register: see emit_call.py."""
     count_instructions: bool = False
-    copies_loops: bool = False
-    """Loops that a check can make safe are emitted twice: see loops.py."""
+    copied_size: int = 0
+    """Bytes that a function body may have for its loops to be emitted twice where a check can make them safe: loops.py.
+    """
     features: frozenset[str] = frozenset()
     """What the target CPU has, as named in artifact.def (LUCET_CPU_...)."""
     rounds: bool = True

@@ -14,7 +14,7 @@ import time
 import traceback
 
 from lucet.compile import llvm, wire
-from lucet.compile.chunks import Chunk, chunk_text
+from lucet.compile.chunks import Chunk, chunk_texts
 from lucet.errors import CompileError, CompilerFailed
 from lucet.wasm.decode import decode_module
 from lucet.wasm.module import Module
@@ -42,7 +42,8 @@ def main(opt_level: str) -> None:
 
 def _compile(module: Module, job: wire.Job, chunk: Chunk) -> bytes | CompileError:
     try:
-        return llvm.compile_text(chunk_text(module, job.plan, chunk), job.options, emit=job.emit)
+        plain, vectorized = chunk_texts(module, job.plan, chunk)
+        return llvm.compile_text(plain, job.options, emit=job.emit, vectorized=vectorized)
     except CompileError as error:
         return error
     except Exception as error:  # whatever went wrong is the caller's to know, and this process can go on
