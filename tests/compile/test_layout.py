@@ -260,6 +260,24 @@ def test_scan_knows_numbers_that_are_longer_than_they_need_to_be(number: bytes) 
     assert scan(Module(bodies=(FunctionBody(offset=0, body=body),))).ref_funcs == {5}
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "(local (ref null $t) i32 (ref func) (ref $t))",
+        "(block (result (ref null $t)) (ref.null $t)) (drop)",
+        "(block (result (ref $t)) (loop (result (ref null $t)) (ref.func 0)) (br_on_non_null 0) (unreachable)) (drop)",
+        "(drop (select (result (ref null $t)) (ref.null $t) (ref.null $t) (i32.const 0)))",
+        "(block (br_on_null 0 (ref.as_non_null (ref.func 0))) (call_ref $t))",
+    ],
+)
+def test_scan_steps_over_typed_references(before: str) -> None:
+    many = "".join(f"(type (func (param {'i32 ' * count})))" for count in range(100))
+    text = f"(module {many} (type $t (func (param externref))) (table 1 funcref) (func (type $t) {before} TAIL))"
+    assert facts_of(text.replace("TAIL", "(drop (table.get 0 (i32.const 0)))")).dynamic_tables == {0}
+    assert facts_of(text.replace("TAIL", "")).dynamic_tables == set()
+    assert facts_of(text.replace("TAIL", "(return_call_ref $t (ref.null $t))")).tail_calls
+
+
 def test_scan_survives_anything() -> None:
     """Bodies have not been validated yet."""
     body = text_to_binary("(module (func (block (br_table 0 0 0 (i32.const 1))) (drop (f64.const 1)) (unreachable)))")

@@ -125,14 +125,14 @@ c5:
   br i1 %10, label %c11, label %t11, !prof !3
 c11:
   %12 = getelementptr i8, ptr %9, i64 16
-  %13 = load i64, ptr %12
+  %13 = load i64, ptr %12, !dbg !DILocation(line: 6, scope: !14)
   %14 = icmp eq i64 %13, 1816074257911974371
   br i1 %14, label %c15, label %t15, !prof !3
 c15:
   %16 = getelementptr i8, ptr %9, i64 0
-  %17 = load ptr, ptr %16
+  %17 = load ptr, ptr %16, !dbg !DILocation(line: 6, scope: !14)
   %18 = getelementptr i8, ptr %9, i64 8
-  %19 = load ptr, ptr %18
+  %19 = load ptr, ptr %18, !dbg !DILocation(line: 6, scope: !14)
   %20 = notail call i32 %17(ptr %19, i32 5), !dbg !DILocation(line: 6, scope: !14)
   ret i32 %20
 t5:
@@ -148,6 +148,7 @@ t15:
 
 @table0 = external hidden constant [3 x i64], align 8
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -227,6 +227,7 @@ o2:
 
 
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -46,6 +46,7 @@ define hidden i32 @f1(ptr %vmctx) #0 !dbg !9 {
 
 
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -67,6 +67,7 @@ define hidden i32 @f1(ptr %vmctx, i32 %p0) #0 !dbg !9 {
 
 
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -41,6 +41,7 @@ define hidden double @f0(ptr %vmctx, float %p0, double %p1) #0 !dbg !8 {
 
 
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -97,14 +97,14 @@ c5:
   br i1 %10, label %c11, label %t11, !prof !3
 c11:
   %12 = getelementptr i8, ptr %9, i64 16
-  %13 = load i64, ptr %12
+  %13 = load i64, ptr %12, !dbg !DILocation(line: 8, scope: !11)
   %14 = icmp eq i64 %13, 1816074257911974371
   br i1 %14, label %c15, label %t15, !prof !3
 c15:
   %16 = getelementptr i8, ptr %9, i64 8
-  %17 = load ptr, ptr %16
+  %17 = load ptr, ptr %16, !dbg !DILocation(line: 8, scope: !11)
   %18 = getelementptr i8, ptr %9, i64 32
-  %19 = load ptr, ptr %18
+  %19 = load ptr, ptr %18, !dbg !DILocation(line: 8, scope: !11)
   %20 = icmp eq ptr %17, %vmctx
   %21 = icmp ne ptr %19, null
   %22 = and i1 %20, %21
@@ -114,7 +114,7 @@ j23:
   ret i32 %24
 o23:
   %25 = getelementptr i8, ptr %9, i64 0
-  %26 = load ptr, ptr %25
+  %26 = load ptr, ptr %25, !dbg !DILocation(line: 8, scope: !11)
   %27 = notail call i32 %26(ptr %17, i32 %1), !dbg !DILocation(line: 8, scope: !11)
   store i32 %27, ptr %s0.0.i32
   br label %return
@@ -155,6 +155,7 @@ define weak hidden tailcc void @t5(ptr %vmctx, ptr %results) #0 !dbg !13 {
 
 @table0 = external hidden constant [2 x i64], align 8
 attributes #0 = { noinline nounwind uwtable "probe-stack"="inline-asm" "no-builtins" }
+attributes #2 = { noinline uwtable "probe-stack"="inline-asm" "no-builtins" }
 attributes #1 = { nomerge noreturn nounwind }
 
 !llvm.dbg.cu = !{!0}

@@ -8,7 +8,7 @@ from lucet.wasm.decode import decode_module
 from lucet.wasm.disasm import describe_module, format_instr
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.text import text_to_binary
-from lucet.wasm.types import EXTERNREF, F32, I32, FuncType
+from lucet.wasm.types import EXTERNREF, F32, I32, NULLFUNCREF, FuncType
 from tests.unit.wasm_bytes import EXPORT, MEMORY, MEMORY_1, name, one_function, section, vector
 from tests.unit.wasm_bytes import I32 as I32_CODE
 from tests.unit.wasm_bytes import I64 as I64_CODE
@@ -35,6 +35,9 @@ from tests.unit.wasm_bytes import I64 as I64_CODE
         ("f64.const", 0x7FF4000000000000, "f64.const nan:0x4000000000000"),
         ("select_t", (I32,), "select (result i32)"),
         ("ref.null", EXTERNREF, "ref.null extern"),
+        ("ref.null", NULLFUNCREF, "ref.null nofunc"),
+        ("ref.null", FuncType().ref(nullable=True), f"ref.null #{FuncType().type_id():016x}"),
+        ("call_ref", 3, "call_ref 3"),
         ("table.init", (5, 1), "table.init 1 5"),
         ("memory.init", (5, 0), "memory.init 0 5"),
         ("table.copy", (0, 1), "table.copy 0 1"),

@@ -87,7 +87,7 @@ def _call_indirect(f: FunctionWriter, offset: int, immediate: tuple[int, int]) -
     functype = f.module.types[type_index]
     if f.plan.tables[table].entries is None:
         reference = _dynamic_entry(f, table, functype, offset)
-        code, vmctx = _field(f, reference, "code"), _field(f, reference, "vmctx")
+        code, vmctx = _field(f, reference, "code", offset), _field(f, reference, "vmctx", offset)
         call(f, functype, code, vmctx, offset)
     else:
         code = _static_entry(f, table, type_index, offset)
@@ -115,14 +115,15 @@ def _dynamic_entry(f: FunctionWriter, table: int, functype: FuncType, offset: in
     entry = table_entry(f, table, f.stack.pop(), "UNDEFINED_ELEMENT", offset)
     reference = f.emit(f"load ptr, ptr {entry}")
     f.trap_unless(f.emit(f"icmp ne ptr {reference}, null"), "UNINITIALIZED_ELEMENT", offset)
-    found = _field(f, reference, "type_id", llvm_type="i64")
+    found = _field(f, reference, "type_id", offset, llvm_type="i64")
     f.trap_unless(f.emit(f"icmp eq i64 {found}, {functype.type_id()}"), "INDIRECT_CALL_TYPE_MISMATCH", offset)
     return reference
 
 
-def _field(f: FunctionWriter, reference: str, name: str, *, llvm_type: str = "ptr") -> str:
+def _field(f: FunctionWriter, reference: str, name: str, offset: int, *, llvm_type: str = "ptr") -> str:
+    # Located, since the load may change places with one of _checked_field, and be the one that faults.
     pointer = f.emit(f"getelementptr i8, ptr {reference}, i64 {_FUNCREF[name]}")
-    return f.emit(f"load {llvm_type}, ptr {pointer}")
+    return f.emit(f"load {llvm_type}, ptr {pointer}{f.location(offset)}")
 
 
 def _checked_field(f: FunctionWriter, reference: str, name: str, offset: int) -> str:
@@ -172,12 +173,12 @@ def _return_call_indirect(f: FunctionWriter, offset: int, immediate: tuple[int, 
         skip(f)
         return
     reference = _dynamic_entry(f, table, functype, offset)
-    _tail_call_reference(f, functype, reference, _field(f, reference, "vmctx"), offset)
+    _tail_call_reference(f, functype, reference, _field(f, reference, "vmctx", offset), offset)
 
 
 def _tail_call_reference(f: FunctionWriter, functype: FuncType, reference: str, vmctx: str, offset: int) -> None:
     """A tail call of any funcref but null: a jump, if it is a function of this instance."""
-    tail_code = _field(f, reference, "tail_code")
+    tail_code = _field(f, reference, "tail_code", offset)
     own = f.emit(f"icmp eq ptr {vmctx}, %vmctx")
     has_tail_code = f.emit(f"icmp ne ptr {tail_code}, null")
     can_jump = f.emit(f"and i1 {own}, {has_tail_code}")
@@ -191,7 +192,7 @@ def _tail_call_reference(f: FunctionWriter, functype: FuncType, reference: str, 
     f.stack += arguments
     f.out.append(f"o{number}:")
     handler, f.handler = f.handler, 0
-    call(f, functype, _field(f, reference, "code"), vmctx, offset)
+    call(f, functype, _field(f, reference, "code", offset), vmctx, offset)
     f.handler = handler
     jump_out(f)
 

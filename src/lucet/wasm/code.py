@@ -14,7 +14,7 @@ from lucet.limits import MAX_BR_TABLE_SIZE, MAX_LOCALS
 from lucet.wasm.module import Catch, Code, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS, PREFIXES, UNSUPPORTED_OPS, UNSUPPORTED_PREFIXED, Op, prefixed_code
 from lucet.wasm.reader import Reader
-from lucet.wasm.types import CODES_BY_VALTYPE, FuncType, ValType
+from lucet.wasm.types import CODES_BY_VALTYPE, FuncType, ValType, defaultable
 
 # How the hot loop treats an opcode byte, most frequent first.
 _INDEX: Final = 0
@@ -70,8 +70,9 @@ def decode_body(
     reader: Reader, types: tuple[FuncType, ...], param_count: int, *, data_count_missing: bool = False
 ) -> Code:
     """Locals and expression. The parameters count against the limit of locals."""
-    locals_ = _decode_locals(reader, param_count)
-    return Code(locals=locals_, instrs=decode_instrs(reader, types, data_count_missing=data_count_missing))
+    locals_, all_defaultable = _decode_locals(reader, param_count)
+    instrs = decode_instrs(reader, types, data_count_missing=data_count_missing)
+    return Code(locals=locals_, all_defaultable=all_defaultable, instrs=instrs)
 
 
 def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_missing: bool = False) -> list[Instr]:
@@ -160,7 +161,8 @@ def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_mis
         raise reader.unexpected_end() from None
 
 
-def _decode_locals(reader: Reader, param_count: int) -> tuple[ValType, ...]:
+def _decode_locals(reader: Reader, param_count: int) -> tuple[tuple[ValType, ...], bool]:
+    """The locals, and whether all of them have a default value."""
     start = reader.pos
     runs = []
     total = param_count
@@ -173,14 +175,15 @@ def _decode_locals(reader: Reader, param_count: int) -> tuple[ValType, ...]:
     if total > MAX_LOCALS:
         message = f"too many locals: {total} with the parameters, the limit is {MAX_LOCALS}"
         raise LimitExceeded(message, offset=reader.base + start, function=reader.function)
+    all_defaultable = all(defaultable(valtype) for count, valtype in runs if count)
     # Few copies: seven bytes can ask for all the locals of the limit, in every function of a module.
     if len(runs) == 1:
         count, valtype = runs[0]
-        return (valtype,) * count
+        return (valtype,) * count, all_defaultable
     expanded: list[ValType] = []
     for count, valtype in runs:
         expanded.extend(repeat(valtype, count))
-    return tuple(expanded)
+    return tuple(expanded), all_defaultable
 
 
 def _prefixed_op(reader: Reader) -> Op:

@@ -13,7 +13,7 @@ from lucet.wasm.code import decode_code
 from lucet.wasm.module import Catch, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
 from lucet.wasm.text_keywords import CATCHES
-from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, TagType
+from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, TagType, heap_type
 
 _OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try_table"))
 _ELSE: Final = BY_NAME["else"].code
@@ -112,7 +112,7 @@ def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
     if kind == "valtypes":
         return f"(result {' '.join(immediate)})"
     if kind == "reftype":
-        return str(immediate).removesuffix("ref")
+        return heap_type(immediate)
     return " ".join(map(str, immediate)) if isinstance(immediate, tuple) else str(immediate)
 
 

@@ -100,6 +100,8 @@ class Code:
 
     locals: tuple[ValType, ...]
     """Declared locals, without the parameters."""
+    all_defaultable: bool = True
+    """Whether all of them have a default value: others must be set before they are read."""
     instrs: Sequence[Instr]
 
 

@@ -76,19 +76,33 @@ class _Frame:
         self.unreachable = False
 
 
+class _ReadableLocals:
+    """Types of locals, some of which have no default value: KeyError for such a one until it is known to be set."""
+
+    __slots__ = ("known_set", "params_count", "types")
+
+    def __init__(self, types: tuple[ValType, ...], params_count: int) -> None:
+        self.types = types
+        self.params_count = params_count
+        self.known_set: set[int] = set()
+
+    def __getitem__(self, index: int) -> ValType:
+        valtype = self.types[index]
+        if index in self.known_set or index < self.params_count or defaultable(valtype):
+            return valtype
+        raise KeyError(index)
+
+
 class _Validator:
     def __init__(self, module: Module, func_index: int, code: Code) -> None:
         self.module = module
         self.func_index = func_index
         self.func_type = module.func_type(func_index).unrolled
         self.locals = self.func_type.params + code.locals
-        self.readable: Sequence[ValType] | dict[int, ValType] = self.locals
-        """The types of the locals that may be read; of the others too, where all have a default value."""
-        first = len(self.func_type.params)
-        if not all(map(defaultable, {*code.locals})):
-            self.readable = {
-                index: valtype for index, valtype in enumerate(self.locals) if index < first or defaultable(valtype)
-            }
+        self.readable = (
+            self.locals if code.all_defaultable else _ReadableLocals(self.locals, len(self.func_type.params))
+        )
+        """The types of the locals that may be read here."""
         self.set_locals: list[int] = []
         """Those that have become readable in the open blocks, in that order."""
         self.instrs = code.instrs
@@ -225,8 +239,8 @@ class _Validator:
             self._mismatch("leaves a value on the stack", self.stack[-1])
         del self.stack[-1]
         while len(self.set_locals) > frame.set_height:
-            assert isinstance(self.readable, dict)
-            del self.readable[self.set_locals.pop()]
+            assert isinstance(self.readable, _ReadableLocals)
+            self.readable.known_set.remove(self.set_locals.pop())
 
     def _frame_at(self, label: int) -> _Frame:
         if label >= len(self.frames):
@@ -591,8 +605,8 @@ class _Validator:
         """The type of a local that is set and could not be read up to here."""
         if index >= len(self.locals):
             self._unknown_local(code, offset, index)
-        assert isinstance(self.readable, dict)
-        self.readable[index] = self.locals[index]
+        assert isinstance(self.readable, _ReadableLocals)
+        self.readable.known_set.add(index)
         self.set_locals.append(index)
         return self.locals[index]
 

@@ -1,0 +1,11 @@
+(module
+  (type $f (func (param i32) (result i32)))
+  (elem declare func $call)
+  (func $call (export "call") (type $f) (call_ref $f (local.get 0) (ref.func $call)))
+  (func (export "tail") (param (ref null $f)) (result i32) (return_call_ref $f (i32.const 1) (local.get 0)))
+  (func (export "on_null") (param (ref null $f)) (result i32)
+    (block $null (br_on_null $null (local.get 0)) (ref.as_non_null) (drop) (return (i32.const 1)))
+    (i32.const 0))
+  (func (export "on_non_null") (param (ref null $f)) (result i32)
+    (block $is (result (ref $f)) (br_on_non_null $is (local.get 0)) (return (i32.const 0)))
+    (drop) (i32.const 1)))
