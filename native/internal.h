@@ -443,6 +443,8 @@ LUCET_INTERNAL u64 deadline_after(u64 timeout);
 LUCET_INTERNAL void group_visit(struct group *group);
 LUCET_INTERNAL void group_unvisit(struct group *group);
 LUCET_INTERNAL void visits_install(void);
+/* Not 0 once the run that called the host function under way is to end. */
+LUCET_INTERNAL const u64 *interrupt_word(const lucet_instance *instance);
 LUCET_INTERNAL _Noreturn void builtin_trap(u32 trap);
 /* Called from switch_x86_64.S: where to go on. */
 LUCET_INTERNAL struct landing *builtin_throw(u8 *vmctx, u32 tag, const u64 *slots) __attribute__((used));
@@ -466,6 +468,9 @@ extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];
 extern LUCET_INTERNAL const u8 lucet_entering_begin[], lucet_entering_end[];
 extern LUCET_INTERNAL const u8 lucet_returning_begin[], lucet_returning_end[];
 extern LUCET_INTERNAL const void *const lucet_builtins[];
+/* The kernel's answer, or -EINTR once *interrupt is set. */
+LUCET_INTERNAL long lucet_switch_syscall(const u64 *interrupt, long number, long a, long b, long c, long d, long e);
+extern LUCET_INTERNAL const u8 lucet_syscall_begin[], lucet_syscall_end[], lucet_syscall_cancelled[];
 
 /* ---- errors ---- */
 

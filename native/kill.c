@@ -1,8 +1,10 @@
 /* kill.c: ending a run from outside: by another thread, by a deadline, by a signal such as Ctrl-C. */
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "internal.h"
@@ -25,6 +27,30 @@ bool lucet_instance_interrupt(lucet_instance *instance) {
     group_unvisit(group);
     groups_release();
     return top != NULL;
+}
+
+/* ---- host functions that wait ---- */
+
+const u64 *interrupt_word(const lucet_instance *instance) {
+    static const u64 never;
+    const struct lucet_activation *top = instance ? group_top(group_of(instance)) : NULL;
+    return top ? &top->interrupt : &never;
+}
+
+bool lucet_instance_is_ending(const lucet_instance *instance) {
+    return __atomic_load_n(interrupt_word(instance), __ATOMIC_ACQUIRE) != 0;
+}
+
+int lucet_wait(const lucet_instance *instance, struct pollfd *fds, size_t count, const struct timespec *timeout) {
+    struct timespec left = {0, 0};
+    if (timeout)
+        left = *timeout; /* the kernel changes it */
+    long ready = lucet_switch_syscall(interrupt_word(instance), SYS_ppoll, (long)fds, (long)count,
+                                      timeout ? (long)&left : 0, 0, 0);
+    if (ready >= 0)
+        return (int)ready;
+    errno = (int)-ready;
+    return -1;
 }
 
 /* ---- deadlines: one thread for the process, asleep until the earliest; a binary heap of activations ---- */

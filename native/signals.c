@@ -193,6 +193,9 @@ NO_TSAN static void on_interrupt(siginfo_t *info, ucontext_t *context, const u8 
     /* Whoever sent it: signals of one number that wait are merged. */
     if (activation && __atomic_load_n(&activation->interrupt, __ATOMIC_ACQUIRE))
         interrupt_guest(activation, context, pc);
+    /* Before a system call, or in one that would be made again: whoever makes it looks whether this was for it. */
+    if (is_between(pc, lucet_syscall_begin, lucet_syscall_end))
+        context->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)lucet_syscall_cancelled;
     if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &poke_mark)
         on_poke(activation, pc);
     else if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &interrupt_mark)

@@ -326,6 +326,35 @@ lucet_returning_end:
     .hidden lucet_stubs_end
 lucet_stubs_end:
 
+/* long lucet_switch_syscall(const u64 *interrupt, long number, a, b, c, d, e): a system call that is not made if *interrupt is set,
+ * and that the interrupt's signal ends, whenever it comes: the handler moves a thread between begin and end, where it has not
+ * returned yet (or the kernel is about to make it again), to the end with -EINTR. */
+FUNCTION lucet_switch_syscall
+    .cfi_startproc
+    .globl lucet_syscall_begin
+    .hidden lucet_syscall_begin
+lucet_syscall_begin:
+    cmpq $0, (%rdi)
+    jne 1f
+    movq %rsi, %rax
+    movq %rdx, %rdi
+    movq %rcx, %rsi
+    movq %r8, %rdx
+    movq %r9, %r10
+    movq 8(%rsp), %r8
+    syscall
+    .globl lucet_syscall_end
+    .hidden lucet_syscall_end
+lucet_syscall_end:
+    ret
+    .globl lucet_syscall_cancelled
+    .hidden lucet_syscall_cancelled
+lucet_syscall_cancelled:
+1:  movq $-4, %rax
+    ret
+    .cfi_endproc
+    .size lucet_switch_syscall, . - lucet_switch_syscall
+
 /* The table that vmctx + VMCTX_BUILTINS points to, in the order of builtins.def. */
     .section .data.rel.ro, "aw", @progbits
     .globl lucet_builtins

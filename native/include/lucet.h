@@ -368,6 +368,92 @@ bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t
 bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference);
 uint64_t lucet_instance_table_grow(lucet_instance *instance, uint32_t table, uint64_t delta, void *reference);
 
+/* ---- waiting: for host functions ---- */
+
+struct pollfd;
+struct timespec;
+/* ppoll for host functions that `instance` (or NULL) has called: -1 with errno EINTR too, and at once, when the run is to end: by
+ * lucet_instance_interrupt, or its time is up. Then the host function is to return soon; what it returns does not matter. */
+int lucet_wait(const lucet_instance *instance, struct pollfd *fds, size_t count, const struct timespec *timeout);
+/* Whether the run that called the host function under way is to end as soon as that returns. */
+bool lucet_instance_is_ending(const lucet_instance *instance);
+
+/* ---- WASI preview 1: the calls that programs make most, and the table of file descriptors ----
+ *
+ * A lucet_wasi is the world of one guest: descriptors, arguments, environment, clocks. Its functions are bound as host functions are:
+ *     lucet_wasi_call call = {.wasi = wasi};
+ *     import.function = lucet_wasi_function("wasi_snapshot_preview1", "fd_write", type); import.data = &call;
+ * What a function does not do itself, which is whatever is rare, and every refusal, it leaves to `otherwise`; without one it
+ * answers the error number. What has no function here (NULL) is the host's to write. Guest pointers are checked; paths are resolved
+ * by the kernel beneath the directory (openat2). No call holds a lock while it waits, so all of this may be used, and the guest's
+ * descriptors closed, from any thread at any time. Whoever has a pointer to a file keeps a reference to it. */
+typedef struct lucet_wasi lucet_wasi;
+typedef struct lucet_wasi_file lucet_wasi_file;
+
+typedef struct lucet_wasi_call {
+    lucet_wasi *wasi;
+    lucet_host_function otherwise; /* gets the slots as the guest filled them; or NULL */
+    void *data;                    /* for it */
+} lucet_wasi_call;
+
+typedef enum lucet_wasi_kind {
+    LUCET_WASI_OTHER,  /* reading and writing is not the core's */
+    LUCET_WASI_FILE,   /* a descriptor of the host that is nobody else's: its flags are the guest's */
+    LUCET_WASI_STREAM, /* shared with others: whether the guest's reads wait is decided by the guest's flags alone */
+    LUCET_WASI_DIRECTORY,
+    LUCET_WASI_DISCARD /* output that nobody wants */
+} lucet_wasi_kind;
+
+typedef struct lucet_wasi_info {
+    lucet_wasi_kind kind;
+    int fd;           /* of the host; -1 for none */
+    uint8_t filetype; /* as preview 1 has it, and so on */
+    uint16_t flags;
+    uint64_t rights, inheriting;
+} lucet_wasi_info;
+
+/* The file owns info->fd from then on, unless NULL is returned: it is closed with the last descriptor that stands for the file. */
+lucet_wasi_file *lucet_wasi_file_new(const lucet_wasi_info *info, lucet_error *error);
+void lucet_wasi_file_retain(lucet_wasi_file *file);
+void lucet_wasi_file_release(lucet_wasi_file *file);
+lucet_wasi_info lucet_wasi_file_info(const lucet_wasi_file *file);
+void lucet_wasi_file_set_rights(lucet_wasi_file *file, uint64_t rights, uint64_t inheriting);
+void lucet_wasi_file_set_flags(lucet_wasi_file *file, uint16_t flags);
+
+/* At most so many descriptors at once. */
+lucet_wasi *lucet_wasi_new(uint32_t max_descriptors, lucet_error *error);
+void lucet_wasi_retain(lucet_wasi *wasi);
+void lucet_wasi_release(lucet_wasi *wasi); /* the last one closes what is open */
+/* strings: one after the other, each terminated by a NUL. */
+bool lucet_wasi_set_arguments(lucet_wasi *wasi, const char *strings, size_t size, lucet_error *error);
+bool lucet_wasi_set_environment(lucet_wasi *wasi, const char *strings, size_t size, lucet_error *error);
+/* The guest's clock of that number shows the host's less `start`, in ns. Without it, clock_time_get is not the core's. */
+bool lucet_wasi_set_clock(lucet_wasi *wasi, uint32_t clock, uint64_t start);
+/* random_get gives the kernel's random bytes; false: it is not the core's. */
+void lucet_wasi_set_random(lucet_wasi *wasi, bool from_host);
+/* Before a call may wait, and when a signal has interrupted one (true: the run is to end, with LUCET_TERMINATED); NULL for none.
+ * For the whole process. */
+void lucet_wasi_set_hooks(void (*about_to_wait)(void), bool (*interrupted)(void));
+
+/* Give the file the lowest free descriptor; -1: there is none. */
+int64_t lucet_wasi_add(lucet_wasi *wasi, lucet_wasi_file *file);
+/* A new reference to what a descriptor stands for; NULL if it is not open. */
+lucet_wasi_file *lucet_wasi_get(lucet_wasi *wasi, uint32_t descriptor);
+/* From now on only lucet_wasi_close closes it: the guest's fd_close is left to `otherwise`. False if that descriptor does not stand
+ * for that file. */
+bool lucet_wasi_own(lucet_wasi *wasi, uint32_t descriptor, const lucet_wasi_file *file);
+/* 0, or the error number of the host's close; EBADF if it is not open. */
+int lucet_wasi_close(lucet_wasi *wasi, uint32_t descriptor);
+void lucet_wasi_close_all(lucet_wasi *wasi);
+/* `to` stands for what `from` stood for, which is closed; what `to` stood for is. EBADF if either is not open. */
+int lucet_wasi_renumber(lucet_wasi *wasi, uint32_t from, uint32_t to);
+bool lucet_wasi_is_full(lucet_wasi *wasi);
+
+/* module: "wasi_snapshot_preview1" or "wasi_unstable"; type: as it is imported. NULL: not the core's, or not its type. */
+lucet_host_function lucet_wasi_function(const char *module, const char *name, const lucet_functype *type);
+/* What the guest gave to proc_exit, if it was not left to `otherwise`. */
+uint32_t lucet_wasi_exit_status(const lucet_wasi *wasi);
+
 #ifdef __cplusplus
 }
 #endif

@@ -42,7 +42,16 @@ typedef struct {
     PyObject *callable;
     lucet_functype type;
     bool wants_caller;
+    PyObject *native; /* WasiFunction that is called first, or NULL */
+    lucet_wasi_call wasi_call;
 } HostBinding;
+
+/* One of the core's calls: see HostFunction.native. */
+typedef struct {
+    PyObject_HEAD
+    lucet_wasi *wasi;
+    char module[32], name[32];
+} WasiFunctionObject;
 
 typedef struct {
     PyObject_HEAD
@@ -96,7 +105,7 @@ typedef struct {
 
 typedef struct {
     PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended, *budget,
-        *tag;
+        *tag, *wasi, *wasi_file, *wasi_function;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
     PyObject *errors; /* module lucet.errors */
@@ -134,6 +143,7 @@ HIDDEN PyObject *string_object(lucet_string string);
 /* linkage.c */
 HIDDEN LinkageObject *link_module(ModuleObject *module, PyObject *imports);
 HIDDEN lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data);
+extern HIDDEN _Thread_local lucet_instance *calling_instance; /* whose host function this thread executes */
 
 /* exception.c */
 HIDDEN PyObject *new_tag(lucet_tag *tag);
@@ -169,6 +179,14 @@ HIDDEN GilFrame run_begin(InstanceObject *instance);
 HIDDEN void run_end(InstanceObject *instance, GilFrame frame);
 HIDDEN bool gil_call_begin(void); /* what gil_call_end is to be given */
 HIDDEN void gil_call_end(bool held);
+/* In a host function that is not Python's: from now on the run goes on without the GIL. */
+HIDDEN void gil_let_go(void);
+/* And after that, when a system call was interrupted: whether a signal's handler has raised an exception. */
+HIDDEN bool gil_signals_raise(void);
+
+/* wasi.c */
+HIDDEN void wasi_initialise(void);
+HIDDEN PyObject *wasi_wait(PyObject *self, PyObject *args);
 
 /* items.c */
 HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);
@@ -177,6 +195,6 @@ HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, cons
 
 /* the types, each in its file */
 extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
-    global_spec, view_spec, suspended_spec, budget_spec, tag_spec;
+    global_spec, view_spec, suspended_spec, budget_spec, tag_spec, wasi_spec, wasi_file_spec, wasi_function_spec;
 
 #endif

@@ -64,6 +64,10 @@ static PyMethodDef functions[] = {
     {"_interrupt_on", interrupt_on, METH_O, NULL},
     {"openat2", openat2_, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> int"},
     {"_set_classes", set_classes, METH_VARARGS, NULL},
+    {"wait", wasi_wait, METH_VARARGS,
+     "wait(descriptors, nanoseconds) -> list\n\n"
+     "poll(2) of [(fd, events)] that an interrupt or a timeout of the run that called the host function under way "
+     "ends, with InterruptedError."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -80,15 +84,27 @@ PyMODINIT_FUNC PyInit__core(void) {
         PyType_Spec *spec;
         PyTypeObject **type;
     } types[] = {
-        {&module_spec, &binding.module},       {&linkage_spec, &binding.linkage}, {&region_spec, &binding.region},
-        {&instance_spec, &binding.instance},   {&func_spec, &binding.func},       {&memory_spec, &binding.memory},
-        {&table_spec, &binding.table},         {&global_spec, &binding.global},   {&view_spec, &binding.view},
-        {&suspended_spec, &binding.suspended}, {&budget_spec, &binding.budget},   {&tag_spec, &binding.tag},
+        {&module_spec, &binding.module},
+        {&linkage_spec, &binding.linkage},
+        {&region_spec, &binding.region},
+        {&instance_spec, &binding.instance},
+        {&func_spec, &binding.func},
+        {&memory_spec, &binding.memory},
+        {&table_spec, &binding.table},
+        {&global_spec, &binding.global},
+        {&view_spec, &binding.view},
+        {&suspended_spec, &binding.suspended},
+        {&budget_spec, &binding.budget},
+        {&tag_spec, &binding.tag},
+        {&wasi_spec, &binding.wasi},
+        {&wasi_file_spec, &binding.wasi_file},
+        {&wasi_function_spec, &binding.wasi_function},
     };
     PyObject *module = PyModule_Create(&definition);
     if (!module)
         return NULL;
     gil_initialise();
+    wasi_initialise();
     binding.errors = PyImport_ImportModule("lucet.errors");
     bool ok = binding.errors != NULL;
     for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
@@ -96,6 +112,11 @@ PyMODINIT_FUNC PyInit__core(void) {
         *types[i].type = (PyTypeObject *)type;
         ok = type && PyModule_AddType(module, (PyTypeObject *)type) == 0;
     }
+    ok = ok && PyModule_AddIntConstant(module, "WASI_OTHER", LUCET_WASI_OTHER) == 0 &&
+         PyModule_AddIntConstant(module, "WASI_FILE", LUCET_WASI_FILE) == 0 &&
+         PyModule_AddIntConstant(module, "WASI_STREAM", LUCET_WASI_STREAM) == 0 &&
+         PyModule_AddIntConstant(module, "WASI_DIRECTORY", LUCET_WASI_DIRECTORY) == 0 &&
+         PyModule_AddIntConstant(module, "WASI_DISCARD", LUCET_WASI_DISCARD) == 0;
     if (!ok)
         Py_CLEAR(module);
     return module;

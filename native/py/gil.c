@@ -162,3 +162,15 @@ void gil_call_end(bool held) {
     else
         gil_state = PyEval_SaveThread();
 }
+
+void gil_let_go(void) {
+    if (still_held())
+        gil_state = PyEval_SaveThread();
+}
+
+bool gil_signals_raise(void) {
+    PyEval_RestoreThread(gil_state);
+    bool raised = PyErr_CheckSignals() < 0;
+    gil_state = PyEval_SaveThread();
+    return raised;
+}

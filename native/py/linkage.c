@@ -85,10 +85,14 @@ static lucet_host_result call_binding(const HostBinding *host, InstanceObject *i
     return outcome;
 }
 
+_Thread_local lucet_instance *calling_instance;
+
 lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *data) {
     const HostBinding *host = data;
     InstanceObject *object = lucet_instance_context(instance);
     bool held = gil_call_begin();
+    lucet_instance *outer = calling_instance;
+    calling_instance = instance;
     lucet_host_result result = LUCET_HOST_TERMINATE;
     if (object) {
         Py_INCREF((PyObject *)object);
@@ -98,6 +102,7 @@ lucet_host_result call_python(lucet_instance *instance, uint64_t *slots, void *d
         raise_named("InstanceError", "a closed instance called a host function");
     }
     /* An exception stays set in this thread's state; the run that is ended by it raises it. */
+    calling_instance = outer;
     gil_call_end(held);
     restore_modes();
     return result;
@@ -149,6 +154,17 @@ static bool types_match(PyObject *declared, const lucet_functype *type, uint32_t
     return true;
 }
 
+/* Call the core's function first, if it has one of that name and type. */
+static void prefer_native(HostBinding *host, WasiFunctionObject *native, lucet_import *import) {
+    lucet_host_function function = lucet_wasi_function(native->module, native->name, &host->type);
+    if (!function)
+        return;
+    host->native = Py_NewRef((PyObject *)native);
+    host->wasi_call = (lucet_wasi_call){native->wasi, call_python, host};
+    import->function = function;
+    import->data = &host->wasi_call;
+}
+
 static bool bind_host_function(LinkageObject *self, const lucet_import_info *info, PyObject *value,
                                const lucet_functype *type, lucet_import *import) {
     /* One after the other: looking up an attribute may clear an exception that is set. */
@@ -156,7 +172,8 @@ static bool bind_host_function(LinkageObject *self, const lucet_import_info *inf
     PyObject *results = params ? PyObject_GetAttrString(value, "results") : NULL;
     PyObject *callable = results ? PyObject_GetAttrString(value, "callable") : NULL;
     PyObject *caller = callable ? PyObject_GetAttrString(value, "wants_caller") : NULL;
-    bool ok = caller != NULL;
+    PyObject *native = caller ? PyObject_GetAttrString(value, "native") : NULL;
+    bool ok = native != NULL;
     if (ok && !(types_match(params, type, 0, type->params_count) &&
                 types_match(results, type, type->params_count, type->results_count))) {
         PyObject *wanted = functype_object(type);
@@ -172,15 +189,18 @@ static bool bind_host_function(LinkageObject *self, const lucet_import_info *inf
     }
     if (ok) {
         HostBinding *host = &self->bindings[self->bindings_count++];
-        *host = (HostBinding){Py_NewRef(callable), *type, PyObject_IsTrue(caller) == 1};
+        *host = (HostBinding){Py_NewRef(callable), *type, PyObject_IsTrue(caller) == 1, NULL, {NULL, NULL, NULL}};
         import->from = LUCET_IMPORT_HOST_FUNCTION;
         import->function = call_python;
         import->data = host;
+        if (Py_TYPE(native) == binding.wasi_function)
+            prefer_native(host, (WasiFunctionObject *)native, import);
     }
     Py_XDECREF(params);
     Py_XDECREF(results);
     Py_XDECREF(callable);
     Py_XDECREF(caller);
+    Py_XDECREF(native);
     return ok;
 }
 
@@ -283,8 +303,10 @@ static void dealloc(PyObject *object) {
     LinkageObject *self = (LinkageObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    for (Py_ssize_t i = 0; i < self->bindings_count; i++)
+    for (Py_ssize_t i = 0; i < self->bindings_count; i++) {
         Py_CLEAR(self->bindings[i].callable);
+        Py_CLEAR(self->bindings[i].native);
+    }
     free(self->bindings);
     Py_CLEAR(self->kept);
     if (self->linkage)

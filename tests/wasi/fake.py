@@ -1,18 +1,25 @@
-"""A guest without an engine: memory filled with '?', and the calls as its imports would be called."""
+"""A guest made of calls: memory filled with '?', and the calls as a program's imports would be called.
+
+Without an engine only Python executes the calls; with one, a module that passes everything on to its imports, the core
+executes first what it does itself. Both must do the same: the tests run with each.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Self
 
+import lucet
 from lucet.errors import InstanceError, MemoryAccessError
 from lucet.wasi import WasiContext
 from lucet.wasi.calls import functions
 from lucet.wasi.tables import (
+    ABIS,
     ALL_RIGHTS,
     DIRECTORY_RIGHTS,
     DIRENT,
@@ -26,6 +33,7 @@ from lucet.wasi.tables import (
     LookupFlag,
     OpenFlag,
 )
+from lucet.wasm.text import text_to_binary
 
 FILL: Final = b"?"
 SIZE: Final = 1 << 16
@@ -85,11 +93,11 @@ class FakeMemory:
 class FakeInstance:
     """The calling instance: as a real one, it complains if it is asked for a memory that it has not."""
 
-    def __init__(self, memory: FakeMemory | None) -> None:
+    def __init__(self, memory: FakeMemory | EngineMemory | None) -> None:
         self._memory = memory
 
     @property
-    def memory(self) -> FakeMemory:
+    def memory(self) -> FakeMemory | EngineMemory:
         if self._memory is None:
             raise InstanceError("the module has no memory")
         return self._memory
@@ -109,14 +117,65 @@ class Stat:
     ctim: int
 
 
+ENGINES: Final = {"python": False, "core": True}
+engine = {"is_used": False}
+"""Whether guests get one unless they say: the fixture `backend` turns it on."""
+
+
+@cache
+def forwarder(version: str) -> lucet.Module:
+    """A module that exports each import as its own."""
+    (abi,) = (abi for abi in ABIS if abi.module == version)
+    imports, functions = [], []
+    for name, call in abi.calls.items():
+        types = "".join(f" (param {param.type})" for param in call.params) + "".join(
+            f" (result {result})" for result in call.results
+        )
+        arguments = "".join(f" (local.get {i})" for i in range(len(call.params)))
+        imports.append(f'(import "{abi.module}" "{name}" (func ${name}{types}))')
+        functions.append(f'(func (export "{name}"){types} (call ${name}{arguments}))')
+    text = f'(module {" ".join(imports)} (memory (export "memory") 1) {" ".join(functions)})'
+    return lucet.Module.from_bytes(lucet.compile(text_to_binary(text), workers=1))
+
+
+@cache
+def region() -> lucet.Region:
+    return lucet.Region(slots=1000)
+
+
+class EngineMemory:
+    """The memory of an instance, as the tests use a FakeMemory."""
+
+    def __init__(self, instance: lucet.Instance) -> None:
+        self._memory = instance.memory
+        self.size = self._memory.size
+        self.read, self.write = self._memory.read, self._memory.write
+        self.write_u32, self.write_u64 = self._memory.write_u32, self._memory.write_u64
+        self.data = self._memory.view(0, self.size, True)
+        self.data[:] = FILL * self.size
+
+    def view(self, offset: int, length: int, /, writable: bool = False) -> memoryview:
+        return self._memory.view(offset, length, writable)
+
+    def assert_released(self) -> None:
+        """The runtime counts views itself."""
+
+
 class Guest:
     """Calls by name with unsigned numbers, and helpers that fail unless the call succeeds."""
 
     def __init__(self, context: WasiContext, *, abi: Abi = PREVIEW1, size: int = SIZE) -> None:
         self.context = context
         self.abi = abi
-        self.memory = FakeMemory(size)
-        self._functions = functions(context, abi)
+        self.memory: FakeMemory | EngineMemory = FakeMemory(size)
+        self._functions: dict[str, Callable[..., int]] = dict(functions(context, abi))
+        if engine["is_used"] and size == SIZE:
+            instance = region().new_instance(forwarder(abi.module), context.imports())
+            self.memory = EngineMemory(instance)
+            for name in abi.calls:
+                function = instance.exports[name]
+                assert isinstance(function, lucet.runtime.Func)
+                self._functions[name] = partial(_forward, function)
 
     def __enter__(self) -> Self:
         return self
@@ -246,6 +305,11 @@ class Guest:
         return rows
 
 
+def _forward(function: lucet.runtime.Func, _caller: object, *arguments: int) -> int:
+    result: int = function(*arguments)
+    return result
+
+
 def guest_in(folder: Path, *, read_only: bool = False, **options: object) -> Guest:
     """A guest whose descriptor 3 is the folder, by the name "/"."""
     return Guest(WasiContext(preopens=[(folder, "/", read_only)], **options))  # type: ignore[arg-type]
@@ -257,7 +321,7 @@ def _signed(value: int, valtype: str) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def _ranges(before: bytes, after: bytes | bytearray) -> list[tuple[int, bytes]]:
+def _ranges(before: bytes, after: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:
     """What differs, as runs: readable where a comparison of two memories would not be."""
     runs: list[tuple[int, bytes]] = []
     for i, (old, new) in enumerate(zip(before, after, strict=True)):

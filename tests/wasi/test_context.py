@@ -176,6 +176,7 @@ FAULTS: dict[str, tuple[str, list[int]]] = {
 }
 
 
+@pytest.mark.python_only
 @pytest.mark.parametrize("function", FAULTS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda number: host.errorcode[number])
 def test_faults_of_the_host_are_told(
@@ -197,6 +198,7 @@ def test_faults_of_the_host_are_told(
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.python_only
 def test_a_fault_while_opening_closes_what_was_opened(
     guest: Guest, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_fault_while_opening_closes_what_was_opened(
     assert guest.open("file") == 4
 
 
+@pytest.mark.python_only
 def test_openat2_is_asked_again_when_the_kernel_says_so(
     guest: Guest, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

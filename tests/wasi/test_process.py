@@ -175,6 +175,7 @@ def test_an_instance_without_memory_gets_fault() -> None:
         calls["proc_exit"](nothing, 0)
 
 
+@pytest.mark.python_only
 def test_memory_is_asked_for_its_size_at_every_call() -> None:
     program = guest(random=bytes)
     assert program.call("random_get", SIZE, 1) == Errno.FAULT

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Final
 
 from lucet.runtime import _core
-from lucet.runtime._core import Budget, Func, Global, Instance, Linkage, Memory, Region, Suspended, Table, Tag, openat2
+from lucet.runtime._core import (
+    Budget,
+    Func,
+    Global,
+    Instance,
+    Linkage,
+    Memory,
+    Region,
+    Suspended,
+    Table,
+    Tag,
+    Wasi,
+    WasiFile,
+    WasiFunction,
+    openat2,
+    wait,
+)
 from lucet.runtime.exports import Exports, Globals
 from lucet.runtime.hostfunc import (
     HostFunction,
@@ -43,6 +60,10 @@ __all__ = [
     "Suspended",
     "Table",
     "Tag",
+    "Wasi",
+    "WasiFile",
+    "WasiFunction",
+    "WasiKind",
     "exnref",
     "externref",
     "f32",
@@ -53,7 +74,19 @@ __all__ = [
     "i64",
     "openat2",
     "v128",
+    "wait",
 ]
+
+
+class WasiKind:
+    """What the core does with a WasiFile: lucet_wasi_kind of lucet.h."""
+
+    OTHER: Final = _core.WASI_OTHER
+    FILE: Final = _core.WASI_FILE
+    STREAM: Final = _core.WASI_STREAM
+    DIRECTORY: Final = _core.WASI_DIRECTORY
+    DISCARD: Final = _core.WASI_DISCARD
+
 
 _core._set_classes(HostFunction, Suspend, Exports, Globals, FuncType, GlobalType)
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 from lucet.errors import WasmException
-from lucet.runtime._core import Func, Instance
+from lucet.runtime._core import Func, Instance, WasiFunction
 from lucet.wasm.types import is_valtype
 
 i32 = Annotated[int, "i32"]
@@ -41,13 +41,15 @@ class HostFunction(Generic[P, R]):
 
     params, results: names of value types: "i32", "i64", "f32", "f64", "v128", "externref", "funcref", "exnref" or
     what FuncType.ref() gives; "int" and "float" stand for the width that the module imports. With wants_caller the
-    calling Instance is the first argument.
+    calling Instance is the first argument. native: a function of the core that is called instead, and calls this one
+    for what it does not do itself.
     """
 
     callable: Callable[P, R]
     params: tuple[str, ...]
     results: tuple[str, ...]
     wants_caller: bool = True
+    native: WasiFunction | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function itself, as before it was decorated."""

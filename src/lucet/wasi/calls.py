@@ -54,7 +54,12 @@ def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction[...,
     """The host functions of both versions, for region.new_instance."""
     return {
         abi.module: {
-            name: HostFunction(function, tuple(p.type for p in abi.calls[name].params), abi.calls[name].results)
+            name: HostFunction(
+                function,
+                tuple(p.type for p in abi.calls[name].params),
+                abi.calls[name].results,
+                native=context.fds.core.function(abi.module, name),
+            )
             for name, function in functions(context, abi).items()
         }
         for abi in ABIS

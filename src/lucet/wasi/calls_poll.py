@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from lucet.runtime import wait
 from lucet.wasi.calls_process import clock_id
 from lucet.wasi.clocks import NANOSECONDS, Clock
 from lucet.wasi.context import WasiContext
@@ -28,7 +28,6 @@ from lucet.wasi.tables import (
     SubscriptionFlag,
 )
 
-MILLISECOND: Final = 1_000_000
 LONGEST_WAIT: Final = 60 * NANOSECONDS
 """Then the clocks are read again: one that is set forward does not wake us."""
 HOST_EVENTS: Final = {EventType.FD_READ: select.POLLIN, EventType.FD_WRITE: select.POLLOUT}
@@ -139,16 +138,10 @@ def _wait(waiting: list[Subscription], clock: Clock) -> None:
 
 
 def _wait_for_files(files: Iterable[FileSubscription], nanoseconds: int) -> None:
-    if not files:
-        time.sleep(nanoseconds / NANOSECONDS)
-        return
-    poll = select.poll()
     events: dict[int, int] = {}
     for subscription in files:
         events[subscription.fd] = events.get(subscription.fd, 0) | HOST_EVENTS[subscription.type]
-    for fd, mask in events.items():
-        poll.register(fd, mask)
-    happened = dict(poll.poll(-(-nanoseconds // MILLISECOND)))  # rounded up: a clock must have passed its deadline
+    happened = dict(zip(events, wait([*events.items()], nanoseconds), strict=True))
     for subscription in files:
         occurred = happened.get(subscription.fd, 0)
         if occurred & (HOST_EVENTS[subscription.type] | select.POLLHUP | select.POLLERR | select.POLLNVAL):

@@ -63,11 +63,16 @@ class WasiContext:
         max_descriptors: int = MAX_DESCRIPTORS,
     ) -> None:
         variables = env.items() if isinstance(env, Mapping) else env
-        self.args = [_terminated(_utf8(arg)) for arg in args]
-        self.environ = [_terminated(_utf8(f"{name}={value}")) for name, value in variables]
+        self.args = tuple(_terminated(_utf8(arg)) for arg in args)
+        self.environ = tuple(_terminated(_utf8(f"{name}={value}")) for name, value in variables)
         self.clock = SystemClock() if clock is None else clock
         self.random = random
         self.fds = FdTable(max_descriptors)
+        self.fds.core.set_strings(b"".join(self.args), b"".join(self.environ))
+        self.fds.core.set_random(random is os.urandom)
+        if type(self.clock) is SystemClock:
+            for number, start in enumerate(self.clock.starts):
+                self.fds.core.set_clock(number, start)
         try:
             self.fds.add(_input(stdin))
             self.fds.add(_output(stdout))

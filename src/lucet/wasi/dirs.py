@@ -6,10 +6,20 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from lucet.runtime import WasiKind
 from lucet.wasi.errors import WasiError
-from lucet.wasi.files import Descriptor, FileStat, HostFile, NewTimes, file_stat, file_type, host_flags, open_file
+from lucet.wasi.files import (
+    Descriptor,
+    FileStat,
+    HostFile,
+    NewTimes,
+    file_stat,
+    file_type,
+    host_flags,
+    possible_rights,
+)
 from lucet.wasi.memory import is_utf8
 from lucet.wasi.paths import ENTRY_FLAGS, entry_of, open_beneath, parent_of
 from lucet.wasi.tables import DIRECTORY_RIGHTS, WRITING_RIGHTS, Errno, FileType, OpenFlag, Right
@@ -106,20 +116,33 @@ class Directory(HostFile):
 
     def __init__(self, fd: int, *, rights: int, inheriting: int, flags: int = 0, preopen: bytes | None = None) -> None:
         super().__init__(
-            fd, filetype=FileType.DIRECTORY, rights=rights & DIRECTORY_RIGHTS, inheriting=inheriting, flags=flags
+            fd,
+            filetype=FileType.DIRECTORY,
+            rights=rights & DIRECTORY_RIGHTS,
+            inheriting=inheriting,
+            flags=flags,
+            kind=WasiKind.DIRECTORY,
         )
         self._preopen = preopen
-        self._listing = Listing(fd)
+        self._listing: Listing | None = None
+
+    @classmethod
+    def of_core(cls) -> Self:
+        directory = super().of_core()
+        directory._preopen = directory._listing = None
+        return directory
 
     @property
     def preopen(self) -> bytes | None:
         return self._preopen
 
     def close(self) -> None:
-        self._listing.close()
-        super().close()
+        if self._listing is not None:
+            self._listing.close()
 
     def entries(self, cookie: int) -> Iterator[Entry]:
+        if self._listing is None:
+            self._listing = Listing(self.fd)
         return self._listing.entries(cookie)
 
     def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int, inheriting: int) -> HostFile:
@@ -136,7 +159,8 @@ class Directory(HostFile):
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
                 return Directory(fd, rights=rights, inheriting=inheriting, flags=fdflags)
-            return open_file(fd, mode, rights=rights, flags=fdflags, readable=readable, writable=writable)
+            rights &= possible_rights(fd, mode, readable=readable, writable=writable)
+            return HostFile(fd, filetype=file_type(mode), rights=rights, flags=fdflags)
         except BaseException:
             os.close(fd)
             raise

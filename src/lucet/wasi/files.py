@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import stat
 import termios
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
+from lucet.runtime import WasiFile, WasiKind, wait
 from lucet.wasi.errors import WasiError
 from lucet.wasi.tables import (
     ADVICES,
@@ -142,16 +142,26 @@ def new_times(atim: int, mtim: int, flags: int, now: int) -> NewTimes:
     return NewTimes(times[0], times[1], is_now=flags == FstFlag.ATIM_NOW | FstFlag.MTIM_NOW)
 
 
-class Descriptor:
-    """An entry of the descriptor table. What a kind of file cannot do answers as the host would."""
+class Descriptor(WasiFile):
+    """An entry of the descriptor table. What a kind of file cannot do answers as the host would.
 
-    __slots__ = ("filetype", "flags", "inheriting", "rights")
+    filetype, rights, inheriting, flags and fd are the core's, which itself reads and writes whatever is not of the kind
+    OTHER: the methods here are for the rest.
+    """
 
-    def __init__(self, *, filetype: FileType, rights: int, inheriting: int = 0, flags: int = 0) -> None:
-        self.filetype = filetype
-        self.rights = rights
-        self.inheriting = inheriting
-        self.flags = flags
+    __slots__ = ()
+
+    def __init__(
+        self,
+        *,
+        filetype: FileType,
+        rights: int,
+        inheriting: int = 0,
+        flags: int = 0,
+        kind: int = WasiKind.OTHER,
+        fd: int = -1,
+    ) -> None:
+        super().__init__(kind, fd, filetype, rights, inheriting, flags)
 
     @property
     def preopen(self) -> bytes | None:
@@ -222,17 +232,30 @@ class Descriptor:
         return 0
 
     def close(self) -> None:
-        """Give up the host's resources."""
+        """Give up what it holds besides `fd`, which the core closes when no descriptor and no call needs it."""
 
 
 class HostFile(Descriptor):
     """An open file of the host, which it owns: a regular file, a device, a FIFO."""
 
-    __slots__ = ("fd",)
+    __slots__ = ()
 
-    def __init__(self, fd: int, *, filetype: FileType, rights: int, inheriting: int = 0, flags: int = 0) -> None:
-        super().__init__(filetype=filetype, rights=rights, inheriting=inheriting, flags=flags)
-        self.fd = fd
+    def __init__(
+        self,
+        fd: int,
+        *,
+        filetype: FileType,
+        rights: int,
+        inheriting: int = 0,
+        flags: int = 0,
+        kind: int = WasiKind.FILE,
+    ) -> None:
+        super().__init__(filetype=filetype, rights=rights, inheriting=inheriting, flags=flags, kind=kind, fd=fd)
+
+    @classmethod
+    def of_core(cls) -> Self:
+        """For Wasi.adopt."""
+        return cls.__new__(cls)
 
     def read(self, buffers: Buffers) -> int:
         return os.readv(self.fd, buffers)
@@ -296,9 +319,6 @@ class HostFile(Descriptor):
             return max(os.fstat(self.fd).st_size - os.lseek(self.fd, 0, os.SEEK_CUR), 0)
         return pending(self.fd)
 
-    def close(self) -> None:
-        os.close(self.fd)
-
 
 def pending(fd: int) -> int:
     """The bytes that wait in a pipe, socket or terminal."""
@@ -308,18 +328,16 @@ def pending(fd: int) -> int:
         return 0
 
 
-def poll_one(fd: int, event: int, timeout: int | None) -> bool:
-    """Wait for an event of one descriptor, for `timeout` milliseconds or for ever."""
-    poll = select.poll()
-    poll.register(fd, event)
-    return bool(poll.poll(timeout))
+def poll_one(fd: int, event: int, *, is_patient: bool) -> bool:
+    """Whether the event of one descriptor has come; is_patient: wait for it."""
+    return any(wait([(fd, event)], None if is_patient else 0))
 
 
-def open_file(fd: int, mode: int, *, rights: int, flags: int, readable: bool, writable: bool) -> HostFile:
-    """A HostFile for an open descriptor that is not a directory, with those of the rights that it can have."""
+def possible_rights(fd: int, mode: int, *, readable: bool, writable: bool) -> int:
+    """Those that an open descriptor that is not a directory can have."""
     possible = TERMINAL_RIGHTS if stat.S_ISCHR(mode) and os.isatty(fd) else FILE_RIGHTS
     if not readable:
         possible &= ~Right.FD_READ
     if not writable:
         possible &= ~WRITING_RIGHTS
-    return HostFile(fd, filetype=file_type(mode), rights=rights & possible, flags=flags)
+    return possible

@@ -90,11 +90,11 @@ class Socket(Descriptor):
 
     def _when_ready(self, event: int, operation: Callable[[], T]) -> T:
         """Wait as the guest's flags say, whatever those of the host's descriptor, which is shared."""
-        timeout = 0 if self.flags & FdFlag.NONBLOCK else None
-        while poll_one(self._socket.fileno(), event, timeout):
+        is_patient = not self.flags & FdFlag.NONBLOCK
+        while poll_one(self._socket.fileno(), event, is_patient=is_patient):
             try:
                 return operation()
             except BlockingIOError:
-                if timeout is not None:
+                if not is_patient:
                     raise
         raise WasiError(Errno.AGAIN)

@@ -8,8 +8,9 @@ import os
 import select
 from typing import Final
 
+from lucet.runtime import WasiKind
 from lucet.wasi.errors import WasiError
-from lucet.wasi.files import Buffers, Descriptor, HostFile, guest_flags, open_file, poll_one
+from lucet.wasi.files import Buffers, Descriptor, HostFile, file_type, guest_flags, poll_one, possible_rights
 from lucet.wasi.tables import FILE_RIGHTS, MAX_TRANSFER, WRITING_RIGHTS, Errno, FdFlag, FileType, Right
 
 STREAM_RIGHTS: Final = FILE_RIGHTS & ~(WRITING_RIGHTS | Right.FD_READ | Right.FD_FILESTAT_SET_TIMES)
@@ -29,6 +30,9 @@ class HostStream(HostFile):
     """
 
     __slots__ = ()
+
+    def __init__(self, fd: int, *, filetype: FileType, rights: int, flags: int, kind: int = WasiKind.STREAM) -> None:
+        super().__init__(fd, filetype=filetype, rights=rights, flags=flags, kind=kind)
 
     def read(self, buffers: Buffers) -> int:
         self._require_ready(select.POLLIN)
@@ -50,14 +54,14 @@ class HostStream(HostFile):
         Descriptor.set_flags(self, flags)
 
     def _require_ready(self, event: int) -> None:
-        if self.flags & FdFlag.NONBLOCK and not poll_one(self.fd, event, 0):
+        if self.flags & FdFlag.NONBLOCK and not poll_one(self.fd, event, is_patient=False):
             raise WasiError(Errno.AGAIN)
 
     def _wait(self, event: int) -> None:
         """The host's descriptor does not block; the guest's does, unless it said otherwise."""
         if self.flags & FdFlag.NONBLOCK:
             raise WasiError(Errno.AGAIN)
-        poll_one(self.fd, event, None)
+        poll_one(self.fd, event, is_patient=True)
 
 
 class TerminalOutput(HostStream):
@@ -70,7 +74,7 @@ class TerminalOutput(HostStream):
     __slots__ = ("_decoder",)
 
     def __init__(self, fd: int, *, filetype: FileType, rights: int, flags: int) -> None:
-        super().__init__(fd, filetype=filetype, rights=rights, flags=flags)
+        super().__init__(fd, filetype=filetype, rights=rights, flags=flags, kind=WasiKind.OTHER)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, buffers: Buffers) -> int:
@@ -83,10 +87,7 @@ class TerminalOutput(HostStream):
         raise WasiError(Errno.SPIPE)
 
     def close(self) -> None:
-        try:
-            self._send(self._decoder.decode(b"", final=True))
-        finally:
-            super().close()
+        self._send(self._decoder.decode(b"", final=True))
 
     def _send(self, text: str) -> None:
         # All of it: the guest's bytes and ours do not correspond, so a part could not be reported.
@@ -95,7 +96,7 @@ class TerminalOutput(HostStream):
             try:
                 rest = rest[os.write(self.fd, rest) :]
             except BlockingIOError:
-                poll_one(self.fd, select.POLLOUT, None)
+                poll_one(self.fd, select.POLLOUT, is_patient=True)
 
 
 def _first(buffers: Buffers, limit: int) -> bytearray:
@@ -167,7 +168,11 @@ class Discard(Descriptor):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(filetype=FileType.UNKNOWN, rights=MEMORY_RIGHTS | MEMORY_SYNC_RIGHTS | Right.FD_WRITE)
+        super().__init__(
+            filetype=FileType.UNKNOWN,
+            rights=MEMORY_RIGHTS | MEMORY_SYNC_RIGHTS | Right.FD_WRITE,
+            kind=WasiKind.DISCARD,
+        )
 
     def write(self, buffers: Buffers) -> int:
         return min(sum(view.nbytes for view in buffers), MAX_TRANSFER)
@@ -177,16 +182,13 @@ def host_stream(fd: int, *, output: bool) -> Descriptor:
     """A stream on a duplicate of the host's descriptor; the guest's closing it does not close the host's."""
     fd = os.dup(fd)
     try:
-        file = open_file(
-            fd,
-            os.fstat(fd).st_mode,
-            rights=OUTPUT_RIGHTS if output else INPUT_RIGHTS,
-            flags=guest_flags(fcntl.fcntl(fd, fcntl.F_GETFL)) & ~FdFlag.NONBLOCK,
-            readable=not output,
-            writable=output,
+        mode = os.fstat(fd).st_mode
+        rights = (OUTPUT_RIGHTS if output else INPUT_RIGHTS) & possible_rights(
+            fd, mode, readable=not output, writable=output
         )
+        flags = guest_flags(fcntl.fcntl(fd, fcntl.F_GETFL)) & ~FdFlag.NONBLOCK
         kind = TerminalOutput if output and os.isatty(fd) else HostStream
-        return kind(fd, filetype=file.filetype, rights=file.rights, flags=file.flags)
+        return kind(fd, filetype=file_type(mode), rights=rights, flags=flags)
     except BaseException:
         os.close(fd)
         raise
