@@ -62,7 +62,8 @@ assert all(len(shape.type) == VALUE - 1 for shape in SHAPES.values() if not shap
 
 
 def is_literal(operand: str) -> bool:
-    return operand[VALUE] == "<"
+    """Whether it is one as it stands on the stack; one that has been cast is an operand like others."""
+    return operand.startswith("<2 x i64> <")
 
 
 def literal(bits: int) -> str:

@@ -1,0 +1,21 @@
+(module
+  (memory 1)
+  (global $g (mut v128) (v128.const i64x2 0 0))
+  (func (param i32 v128 v128) (result v128) (local v128)
+    ;; one shape: no casts between
+    (local.set 3 (f32x4.add (f32x4.mul (local.get 1) (local.get 2)) (v128.load offset=16 (local.get 0))))
+    ;; 1 is fenced, 2 is not
+    (f32x4.mul (v128.const f32x4 2 2 2 2) (f32x4.div (local.get 3) (v128.const f32x4 1 1 1 1)))
+    (local.set 3)
+    (global.set $g (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23 (local.get 3) (local.get 1)))
+    (v128.store (local.get 0) (i32x4.add (i32x4.splat (i32.const 3)) (global.get $g)))
+    (f64x2.min (local.get 3) (local.get 2)))
+  (func (param i32 v128) (result i32)
+    (v128.store16_lane 3 (local.get 0) (i16x8.shl (v128.load8x8_u (local.get 0)) (local.get 0)))
+    (if (result i32) (v128.any_true (local.get 1))
+      (then (i8x16.bitmask (i8x16.swizzle (local.get 1) (v128.load32_splat (local.get 0)))))
+      (else (i16x8.extract_lane_s 2 (i32x4.trunc_sat_f32x4_s (local.get 1))))))
+  (func (param v128 i32) (result v128 v128 v128)
+    (v128.bitselect (local.get 0) (v128.const i32x4 0 -1 0 -1) (local.get 0))
+    (select (local.get 0) (i16x8.abs (local.get 0)) (local.get 1))
+    (v128.load8_lane 15 (local.get 1) (local.get 0))))
