@@ -205,3 +205,20 @@ def test_tail_calls_with_more_vectors_than_registers(load: Load, region: lucet.R
     )
     values = [bytes([index] * 16) for index in range(12)]
     assert instance.run("f", 5, *values) == (*values[5:], *values[:5])
+
+
+def test_exceptions_carry_vectors(load: Load, region: lucet.Region) -> None:
+    instance = region.new_instance(
+        load(
+            """(module (tag $e (export "e") (param v128 i32 v128))
+              (func $throw (export "throw") (param v128 v128) (throw $e (local.get 0) (i32.const 5) (local.get 1)))
+              (func (export "catch") (param v128 v128) (result v128 i32 v128)
+                (block $caught (result v128 i32 v128)
+                  (try_table (catch $e $caught) (call $throw (local.get 0) (local.get 1)))
+                  (unreachable))))"""
+        )
+    )
+    assert instance.run("catch", A, B) == (A, 5, B)
+    with pytest.raises(lucet.WasmException) as caught:
+        instance.run("throw", B, C)
+    assert caught.value.values == (B, 5, C)
