@@ -10,11 +10,18 @@ import pytest
 
 import lucet
 from lucet.compile.options import CPU_FEATURES
+from lucet.runtime import Func
 from lucet.wasm.opcodes import OPS, Op
 from tests.compile.conftest import Instantiate
 
 CALCULATING = [op for op in OPS.values() if op.family in ("vector", "vector_lane", "wide")]
 FUSING = frozenset(f"{shape}.relaxed_{name}" for shape in ("f32x4", "f64x2") for name in ("madd", "nmadd"))
+
+
+def func(instance: lucet.Instance, name: str) -> Func:
+    exported = instance.exports[name]
+    assert isinstance(exported, Func)
+    return exported
 
 
 def bits(fmt: str, *lanes: float) -> int:
@@ -95,10 +102,10 @@ def test_constant_operands_give_what_others_give(instantiate: Instantiate) -> No
     wrong = []
     for op in CALCULATING:
         values = operands(op)
-        expected = instance.exports[f"{op.name} {(False,) * len(values)}"].call_raw(values)
+        expected = func(instance, f"{op.name} {(False,) * len(values)}").call_raw(values)
         for known in product((False, True), repeat=len(op.pops)):
             for how in ("", " by locals"):
-                if instance.exports[f"{op.name} {known}{how}"].call_raw(values) != expected:
+                if func(instance, f"{op.name} {known}{how}").call_raw(values) != expected:
                     wrong.append(f"{op.name} {known}{how} of {values}")
     assert not wrong, wrong
 
@@ -128,7 +135,7 @@ def test_every_cpu_gives_the_same(instantiate: Instantiate) -> None:
         for seed in range(20):
             choice = random.Random(seed).choice
             values = [choice(VECTORS) if valtype == "v128" else choice(SCALARS[valtype]) for valtype in op.pops]
-            results = [instance.exports[op.name].call_raw(values) for instance in instances]
+            results = [func(instance, op.name).call_raw(values) for instance in instances]
             if any(result != results[0] for result in results):
                 wrong.append(f"{op.name} of {values}: {dict(zip(cpus, results, strict=True))}")
     assert not wrong, wrong[:10]
@@ -143,8 +150,8 @@ def relaxed(instantiate: Instantiate, name: str, *values: int, target_cpu: str =
     params = " ".join(["v128"] * len(values))
     gets = " ".join(f"(local.get {index})" for index in range(len(values)))
     text = f'(module (func (export "f") (param {params}) (result v128) ({name} {gets})))'
-    (result,) = instantiate(text, target_cpu=target_cpu).exports["f"].call_raw(list(values))
-    return int(result)
+    (result,) = func(instantiate(text, target_cpu=target_cpu), "f").call_raw(list(values))
+    return result
 
 
 def lanes32(*values: int) -> int:
@@ -230,7 +237,7 @@ def test_signalling_nans_become_quiet(instantiate: Instantiate, operation: str, 
     instance = instantiate(
         f'(module (func (export "f") (param v128) (result v128) (local v128) {operation}))', target_cpu=target_cpu
     )
-    (result,) = instance.exports["f"].call_raw([lanes32(SNAN, SNAN, SNAN, SNAN)])
+    (result,) = func(instance, "f").call_raw([lanes32(SNAN, SNAN, SNAN, SNAN)])
     # Those of double width have other bits behind the first.
     assert [result >> shift & 0x7FC00000 for shift in range(0, 128, 32)] == [0x7FC00000] * 4
 
@@ -246,7 +253,7 @@ def test_what_moves_lanes_leaves_signalling_nans_alone(instantiate: Instantiate)
             (select (local.get 0) (v128.const f32x4 1 1 1 1) (local.get 1))))"""
     )
     vector = lanes32(SNAN | 1, SNAN, SNAN, SNAN | 2)
-    assert instance.exports["f"].call_raw([vector]) == [lanes32(SNAN | 2, SNAN, SNAN, SNAN | 2)]
-    assert instance.exports["g"].call_raw([vector]) == [vector]
-    assert instance.exports["h"].call_raw([vector]) == [vector]
-    assert instance.exports["i"].call_raw([vector, 1]) == [vector]
+    assert func(instance, "f").call_raw([vector]) == [lanes32(SNAN | 2, SNAN, SNAN, SNAN | 2)]
+    assert func(instance, "g").call_raw([vector]) == [vector]
+    assert func(instance, "h").call_raw([vector]) == [vector]
+    assert func(instance, "i").call_raw([vector, 1]) == [vector]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import lucet
+from lucet.runtime import Func, Global, Table
 
 Load = Callable[[str], lucet.Module]
 
@@ -33,6 +34,18 @@ MODULE = """(module
       (local.get 2) (local.get 2) (local.get 1) (local.get 2) (i32.const 2) (local.get 0))))"""
 
 
+def func(instance: lucet.Instance, name: str) -> Func:
+    exported = instance.exports[name]
+    assert isinstance(exported, Func)
+    return exported
+
+
+def glob(instance: lucet.Instance, name: str) -> Global:
+    exported = instance.exports[name]
+    assert isinstance(exported, Global)
+    return exported
+
+
 def test_arguments_and_results(load: Load, region: lucet.Region) -> None:
     instance = region.new_instance(load(MODULE))
     assert instance.run("same", A) == A
@@ -41,12 +54,12 @@ def test_arguments_and_results(load: Load, region: lucet.Region) -> None:
     double = bytes(2 * byte & 0xFF for byte in B)
     assert instance.run("many", 3, B, A, A, A, A, A, A, A, C, A, 4, B) == (double, 7, C)
     assert instance.run("many indirectly", B, C) == (double, 3, C)
-    assert str(instance.exports["mixed"].type) == "[i32 v128 f32 v128 i64] -> [i64 v128 f32 v128 i32]"
+    assert str(func(instance, "mixed").type) == "[i32 v128 f32 v128 i64] -> [i64 v128 f32 v128 i32]"
 
 
 def test_lane_0_comes_first(load: Load, region: lucet.Region) -> None:
     instance = region.new_instance(load(MODULE))
-    assert instance.exports["constant"].value == struct.pack("<4i", 1, 2, 3, 4)
+    assert glob(instance, "constant").value == struct.pack("<4i", 1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +82,13 @@ def test_what_is_no_v128_is_refused(
     with pytest.raises(error, match=message):
         instance.run("two", A, value)
     with pytest.raises(error, match=message):
-        instance.exports["g"].value = value
-    assert instance.exports["g"].value == A
+        glob(instance, "g").value = value
+    assert glob(instance, "g").value == A
 
 
 def test_globals(load: Load, region: lucet.Region) -> None:
     instance = region.new_instance(load(MODULE))
-    g, odd = instance.exports["g"], instance.exports["odd"]
+    g, odd = glob(instance, "g"), glob(instance, "odd")
     assert g.value == instance.run("global") == A
     g.value = B
     assert g.value == instance.run("global") == B
@@ -99,8 +112,8 @@ def test_imported_globals(load: Load, region: lucet.Region) -> None:
     )
     instance = region.new_instance(importer, {"m": dict(exporter.exports), "h": {"value": B, "one": 1}})
     instance.run("set", C)
-    assert exporter.exports["g"].value == C
-    assert instance.exports["copy"].value == B
+    assert glob(exporter, "g").value == C
+    assert glob(instance, "copy").value == B
     ones = struct.pack("<4i", 1, 2, 3, 4)
     assert instance.run("sum") == bytes(x + y for x, y in zip(B, ones, strict=True))
     with pytest.raises(ValueError, match="16 bytes"):
@@ -112,11 +125,11 @@ def test_imported_globals(load: Load, region: lucet.Region) -> None:
 def test_bit_patterns(load: Load, region: lucet.Region) -> None:
     instance = region.new_instance(load(MODULE))
     a, b = (int.from_bytes(value, "little") for value in (A, B))
-    assert instance.exports["two"].call_raw([a, b]) == [b, a]
-    assert instance.exports["mixed"].call_raw([7, a, 8, b, 9]) == [9, b, 8, a, 7]
-    assert instance.exports["same"].call_raw([-1]) == [(1 << 128) - 1]
+    assert func(instance, "two").call_raw([a, b]) == [b, a]
+    assert func(instance, "mixed").call_raw([7, a, 8, b, 9]) == [9, b, 8, a, 7]
+    assert func(instance, "same").call_raw([-1]) == [(1 << 128) - 1]
     with pytest.raises(TypeError):
-        instance.exports["same"].call_raw(["0"])  # type: ignore[list-item]
+        func(instance, "same").call_raw(["0"])  # type: ignore[list-item]
 
 
 CALLER = """(module
@@ -190,7 +203,9 @@ def test_guests_take_references_to_functions_of_vectors(load: Load, region: luce
         )
     )
     assert instance.run("call", A, B) == (B, A)
-    assert instance.exports["t"].get(0)(A, B) == (B, A)
+    table = instance.exports["t"]
+    assert isinstance(table, Table)
+    assert table.get(0)(A, B) == (B, A)
 
 
 def test_tail_calls_with_more_vectors_than_registers(load: Load, region: lucet.Region) -> None:
