@@ -68,7 +68,15 @@ enum {
 };
 
 /* How lucet_switch_* came back to the host. */
-enum { SWITCH_RETURNED, SWITCH_SUSPENDED, SWITCH_TERMINATED, SWITCH_TRAPPED, SWITCH_OUT_OF_FUEL, SWITCH_THREW };
+enum {
+    SWITCH_RETURNED,
+    SWITCH_SUSPENDED,
+    SWITCH_TERMINATED,
+    SWITCH_TRAPPED,
+    SWITCH_OUT_OF_FUEL,
+    SWITCH_THREW,
+    SWITCH_PREEMPTED
+};
 
 /* ---- modules ---- */
 
@@ -317,6 +325,7 @@ struct lucet_instance {
     u64 memory_bytes; /* of all own memories together, which the limit is for */
     u64 charged;      /* to the region's budget */
     u64 timeout;      /* of each run, in ns; 0 for none */
+    u64 time_slice;   /* likewise: after it a run is suspended */
     u64 fuel_base;    /* what the word FUEL would be if nothing had been counted */
     bool fuel_is_bounded;
     struct group own_group;
@@ -371,7 +380,11 @@ struct lucet_activation {
     pthread_t thread;
     u8 *stack_low;      /* lowest usable byte; the guard lies below */
     u64 deadline;       /* of the run, CLOCK_MONOTONIC in ns; 0 for none */
+    u64 slice_end;      /* likewise, when it is to be suspended */
+    u64 due;            /* the earlier of both */
+    bool watched;       /* there is one of them, or was */
     u32 deadline_index; /* among those being watched; 0 if it is not */
+    u32 preempt;        /* not 0: the time slice is over */
     atomic_bool suspended;
     u32 host_mxcsr; /* 0 when it was the default */
     /* how it ended, or where it is suspended */
@@ -435,10 +448,12 @@ LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);
 LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
 /* The instance of the group whose generated code has the address; NULL if it is nobody's. Async-signal-safe. */
 LUCET_INTERNAL const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc);
-/* End the activation with trap TIMED_OUT at activation->deadline, unless it is cleared before. */
+/* End the activation with trap TIMED_OUT at activation->deadline, and suspend it after its instance's time slice, unless it is cleared
+ * before. One of both must be there. */
 LUCET_INTERNAL bool deadline_set(struct lucet_activation *activation, lucet_error *error);
 LUCET_INTERNAL void deadline_clear(struct lucet_activation *activation);
 LUCET_INTERNAL u64 deadline_after(u64 timeout);
+LUCET_INTERNAL void preemption_install(void);
 /* While visited, what group_top shows stays there. The owner pays nothing for it: see run.c. */
 LUCET_INTERNAL void group_visit(struct group *group);
 LUCET_INTERNAL void group_unvisit(struct group *group);
@@ -466,6 +481,8 @@ LUCET_INTERNAL _Noreturn void lucet_switch_leave(struct lucet_activation *activa
 extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];
 /* Where the interrupt flag may have been looked at already, but no guest code runs yet. */
 extern LUCET_INTERNAL const u8 lucet_entering_begin[], lucet_entering_end[];
+extern LUCET_INTERNAL const u8 lucet_unpreempting_begin[], lucet_unpreempting_end[];
+LUCET_INTERNAL void lucet_stub_preempted(void); /* never called: the signal handler makes guest code go there */
 extern LUCET_INTERNAL const u8 lucet_returning_begin[], lucet_returning_end[];
 extern LUCET_INTERNAL const void *const lucet_builtins[];
 /* The kernel's answer, or -EINTR once *interrupt is set. */

@@ -73,16 +73,16 @@ static void place(struct lucet_activation *activation, u32 i) {
 }
 
 static void sift_up(struct lucet_activation *activation, u32 i) {
-    for (; i > 1 && deadlines[i / 2]->deadline > activation->deadline; i /= 2)
+    for (; i > 1 && deadlines[i / 2]->due > activation->due; i /= 2)
         place(deadlines[i / 2], i);
     place(activation, i);
 }
 
 static void sift_down(struct lucet_activation *activation, u32 i) {
     for (u32 child; (child = 2 * i) <= deadlines_count; i = child) {
-        if (child < deadlines_count && deadlines[child + 1]->deadline < deadlines[child]->deadline)
+        if (child < deadlines_count && deadlines[child + 1]->due < deadlines[child]->due)
             child++;
-        if (deadlines[child]->deadline >= activation->deadline)
+        if (deadlines[child]->due >= activation->due)
             break;
         place(deadlines[child], i);
     }
@@ -95,10 +95,30 @@ static void take_out(struct lucet_activation *activation) {
     activation->deadline_index = 0;
     if (last == activation)
         return;
-    if (i > 1 && deadlines[i / 2]->deadline > last->deadline)
+    if (i > 1 && deadlines[i / 2]->due > last->due)
         sift_up(last, i);
     else
         sift_down(last, i);
+}
+
+static void set_due(struct lucet_activation *activation) {
+    u64 deadline = activation->deadline, slice_end = activation->slice_end;
+    activation->due = slice_end && (!deadline || slice_end < deadline) ? slice_end : deadline;
+}
+
+/* One that is due. It cannot end before deadline_clear has had the lock. */
+static void stop(struct lucet_activation *late, u64 time) {
+    enum { AGAIN = 1000000 }; /* ns: it may be in a host function, or have too little stack just then */
+    if (late->deadline && late->deadline <= time) {
+        take_out(late);
+        __atomic_store_n(&late->interrupt, TRAP_TIMED_OUT, __ATOMIC_RELEASE);
+    } else {
+        late->slice_end = time + AGAIN;
+        set_due(late);
+        sift_down(late, 1);
+        __atomic_store_n(&late->preempt, 1, __ATOMIC_RELEASE);
+    }
+    signals_interrupt(late);
 }
 
 static void *watch(void *unused) {
@@ -106,14 +126,9 @@ static void *watch(void *unused) {
     pthread_mutex_t *lock = process_lock(DEADLINES_LOCK);
     for (;;) {
         u64 time = now();
-        while (deadlines_count && deadlines[1]->deadline <= time) {
-            struct lucet_activation *late = deadlines[1];
-            take_out(late);
-            /* It cannot end before deadline_clear has had the lock. */
-            __atomic_store_n(&late->interrupt, TRAP_TIMED_OUT, __ATOMIC_RELEASE);
-            signals_interrupt(late);
-        }
-        watcher_wakes = deadlines_count ? deadlines[1]->deadline : UINT64_MAX;
+        while (deadlines_count && deadlines[1]->due <= time)
+            stop(deadlines[1], time);
+        watcher_wakes = deadlines_count ? deadlines[1]->due : UINT64_MAX;
         if (deadlines_count) {
             struct timespec until = {(time_t)(watcher_wakes / 1000000000), (long)(watcher_wakes % 1000000000)};
             pthread_cond_timedwait(&deadlines_changed, lock, &until);
@@ -167,12 +182,15 @@ static bool reserve_deadline(void) {
 }
 
 bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
+    activation->slice_end = activation->instance->time_slice ? now() + activation->instance->time_slice : 0;
+    set_due(activation);
+    activation->watched = true;
     process_lock(DEADLINES_LOCK);
     bool ok = reserve_deadline() && (watcher_runs || start_watcher());
     if (ok) {
         sift_up(activation, ++deadlines_count);
         /* Deadlines come mostly in order: the watcher is woken only for one that is earlier than all others. */
-        if (activation->deadline < watcher_wakes)
+        if (activation->due < watcher_wakes)
             pthread_cond_signal(&deadlines_changed);
     }
     process_unlock(DEADLINES_LOCK);
@@ -192,6 +210,14 @@ void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds) 
 
 uint64_t lucet_instance_timeout(const lucet_instance *instance) {
     return instance->timeout;
+}
+
+void lucet_instance_set_time_slice(lucet_instance *instance, uint64_t nanoseconds) {
+    instance->time_slice = nanoseconds;
+}
+
+uint64_t lucet_instance_time_slice(const lucet_instance *instance) {
+    return instance->time_slice;
 }
 
 u64 deadline_after(u64 timeout) {

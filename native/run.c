@@ -61,7 +61,6 @@ static void set_top(struct group *group, struct lucet_activation *activation) {
 static void push(struct group *group, struct lucet_activation *activation) {
     SYNC_POINT("push");
     activation->outer = group_top(group);
-    activation->thread = pthread_self();
     group->crossings++;
     set_top(group, activation);
     let_visitors_go(group);
@@ -173,7 +172,7 @@ static atomic_ullong suspensions;
 static lucet_outcome_kind come_back(struct lucet_activation *activation, int how, lucet_outcome *outcome) {
     lucet_instance *instance = activation->instance;
     lucet_current = activation->previous;
-    if (UNLIKELY(activation->deadline))
+    if (UNLIKELY(activation->watched))
         deadline_clear(activation);
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
@@ -182,10 +181,17 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
     switch (how) {
     case SWITCH_SUSPENDED:
     case SWITCH_OUT_OF_FUEL:
+    case SWITCH_PREEMPTED:
+        if (how == SWITCH_PREEMPTED) {
+            activation->suspended_instance = instance;
+            activation->suspended_slots = NULL;
+        }
         activation->suspended_run = atomic_fetch_add_explicit(&suspensions, 1, memory_order_relaxed) + 1;
         atomic_store_explicit(&activation->suspended, true, memory_order_release);
         let_visitors_go(group_of(instance)); /* one may be about to signal this thread, which may end now */
-        outcome->kind = how == SWITCH_SUSPENDED ? LUCET_SUSPENDED : LUCET_OUT_OF_FUEL;
+        outcome->kind = how == SWITCH_SUSPENDED     ? LUCET_SUSPENDED
+                        : how == SWITCH_OUT_OF_FUEL ? LUCET_OUT_OF_FUEL
+                                                    : LUCET_PREEMPTED;
         outcome->suspended_slots = activation->suspended_slots;
         outcome->suspended_instance = activation->suspended_instance;
         outcome->suspended_function = activation->suspended_function;
@@ -248,9 +254,11 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     activation->instance = instance;
     activation->interrupt = 0;
     activation->deadline = 0;
-    if (UNLIKELY(instance->timeout)) {
-        activation->thread = pthread_self();
-        activation->deadline = deadline_after(instance->timeout);
+    activation->watched = false;
+    activation->preempt = 0;
+    activation->thread = pthread_self();
+    if (UNLIKELY(instance->timeout | instance->time_slice)) {
+        activation->deadline = instance->timeout ? deadline_after(instance->timeout) : 0;
         if (!deadline_set(activation, error)) {
             region_give_stack(instance->region, activation);
             return LUCET_FAILED;
@@ -358,8 +366,11 @@ static lucet_outcome_kind start_owned(lucet_instance *instance, lucet_outcome *o
         fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text(state));
         return LUCET_FAILED;
     }
+    u64 time_slice = instance->time_slice;
+    instance->time_slice = 0; /* nobody could say where to go on */
     if (module->header->init_rva && !instance->initialised)
         kind = run_owned(instance, &target, NULL, outcome, error);
+    instance->time_slice = time_slice;
     instance->initialised = kind == LUCET_RETURNED;
     if (kind == LUCET_RETURNED && module->header->start_function != LUCET_NONE)
         kind = find_target(instance, module->header->start_function, &target, error)
@@ -414,7 +425,7 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         atomic_store_explicit(&activation->suspended, false, memory_order_release);
         let_visitors_go(group);
         SYNC_POINT("resume");
-        if (activation->deadline && !deadline_set(activation, error)) {
+        if ((activation->deadline | called->time_slice) && !deadline_set(activation, error)) {
             atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);
             group_leave(instance);
             return LUCET_FAILED;

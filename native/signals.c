@@ -2,6 +2,7 @@
  * whoever had the signal before. The handler allocates nothing, calls nothing but mprotect, and takes no lock but a heap's, which
  * nobody holds while he might fault. */
 
+#include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -156,7 +157,8 @@ NO_TSAN static const u8 *caller_of_stub(const ucontext_t *context) {
 /* The interrupt flag is set: end the run, unless the way back to the guest still leads past a look at the flag. */
 NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontext_t *context, const u8 *pc) {
     const u8 *place;
-    if (is_between(pc, lucet_entering_begin, lucet_entering_end))
+    if (is_between(pc, lucet_entering_begin, lucet_entering_end) ||
+        is_between(pc, lucet_unpreempting_begin, lucet_unpreempting_end))
         place = NULL;
     else if (is_between(pc, lucet_returning_begin, lucet_returning_end))
         place = caller_of_stub(context);
@@ -167,6 +169,40 @@ NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontex
     u32 trap = (u32)activation->interrupt;
     activation->interrupt = 0;
     leave_guest(activation, context, trap, place);
+}
+
+/* ---- preemption: guest code seems to call lucet_stub_preempted where it is interrupted ---- */
+
+LUCET_INTERNAL u64 lucet_vector_state_mask, lucet_vector_state_size = 512; /* without xsave: what fxsave takes */
+
+/* What of the vector registers guest code may use, and how large the area is that xsave needs for that. */
+void preemption_install(void) {
+    enum { XSAVE_LEAF = 0xd, OSXSAVE = 1 << 27, LEGACY = 512, HEADER = 64 };
+    enum { GUESTS = 1 << 0 | 1 << 1 | 1 << 2 | 7 << 5 }; /* x87, SSE, AVX, AVX-512 */
+    u32 a, b, c, d;
+    if (lucet_vector_state_mask || !__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE))
+        return;
+    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    u64 mask = a & GUESTS, size = LEGACY + HEADER;
+    for (u32 component = 2; component < 32; component++)
+        if (mask >> component & 1) {
+            __get_cpuid_count(XSAVE_LEAF, component, &a, &b, &c, &d);
+            size = a + b > size ? a + b : size; /* its size, and where it begins */
+        }
+    lucet_vector_state_size = size;
+    lucet_vector_state_mask = mask;
+}
+
+NO_TSAN static void preempt_guest(struct lucet_activation *activation, ucontext_t *context, const u8 *pc) {
+    enum { RED_ZONE = 128, GENERAL = 512 }; /* what the stub needs besides the vectors' */
+    greg_t *registers = context->uc_mcontext.gregs;
+    u64 sp = (u64)registers[REG_RSP] - RED_ZONE - sizeof pc;
+    if (!code_owner(activation, pc) || sp < (uintptr_t)activation->stack_low + GENERAL + lucet_vector_state_size)
+        return; /* later */
+    activation->preempt = 0;
+    *(const u8 **)(uintptr_t)sp = pc;
+    registers[REG_RSP] = (greg_t)sp;
+    registers[REG_RIP] = (greg_t)(uintptr_t)lucet_stub_preempted;
 }
 
 static const u8 interrupt_mark; /* its address comes with the interrupt signals that are ours */
@@ -193,6 +229,8 @@ NO_TSAN static void on_interrupt(siginfo_t *info, ucontext_t *context, const u8 
     /* Whoever sent it: signals of one number that wait are merged. */
     if (activation && __atomic_load_n(&activation->interrupt, __ATOMIC_ACQUIRE))
         interrupt_guest(activation, context, pc);
+    else if (activation && __atomic_load_n(&activation->preempt, __ATOMIC_ACQUIRE))
+        preempt_guest(activation, context, pc);
     /* Before a system call, or in one that would be made again: whoever makes it looks whether this was for it. */
     if (is_between(pc, lucet_syscall_begin, lucet_syscall_end))
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)lucet_syscall_cancelled;
@@ -349,6 +387,7 @@ bool signals_install(lucet_error *error) {
     bool ok = true;
     process_lock(SIGNALS_LOCK);
     visits_install();
+    preemption_install();
     forks_install();
     for (u32 i = 0; ok && i < BREAK_SIGNAL; i++)
         ok = install(i, error);

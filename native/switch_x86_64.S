@@ -15,6 +15,7 @@
 #define SWITCH_TERMINATED 2
 #define SWITCH_OUT_OF_FUEL 4
 #define SWITCH_THREW 5
+#define SWITCH_PREEMPTED 6
 
     .text
 
@@ -299,6 +300,73 @@ FUNCTION lucet_stub_out_of_fuel
     jmp returning_from_out_of_fuel
     .cfi_endproc
     .size lucet_stub_out_of_fuel, . - lucet_stub_out_of_fuel
+
+/* The signal handler makes guest code seem to have called this, at any instruction: the address of that is on top of the stack, above
+ * it the 128 bytes that code may use below its stack pointer. All registers are kept on the guest's stack while it is suspended. */
+    .set RED_ZONE, 128
+FUNCTION lucet_stub_preempted
+    .cfi_startproc
+    .cfi_def_cfa_offset 16 + RED_ZONE
+    .cfi_offset %rip, -16 - RED_ZONE
+    pushfq
+    .irp register, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+    pushq %\register
+    .endr
+    movq %rsp, %rbp
+    .cfi_def_cfa %rbp, 16 * 8 + 16 + RED_ZONE
+    cld
+    subq lucet_vector_state_size(%rip), %rsp
+    andq $-64, %rsp
+    movq lucet_vector_state_mask(%rip), %rax
+    testq %rax, %rax
+    je 1f
+    xorl %ecx, %ecx
+    .irp offset, 512, 520, 528, 536, 544, 552, 560, 568 /* the header, of which xsave writes the first word only */
+    movq %rcx, \offset(%rsp)
+    .endr
+    xorl %edx, %edx
+    xsave64 (%rsp)
+    testb $4, %al
+    je 2f
+    vzeroupper
+    jmp 2f
+1:  fxsave64 (%rsp)
+2:  movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    movl $SWITCH_PREEMPTED, %esi
+    call suspend
+    /* The thread may have changed. */
+    movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    movq lucet_vector_state_mask(%rip), %rax
+    testq %rax, %rax
+    je 1f
+    xorl %edx, %edx
+    xrstor64 (%rsp)
+    jmp 2f
+1:  fxrstor64 (%rsp)
+2:  movq %rbp, %rsp
+    .cfi_def_cfa %rsp, 16 * 8 + 16 + RED_ZONE
+    /* As below: from the look at the flag on, the handler ends the run by itself. */
+    .globl lucet_unpreempting_begin
+    .hidden lucet_unpreempting_begin
+lucet_unpreempting_begin:
+    cmpq $0, A_interrupt(%rdi)
+    jne 1f
+    .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
+    popq %\register
+    .cfi_adjust_cfa_offset -8
+    .endr
+    popfq
+    .cfi_adjust_cfa_offset -8
+    ret $RED_ZONE
+    .globl lucet_unpreempting_end
+    .hidden lucet_unpreempting_end
+lucet_unpreempting_end:
+1:  movq A_host_sp(%rdi), %rsp
+    call activation_interrupted_early
+    .cfi_endproc
+    .size lucet_stub_preempted, . - lucet_stub_preempted
 
 /* The end of every stub, in one place so that the signal handler can tell: between the look at the flag and the guest's next
  * instruction, an interrupt would be lost. rdi: activation; the return address is on top of the guest's stack. */

@@ -242,6 +242,7 @@ typedef enum lucet_outcome_kind {
     LUCET_TERMINATED,  /* a host function returned LUCET_HOST_TERMINATE */
     LUCET_THREW,       /* an exception that nobody caught: exception; module and so on say where it was thrown */
     LUCET_OUT_OF_FUEL, /* suspended: see lucet_instance_set_fuel; trap and so on say where */
+    LUCET_PREEMPTED,   /* suspended: see lucet_instance_set_time_slice */
     LUCET_FAILED       /* nothing ran: see the error */
 } lucet_outcome_kind;
 
@@ -276,7 +277,7 @@ lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref 
                                   lucet_outcome *outcome, lucet_error *error);
 /* Whether it is the suspension of that number that lucet_resume would end, not one of an inner or later run. */
 bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run);
-/* Go on after LUCET_SUSPENDED or LUCET_OUT_OF_FUEL, on any thread. With terminate, the guest's frames are dropped instead. */
+/* Go on after LUCET_SUSPENDED, LUCET_OUT_OF_FUEL or LUCET_PREEMPTED, on any thread. With terminate, the guest's frames are dropped instead. */
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error);
 /* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host
  * function returns. False if nothing runs there. */
@@ -285,6 +286,10 @@ bool lucet_instance_interrupt(lucet_instance *instance);
  * the run ends with trap TIMED_OUT. 0: none. Generated code pays nothing for it. */
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
+/* A run that computes for so long is suspended with LUCET_PREEMPTED, wherever it is in guest code, and goes on with lucet_resume for as
+ * long again. Time in host functions counts, too; while one runs, the guest goes on. 0: never. Generated code pays nothing for it. */
+void lucet_instance_set_time_slice(lucet_instance *instance, uint64_t nanoseconds);
+uint64_t lucet_instance_time_slice(const lucet_instance *instance);
 /* Called in the signal handler when generated code faults in a way that no trap explains: a defect of the compiler or the machine,
  * after which the process cannot be trusted. Then whoever had the signal before is called. pc, address: of the fault. */
 typedef void (*lucet_fatal_hook)(lucet_instance *instance, int signal, const void *pc, const void *address);

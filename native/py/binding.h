@@ -156,6 +156,7 @@ HIDDEN lucet_host_result throw_pending(InstanceObject *instance); /* the Python 
 HIDDEN bool tag_import(PyObject *value, lucet_import *import);
 
 /* suspended.c */
+HIDDEN bool is_suspension(const InstanceObject *instance, lucet_outcome_kind kind);
 HIDDEN PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,
                                const lucet_outcome *outcome);
 HIDDEN bool set_host_results(const HostBinding *host, PyObject *result, uint64_t *slots, InstanceObject *instance);

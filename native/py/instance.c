@@ -29,6 +29,7 @@ PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const l
             raise_named("InstanceError", "the run was ended by its host function");
         return NULL;
     case LUCET_SUSPENDED:
+    case LUCET_PREEMPTED:
         return raise_named("InstanceError", "the start function was suspended");
     case LUCET_OUT_OF_FUEL: {
         lucet_outcome ended;
@@ -62,6 +63,8 @@ static bool start(InstanceObject *self) {
     lucet_error error;
     GilFrame frame = run_begin(self);
     lucet_outcome_kind kind = lucet_instance_start(self->instance, &outcome, &error);
+    while (kind == LUCET_PREEMPTED)
+        kind = lucet_resume(self->instance, false, &outcome, &error);
     run_end(self, frame);
     PyObject *none = finish_call(self, kind, &outcome, &error);
     Py_XDECREF(none);
@@ -254,22 +257,50 @@ static PyObject *get_timeout(PyObject *object, void *unused) {
     return timeout ? PyFloat_FromDouble((double)timeout / 1e9) : Py_NewRef(Py_None);
 }
 
+/* Of seconds; None and deletion are 0. */
+static bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value) {
+    *nanoseconds = 0;
+    if (!value || value == Py_None)
+        return true;
+    double seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return false;
+    if (!(seconds > 0 && seconds < 1e9)) {
+        PyErr_SetString(PyExc_ValueError, "a time is a positive number of seconds, or None");
+        return false;
+    }
+    *nanoseconds = (uint64_t)(seconds * 1e9) + 1;
+    return true;
+}
+
 static int set_timeout(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
-    double seconds = 0;
-    if (value && value != Py_None) {
-        seconds = PyFloat_AsDouble(value);
-        if (seconds == -1.0 && PyErr_Occurred())
-            return -1;
-        if (!(seconds > 0 && seconds < 1e9)) {
-            PyErr_SetString(PyExc_ValueError, "a timeout is a positive number of seconds, or None");
-            return -1;
-        }
-    }
-    lucet_instance *instance = instance_open((InstanceObject *)object);
+    uint64_t nanoseconds;
+    lucet_instance *instance =
+        nanoseconds_from_object(&nanoseconds, value) ? instance_open((InstanceObject *)object) : NULL;
     if (!instance)
         return -1;
-    lucet_instance_set_timeout(instance, seconds > 0 ? (uint64_t)(seconds * 1e9) + 1 : 0);
+    lucet_instance_set_timeout(instance, nanoseconds);
+    return 0;
+}
+
+static PyObject *get_time_slice(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance)
+        return NULL;
+    uint64_t slice = lucet_instance_time_slice(instance);
+    return slice ? PyFloat_FromDouble((double)slice / 1e9) : Py_NewRef(Py_None);
+}
+
+static int set_time_slice(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    uint64_t nanoseconds;
+    lucet_instance *instance =
+        nanoseconds_from_object(&nanoseconds, value) ? instance_open((InstanceObject *)object) : NULL;
+    if (!instance)
+        return -1;
+    lucet_instance_set_time_slice(instance, nanoseconds);
     return 0;
 }
 
@@ -412,6 +443,8 @@ static PyGetSetDef getset[] = {
     {"timeout", get_timeout, set_timeout,
      "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.",
      NULL},
+    {"time_slice", get_time_slice, set_time_slice,
+     "Seconds of computing after which a later run is suspended, or None: run gives a Suspended.", NULL},
     {"fuel", get_fuel, set_fuel,
      "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"
      "count_instructions.",

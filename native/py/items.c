@@ -72,9 +72,10 @@ static bool run(InstanceObject *instance, uint32_t function, const lucet_funcref
     GilFrame frame = run_begin(instance);
     lucet_outcome_kind kind = ref ? lucet_call_ref(instance->instance, ref, slots, outcome, &error)
                                   : lucet_call(instance->instance, function, slots, outcome, &error);
+    while (kind == LUCET_PREEMPTED && !lasting)
+        kind = lucet_resume(instance->instance, false, outcome, &error);
     run_end(instance, frame);
-    bool ok = kind == LUCET_RETURNED || kind == LUCET_SUSPENDED ||
-              (kind == LUCET_OUT_OF_FUEL && lasting && instance->suspend_out_of_fuel);
+    bool ok = kind == LUCET_RETURNED || (lasting && is_suspension(instance, kind));
     if (!ok) {
         PyObject *none = finish_call(instance, kind, outcome, &error);
         Py_XDECREF(none);
@@ -160,7 +161,8 @@ static PyObject *call_typed(InstanceObject *instance, uint32_t function, const l
         return PyErr_Format(PyExc_TypeError, "the function takes %u arguments, %zd were given", type->params_count,
                             count);
     bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
-    bool allocated = may_suspend || instance->suspend_out_of_fuel || type->slots_count > USUAL_SLOTS;
+    bool allocated = may_suspend || instance->suspend_out_of_fuel || lucet_instance_time_slice(instance->instance) ||
+                     type->slots_count > USUAL_SLOTS;
     uint64_t usual[USUAL_SLOTS], *slots = allocated ? allocate_slots(type, instance) : usual;
     lucet_outcome outcome;
     PyObject *result = NULL;

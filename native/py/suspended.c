@@ -11,16 +11,25 @@ typedef struct {
     InstanceObject *instance;
     PyObject *value; /* that the host function gave, or OutOfFuel */
     const lucet_functype *type;
-    const HostBinding *host; /* whose results the guest is waiting for; NULL: for fuel */
+    lucet_outcome_kind kind;
+    const HostBinding *host; /* whose results the guest is waiting for, or NULL */
     uint64_t *slots;         /* of the call: the guest's entry still refers to them */
     uint64_t run, *host_slots;
-    InstanceObject *host_instance; /* whose host function, or fuel, it is */
+    InstanceObject *host_instance; /* whose host function, fuel or time slice it is */
 } SuspendedObject;
+
+/* Whether a run that ended so is to be seen as a Suspended. */
+bool is_suspension(const InstanceObject *instance, lucet_outcome_kind kind) {
+    return kind == LUCET_SUSPENDED || kind == LUCET_PREEMPTED ||
+           (kind == LUCET_OUT_OF_FUEL && instance->suspend_out_of_fuel);
+}
 
 /* The value of the new object: a new reference. */
 static PyObject *take_value(InstanceObject *host_instance, const lucet_outcome *outcome) {
     if (outcome->kind == LUCET_OUT_OF_FUEL)
         return trap_object(outcome);
+    if (outcome->kind == LUCET_PREEMPTED)
+        return Py_NewRef(Py_None);
     PyObject *value = host_instance ? host_instance->suspend_value : NULL;
     if (host_instance)
         host_instance->suspend_value = NULL;
@@ -46,6 +55,7 @@ PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, ui
     self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
     self->host_instance = host_instance;
     self->value = value;
+    self->kind = outcome->kind;
     self->host = outcome->kind == LUCET_SUSPENDED && host_instance ? host_instance->suspend_host : NULL;
     self->type = type;
     self->slots = slots;
@@ -79,7 +89,7 @@ static PyObject *go_on(SuspendedObject *self, bool terminate) {
     lucet_outcome_kind kind = lucet_resume(instance->instance, terminate, &outcome, &error);
     run_end(instance, frame);
     PyObject *result = NULL;
-    if (kind == LUCET_SUSPENDED || (kind == LUCET_OUT_OF_FUEL && instance->suspend_out_of_fuel)) {
+    if (is_suspension(instance, kind)) {
         result = new_suspended(instance, self->type, slots, &outcome);
         slots = NULL;
     } else if (kind == LUCET_RETURNED) {
@@ -106,7 +116,7 @@ static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t coun
     if (!self->host) {
         if (!count || args[0] == Py_None)
             return go_on(self, false);
-        PyErr_SetString(PyExc_TypeError, "the run waits for fuel, not for a result");
+        PyErr_SetString(PyExc_TypeError, "the run waits for fuel or time, not for a result");
         return NULL;
     }
     uint32_t results = self->host->type.slots_count;
@@ -141,6 +151,12 @@ static PyObject *get_value(PyObject *object, void *unused) {
 static PyObject *get_instance(PyObject *object, void *unused) {
     (void)unused;
     return Py_NewRef((PyObject *)((SuspendedObject *)object)->instance);
+}
+
+static PyObject *get_reason(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_outcome_kind kind = ((SuspendedObject *)object)->kind;
+    return PyUnicode_FromString(kind == LUCET_SUSPENDED ? "host" : kind == LUCET_OUT_OF_FUEL ? "fuel" : "time");
 }
 
 static PyObject *get_waiting(PyObject *object, void *unused) {
@@ -192,6 +208,8 @@ static PyGetSetDef getset[] = {
     {"value", get_value, NULL, "What the host function suspended with; the OutOfFuel of a run that is out of fuel.",
      NULL},
     {"instance", get_instance, NULL, "That was called.", NULL},
+    {"reason", get_reason, NULL,
+     "\"host\": a host function suspended it; \"fuel\": there is none; \"time\": its slice is over.", NULL},
     {"waiting", get_waiting, NULL, "Whose host function suspended, or whose fuel is spent: this or a linked instance.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -43,8 +43,8 @@
   (func (export "call") (param i32) (result i32) (i32.add (call $call (local.get 0)) (i32.const 1)) (drop) (i32.const 0))
   ;; 8 and 3 more in the arm
   (func (export "load") (param i32 i32) (result i32)
-    (if (local.get 1) (then (drop (i32.load (local.get 0))) (drop (i32.const 0))))
-    (i32.add (local.get 0) (i32.mul (local.get 1) (i32.const 2))) (drop) (i32.const 0))
+    (if (local.get 1) (then (local.set 0 (i32.load (local.get 0)))))
+    (i32.add (local.get 0) (i32.mul (local.get 1) (i32.const 2))) (drop) (local.get 0))
   (func (export "divide") (param i32) (result i32)
     (drop (i32.const 5))
     (i32.div_u (i32.const 1) (local.get 0)))

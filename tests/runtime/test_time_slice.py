@@ -1,0 +1,114 @@
+"""Instance.time_slice: guests that compute are suspended, and go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+
+import lucet
+from tests.runtime.conftest import Load
+
+GUEST = """(module
+  (import "h" "f" (func $f (param i32) (result i32))) (memory 1)
+  (func $work (export "work") (param i32) (result i64 f64) (local i64 f64)
+    (loop $again
+      (local.set 1 (i64.xor (i64.rotl (local.get 1) (i64.const 5)) (i64.extend_i32_u (local.get 0))))
+      (local.set 2 (f64.add (f64.mul (local.get 2) (f64.const 0.999)) (f64.convert_i32_u (local.get 0))))
+      (i32.store (i32.and (local.get 0) (i32.const 0xfffc)) (local.get 0))
+      (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+    (local.get 1) (local.get 2))
+  (func (export "call") (param i32) (result i64 f64) (call $work (call $f (local.get 0))))
+  (func (export "spin") (loop $again (br $again))))"""
+TURNS = 20_000_000
+SLICE = 0.001
+
+
+def instance_with(region: lucet.Region, load: Load, function: object = None) -> lucet.Instance:
+    @lucet.host_function
+    def same(n: lucet.i32) -> lucet.i32:
+        return n
+
+    return region.new_instance(load(GUEST), {"h": {"f": function or same}})
+
+
+def test_guests_take_turns(region: lucet.Region, load: Load) -> None:
+    expected = instance_with(region, load).run("work", TURNS)
+    guests = [instance_with(region, load) for _ in range(4)]
+    for guest in guests:
+        guest.time_slice = SLICE
+        assert guest.time_slice == pytest.approx(SLICE)
+    runs: list[object] = [guest.run("work", TURNS) for guest in guests]
+    assert any(isinstance(run, lucet.Suspended) for run in runs)
+    results = []
+    while runs:
+        run = runs.pop(random.randrange(len(runs)))
+        if isinstance(run, lucet.Suspended):
+            assert (run.reason, run.value, run.waiting, run.instance.state) == ("time", None, run.instance, "suspended")
+            runs.append(run.resume())
+        else:
+            results.append(run)
+    assert results == [expected] * len(guests)
+
+
+def test_another_thread_goes_on(region: lucet.Region, load: Load) -> None:
+    guest = instance_with(region, load)
+    guest.time_slice = SLICE
+    run = guest.run("spin")
+    stopped: list[object] = []
+
+    def go_on() -> None:
+        again = run.resume()
+        assert isinstance(again, lucet.Suspended)
+        again.close()
+        stopped.append(guest.state)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    thread.join()
+    assert stopped == ["ready"]
+
+
+def test_with_a_timeout_and_a_host_function(region: lucet.Region, load: Load) -> None:
+    @lucet.host_function
+    def work(caller: lucet.Instance, n: lucet.i32) -> lucet.i32:
+        # What runs in between must return before the host function can: it is resumed here.
+        nested = caller.run("work", TURNS)
+        while isinstance(nested, lucet.Suspended):
+            nested = nested.resume()
+        return n
+
+    guest = instance_with(region, load, work)
+    expected = instance_with(region, load).run("work", 3)
+    guest.time_slice = SLICE
+    run = guest.run("call", 3)
+    while isinstance(run, lucet.Suspended):
+        run = run.resume()
+    assert run == expected
+    guest.timeout = 0.05
+    run = guest.run("spin")
+    with pytest.raises(lucet.TimedOut):
+        while isinstance(run, lucet.Suspended):
+            run = run.resume()
+    assert guest.state == "ready"
+    guest.time_slice = None
+    assert guest.time_slice is None
+
+
+def test_a_start_function_is_not_suspended(region: lucet.Region, load: Load) -> None:
+    text = """(module (func $start (local i32) (local.set 0 (i32.const 100000000))
+      (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))) (start $start))"""
+    guest = region.new_instance(load(text))
+    guest.time_slice = SLICE
+    guest.reset()
+    assert guest.state == "ready"
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), 1e10])
+def test_no_time(region: lucet.Region, load: Load, value: float) -> None:
+    guest = instance_with(region, load)
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        guest.time_slice = value
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        guest.timeout = value
