@@ -69,6 +69,14 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     if (UNLIKELY(group_top(group) != activation))
         drop_activations(group, activation);
     lucet_current = activation;
+    if (UNLIKELY(instance->thrown)) {
+        if (result == LUCET_HOST_THROW) {
+            activation->thrown = instance->thrown;
+            instance->thrown = NULL;
+            return SWITCH_THREW;
+        }
+        instance_drop_thrown(instance);
+    }
     if (LIKELY(result == LUCET_HOST_OK))
         return 0;
     if (result == LUCET_HOST_SUSPEND) {
@@ -76,11 +84,6 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
         activation->suspended_function = function;
         activation->suspended_slots = slots;
         return SWITCH_SUSPENDED;
-    }
-    if (result == LUCET_HOST_THROW && instance->thrown) {
-        activation->thrown = instance->thrown;
-        instance->thrown = NULL;
-        return SWITCH_THREW;
     }
     return SWITCH_TERMINATED;
 }

@@ -176,10 +176,6 @@ static void give_up(struct abi_exception *cell) {
 
 void instance_drop_exceptions(lucet_instance *instance) {
     struct exceptions *pool = instance->exceptions;
-    if (UNLIKELY(instance->thrown)) {
-        lucet_exception_release(instance->thrown);
-        instance->thrown = NULL;
-    }
     if (!pool)
         return;
     for (u32 block = 0; block < pool->blocks_used; block++)
@@ -259,9 +255,14 @@ static void mark_roots(const struct group *group) {
     }
 }
 
+/* Never 0; of exceptions that the host makes until guest code runs again. */
+static u32 stamp_of(const struct group *group) {
+    return (u32)group->crossings << 1 | 1;
+}
+
 /* Those that the host has made and not yet given to anybody. */
 static void mark_hosts(const struct group *group, struct exceptions *pool) {
-    u32 stamp = (u32)group->crossings | 1;
+    u32 stamp = stamp_of(group);
     for (u32 block = 0; block < pool->blocks_used; block++)
         for (u64 offset = 0; offset < BLOCK; offset += cell_sizes[pool->class_of[block]]) {
             const struct abi_exception *cell = cell_at(pool, block, offset);
@@ -508,7 +509,7 @@ static struct abi_exception *import_exception(lucet_instance *instance, const lu
     struct abi_exception *e = make(instance, exception->tag, exception->slots);
     if (e) {
         lucet_tag_retain(exception->tag);
-        e->stamp = (u32)group_of(instance)->crossings | 1;
+        e->stamp = stamp_of(group_of(instance));
     }
     return e;
 }
@@ -530,9 +531,14 @@ bool lucet_exnref_new(lucet_instance *instance, lucet_exception *exception, uint
 lucet_host_result lucet_throw(lucet_instance *instance, lucet_exception *exception) {
     lucet_exception_retain(exception);
     if (instance->thrown)
-        lucet_exception_release(instance->thrown);
+        instance_drop_thrown(instance);
     instance->thrown = exception;
     return LUCET_HOST_THROW;
+}
+
+void instance_drop_thrown(lucet_instance *instance) {
+    lucet_exception_release(instance->thrown);
+    instance->thrown = NULL;
 }
 
 /* After a host function returned LUCET_HOST_THROW. */

@@ -356,6 +356,7 @@ static inline void instance_begin_fuel(lucet_instance *instance, i64 fuel) {
 LUCET_INTERNAL bool instance_make_tags(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void instance_forget_tags(lucet_instance *instance, const lucet_module *module);
 LUCET_INTERNAL void instance_drop_exceptions(lucet_instance *instance);
+LUCET_INTERNAL void instance_drop_thrown(lucet_instance *instance);
 LUCET_INTERNAL u64 table_grow(struct lucet_table *table, u64 delta, u64 value);
 LUCET_INTERNAL const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function);
 /* The value of item `item` (see abi elem) of an element segment. */
