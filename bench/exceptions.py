@@ -3,8 +3,8 @@
 usage: python -m bench.exceptions [--rounds N] [--opt-level LEVEL]
 
 Each round runs everything once, in random order. The first table compares a loop of calls with the same loop of which
-each call is in a try_table; the second throws from functions at some depth below the handler, on both engines. A cell is
-the median over the rounds of nanoseconds per turn, with quartiles; ratios are of the same round.
+each call is in a try_table; the second throws from functions at some depth below the handler, on both engines. A cell
+is the median over the rounds of the time of a turn, with quartiles; ratios are of the same round.
 """
 
 from __future__ import annotations
