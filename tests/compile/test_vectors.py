@@ -222,6 +222,12 @@ ONE_BY_SHIFT = "(i32x4.shl (i32x4.splat (i32.const 127)) (i32.const 23))"
         "(f32x4.mul (local.get 0) (f32x4.neg (v128.const f32x4 -1 -1 -1 -1)))",
         """(f32x4.mul (local.get 0)
           (f32x4.replace_lane 3 (v128.const f32x4 1 1 1 2) (f32.reinterpret_i32 (i32.const 0x3f800000))))""",
+        "(f32x4.sub (local.get 0) (v128.and (v128.load (i32.const 0)) (v128.const i32x4 0 0 0 0)))",
+        "(f32x4.splat (f32x4.extract_lane 1 (f32x4.sub (local.get 0) (v128.load32_zero (i32.const 0)))))",
+        """(f32x4.splat (f32x4.extract_lane 3
+          (f32x4.sub (local.get 0) (f32x4.demote_f64x2_zero (v128.load (i32.const 0))))))""",
+        """(f32x4.splat (f32x4.extract_lane 3
+          (f32x4.mul (local.get 0) (v128.load8_lane 0 (i32.const 0) (v128.const f32x4 1 1 1 1)))))""",
         "(f32x4.min (local.get 0) (local.get 0))",
         "(f32x4.max (local.get 0) (v128.const f32x4 0 0 0 0))",
         "(f32x4.ceil (local.get 0))",
@@ -235,7 +241,8 @@ ONE_BY_SHIFT = "(i32x4.shl (i32x4.splat (i32.const 127)) (i32.const 23))"
 @pytest.mark.parametrize("target_cpu", ["x86-64", "x86-64-v3"])
 def test_signalling_nans_become_quiet(instantiate: Instantiate, operation: str, target_cpu: str) -> None:
     instance = instantiate(
-        f'(module (func (export "f") (param v128) (result v128) (local v128) {operation}))', target_cpu=target_cpu
+        f'(module (memory 1) (func (export "f") (param v128) (result v128) (local v128) {operation}))',
+        target_cpu=target_cpu,
     )
     (result,) = func(instance, "f").call_raw([lanes32(SNAN, SNAN, SNAN, SNAN)])
     # Those of double width have other bits behind the first.

@@ -37,21 +37,22 @@ define hidden <2 x i64> @f0(ptr %vmctx, i32 %p0, <2 x i64> %p1, <2 x i64> %p2) #
   %23 = add <4 x i32> splat (i32 3), %22
   store volatile <4 x i32> %23, ptr %7, align 1, !dbg !DILocation(line: 103, scope: !8)
   %24 = bitcast <4 x float> %14 to <2 x double>, !dbg !DILocation(line: 13, scope: !8)
-  %25 = bitcast <2 x i64> %p2 to <2 x double>
-  %26 = call <2 x double> @llvm.arithmetic.fence.v2f64(<2 x double> %25)
-  %27 = fcmp olt <2 x double> %24, %26, !dbg !DILocation(line: 13, scope: !8)
-  %28 = select <2 x i1> %27, <2 x double> %24, <2 x double> %26, !dbg !DILocation(line: 13, scope: !8)
-  %29 = bitcast <2 x double> %28 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
-  %30 = fcmp olt <2 x double> %26, %24, !dbg !DILocation(line: 13, scope: !8)
-  %31 = select <2 x i1> %30, <2 x double> %26, <2 x double> %24, !dbg !DILocation(line: 13, scope: !8)
-  %32 = bitcast <2 x double> %31 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
-  %33 = or <2 x i64> %29, %32, !dbg !DILocation(line: 13, scope: !8)
-  %34 = bitcast <2 x i64> %33 to <2 x double>, !dbg !DILocation(line: 13, scope: !8)
-  %35 = fadd <2 x double> %24, %26, !dbg !DILocation(line: 13, scope: !8)
-  %36 = fcmp uno <2 x double> %24, %26, !dbg !DILocation(line: 13, scope: !8)
-  %37 = select <2 x i1> %36, <2 x double> %35, <2 x double> %34, !dbg !DILocation(line: 13, scope: !8)
-  %38 = bitcast <2 x double> %37 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
-  ret <2 x i64> %38
+  %25 = call <2 x double> @llvm.arithmetic.fence.v2f64(<2 x double> %24), !dbg !DILocation(line: 13, scope: !8)
+  %26 = bitcast <2 x i64> %p2 to <2 x double>
+  %27 = call <2 x double> @llvm.arithmetic.fence.v2f64(<2 x double> %26)
+  %28 = fcmp olt <2 x double> %25, %27, !dbg !DILocation(line: 13, scope: !8)
+  %29 = select <2 x i1> %28, <2 x double> %25, <2 x double> %27, !dbg !DILocation(line: 13, scope: !8)
+  %30 = bitcast <2 x double> %29 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
+  %31 = fcmp olt <2 x double> %27, %25, !dbg !DILocation(line: 13, scope: !8)
+  %32 = select <2 x i1> %31, <2 x double> %27, <2 x double> %25, !dbg !DILocation(line: 13, scope: !8)
+  %33 = bitcast <2 x double> %32 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
+  %34 = or <2 x i64> %30, %33, !dbg !DILocation(line: 13, scope: !8)
+  %35 = bitcast <2 x i64> %34 to <2 x double>, !dbg !DILocation(line: 13, scope: !8)
+  %36 = fadd <2 x double> %25, %27, !dbg !DILocation(line: 13, scope: !8)
+  %37 = fcmp uno <2 x double> %25, %27, !dbg !DILocation(line: 13, scope: !8)
+  %38 = select <2 x i1> %37, <2 x double> %36, <2 x double> %35, !dbg !DILocation(line: 13, scope: !8)
+  %39 = bitcast <2 x double> %38 to <2 x i64>, !dbg !DILocation(line: 13, scope: !8)
+  ret <2 x i64> %39
 }
 
 define hidden i32 @f1(ptr %vmctx, i32 %p0, <2 x i64> %p1) #0 !dbg !9 {
@@ -66,47 +67,46 @@ define hidden i32 @f1(ptr %vmctx, i32 %p0, <2 x i64> %p1) #0 !dbg !9 {
   %4 = bitcast i64 %3 to <8 x i8>, !dbg !DILocation(line: 6, scope: !9)
   %5 = zext <8 x i8> %4 to <8 x i16>, !dbg !DILocation(line: 6, scope: !9)
   %6 = and i32 %p0, 15
-  %7 = trunc i32 %6 to i16
-  %8 = insertelement <8 x i16> poison, i16 %7, i32 0
-  %9 = shufflevector <8 x i16> %8, <8 x i16> poison, <8 x i32> zeroinitializer
-  %10 = shl <8 x i16> %5, %9, !dbg !DILocation(line: 6, scope: !9)
-  %11 = extractelement <8 x i16> %10, i32 3, !dbg !DILocation(line: 6, scope: !9)
-  store volatile i16 %11, ptr %2, align 1, !dbg !DILocation(line: 15, scope: !9)
-  %12 = bitcast <2 x i64> %p1 to i128
-  %13 = icmp ne i128 %12, 0
-  br i1 %13, label %i15, label %e15
-i15:
-  %16 = load volatile i32, ptr %2, align 1, !dbg !DILocation(line: 30, scope: !9)
-  %17 = insertelement <4 x i32> poison, i32 %16, i32 0, !dbg !DILocation(line: 30, scope: !9)
-  %18 = shufflevector <4 x i32> %17, <4 x i32> poison, <4 x i32> zeroinitializer, !dbg !DILocation(line: 30, scope: !9)
-  %19 = bitcast <2 x i64> %p1 to <16 x i8>
-  %20 = bitcast <4 x i32> %18 to <16 x i8>, !dbg !DILocation(line: 30, scope: !9)
-  %21 = call <16 x i8> @llvm.uadd.sat.v16i8(<16 x i8> %20, <16 x i8> splat (i8 112)), !dbg !DILocation(line: 30, scope: !9)
-  %22 = call <16 x i8> @llvm.x86.ssse3.pshuf.b.128(<16 x i8> %19, <16 x i8> %21), !dbg !DILocation(line: 30, scope: !9)
-  %23 = icmp slt <16 x i8> %22, zeroinitializer, !dbg !DILocation(line: 30, scope: !9)
-  %24 = bitcast <16 x i1> %23 to i16, !dbg !DILocation(line: 30, scope: !9)
-  %25 = zext i16 %24 to i32, !dbg !DILocation(line: 30, scope: !9)
-  store i32 %25, ptr %s1.0.i32
-  br label %b15
-e15:
-  %26 = load <2 x i64>, ptr %v1
-  %27 = bitcast <2 x i64> %26 to <4 x float>
-  %28 = call <4 x float> @llvm.arithmetic.fence.v4f32(<4 x float> %27)
-  %29 = call <4 x i32> @llvm.x86.sse2.cvttps2dq(<4 x float> %28)
-  %30 = fcmp oge <4 x float> %28, splat (float 0x41E0000000000000)
-  %31 = sext <4 x i1> %30 to <4 x i32>
-  %32 = xor <4 x i32> %29, %31
-  %33 = fcmp ord <4 x float> %28, zeroinitializer
-  %34 = sext <4 x i1> %33 to <4 x i32>
-  %35 = and <4 x i32> %32, %34
-  %36 = bitcast <4 x i32> %35 to <8 x i16>
-  %37 = extractelement <8 x i16> %36, i32 2
-  %38 = sext i16 %37 to i32
-  store i32 %38, ptr %s1.0.i32
-  br label %b15
-b15:
-  %39 = load i32, ptr %s1.0.i32
-  ret i32 %39
+  %7 = insertelement <4 x i32> zeroinitializer, i32 %6, i32 0
+  %8 = bitcast <4 x i32> %7 to <8 x i16>
+  %9 = call <8 x i16> @llvm.x86.sse2.psll.w(<8 x i16> %5, <8 x i16> %8), !dbg !DILocation(line: 6, scope: !9)
+  %10 = extractelement <8 x i16> %9, i32 3, !dbg !DILocation(line: 6, scope: !9)
+  store volatile i16 %10, ptr %2, align 1, !dbg !DILocation(line: 15, scope: !9)
+  %11 = bitcast <2 x i64> %p1 to i128
+  %12 = icmp ne i128 %11, 0
+  br i1 %12, label %i14, label %e14
+i14:
+  %15 = load volatile i32, ptr %2, align 1, !dbg !DILocation(line: 30, scope: !9)
+  %16 = insertelement <4 x i32> poison, i32 %15, i32 0, !dbg !DILocation(line: 30, scope: !9)
+  %17 = shufflevector <4 x i32> %16, <4 x i32> poison, <4 x i32> zeroinitializer, !dbg !DILocation(line: 30, scope: !9)
+  %18 = bitcast <2 x i64> %p1 to <16 x i8>
+  %19 = bitcast <4 x i32> %17 to <16 x i8>, !dbg !DILocation(line: 30, scope: !9)
+  %20 = call <16 x i8> @llvm.uadd.sat.v16i8(<16 x i8> %19, <16 x i8> splat (i8 112)), !dbg !DILocation(line: 30, scope: !9)
+  %21 = call <16 x i8> @llvm.x86.ssse3.pshuf.b.128(<16 x i8> %18, <16 x i8> %20), !dbg !DILocation(line: 30, scope: !9)
+  %22 = icmp slt <16 x i8> %21, zeroinitializer, !dbg !DILocation(line: 30, scope: !9)
+  %23 = bitcast <16 x i1> %22 to i16, !dbg !DILocation(line: 30, scope: !9)
+  %24 = zext i16 %23 to i32, !dbg !DILocation(line: 30, scope: !9)
+  store i32 %24, ptr %s1.0.i32
+  br label %b14
+e14:
+  %25 = load <2 x i64>, ptr %v1
+  %26 = bitcast <2 x i64> %25 to <4 x float>
+  %27 = call <4 x float> @llvm.arithmetic.fence.v4f32(<4 x float> %26)
+  %28 = call <4 x i32> @llvm.x86.sse2.cvttps2dq(<4 x float> %27)
+  %29 = fcmp oge <4 x float> %27, splat (float 0x41E0000000000000)
+  %30 = sext <4 x i1> %29 to <4 x i32>
+  %31 = xor <4 x i32> %28, %30
+  %32 = fcmp ord <4 x float> %27, zeroinitializer
+  %33 = sext <4 x i1> %32 to <4 x i32>
+  %34 = and <4 x i32> %31, %33
+  %35 = bitcast <4 x i32> %34 to <8 x i16>
+  %36 = extractelement <8 x i16> %35, i32 2
+  %37 = sext i16 %36 to i32
+  store i32 %37, ptr %s1.0.i32
+  br label %b14
+b14:
+  %38 = load i32, ptr %s1.0.i32
+  ret i32 %38
 }
 
 define hidden void @f2(ptr %vmctx, ptr %results, <2 x i64> %p0, i32 %p1) #0 !dbg !10 {

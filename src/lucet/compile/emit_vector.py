@@ -53,6 +53,7 @@ _PREDICATES: Final = {
     "ge_u": "uge",
 }
 _SHIFTS: Final = {"shl": "shl", "shr_s": "ashr", "shr_u": "lshr"}
+_SHIFTS_BY_ONE_AMOUNT: Final = {"shl": "psll", "ashr": "psra", "lshr": "psrl"}
 
 
 def _instruction(instruction: str, shape: Shape) -> Handler:
@@ -86,18 +87,26 @@ def _compare(predicate: str, shape: Shape) -> Handler:
 
 def _shift(instruction: str, shape: Shape) -> Handler:
     mask = shape.bits - 1
-    conversion = "zext" if shape.bits > 32 else "trunc"
+    letter = {16: "w", 32: "d", 64: "q"}.get(shape.bits)
+    # By name, because fast instruction selection does not see that all lanes are shifted by the same amount.
+    intrinsic = f"llvm.x86.sse2.{_SHIFTS_BY_ONE_AMOUNT[instruction]}.{letter}" if letter else ""
+    if intrinsic.endswith("psra.q"):
+        intrinsic = ""  # which is in AVX-512 only
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         amount = f.stack.pop()
         value = integers(f, f.stack.pop(), shape)
         if amount[4] != "%":
-            amounts = splat(int(amount[4:]) & mask, shape)
-        else:
-            lane = f.step("i32", f"and {amount}, {mask}", amount)
-            if shape is not I32X4:
-                lane = f.step(shape.element, f"{conversion} {lane} to {shape.element}", lane)
-            amounts = broadcast(f, lane, shape)
+            f.push(shape.type, f"{instruction} {value}, {splat(int(amount[4:]) & mask, shape)[VALUE:]}", value)
+            return
+        lane = f.step("i32", f"and {amount}, {mask}", amount)
+        if intrinsic:
+            first = f.step(I32X4.type, f"insertelement {zero(I32X4)}, {lane}, i32 0", lane)
+            amounts = integers(f, first, shape)
+            f.push(shape.type, f"call {shape.type} @{intrinsic}({value}, {amounts})", value, amounts)
+            return
+        lane = f.step(shape.element, f"{'zext' if shape.bits > 32 else 'trunc'} {lane} to {shape.element}", lane)
+        amounts = broadcast(f, lane, shape)
         f.push(shape.type, f"{instruction} {value}, {amounts[VALUE:]}", value, amounts)
 
     return emit

@@ -198,7 +198,8 @@ def _promote_low(f: FunctionWriter, _: int, __: None) -> None:
 def _demote_zero(f: FunctionWriter, _: int, __: None) -> None:
     value = floats(f, f.stack.pop(), F64X2)
     low = f.step("<2 x float>", f"fptrunc {value} to <2 x float>", value)
-    f.push(F32X4.type, f"shufflevector {low}, <2 x float> zeroinitializer, {_LOW_AND_ZEROS}", low)
+    result = f.step(F32X4.type, f"shufflevector {low}, <2 x float> zeroinitializer, {_LOW_AND_ZEROS}", low)
+    f.stack.append(integers(f, result, I32X4))  # so that the zeros get fenced
 
 
 def _cvttps2dq(f: FunctionWriter, value: str) -> str:

@@ -9,6 +9,8 @@ from lucet.compile.emit_vector import broadcast
 from lucet.compile.handler import Handler
 from lucet.compile.ir import FunctionWriter
 from lucet.compile.vector import (
+    F32X4,
+    F64X2,
     I8X16,
     SHAPES,
     Shape,
@@ -122,7 +124,9 @@ def _write(f: FunctionWriter, offset: int, memarg: Memarg, value: str, width: in
 
 
 def _load(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
-    f.stack.append(_read(f, offset, memarg, "<2 x i64>", 16))
+    operand = _read(f, offset, memarg, "<2 x i64>", 16)
+    f.loaded_vectors.add(operand)
+    f.stack.append(operand)
 
 
 def _store(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
@@ -153,10 +157,13 @@ def _load_splat(shape: Shape) -> Handler:
     return emit
 
 
-def _load_zero(shape: Shape) -> Handler:
+def _load_zero(shape: Shape, shape_of_floats: Shape) -> Handler:
+    """As a float, because loading one clears the rest of the register; as integers, so that the zeros get fenced."""
+
     def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
-        lane = _read(f, offset, memarg, shape.element, shape.bits // 8)
-        f.push(shape.type, f"insertelement {zero(shape)}, {lane}, i32 0", lane)
+        lane = _read(f, offset, memarg, shape_of_floats.element, shape.bits // 8)
+        vector = f.step(shape_of_floats.type, f"insertelement {zero(shape_of_floats)}, {lane}, i32 0", lane)
+        f.stack.append(integers(f, vector, shape))
 
     return emit
 
@@ -196,7 +203,7 @@ def _handler(op: Op) -> Handler:
     shape = _SHAPE_OF_WIDTH[int(access.lstrip("loadstre"))]
     if what == "lane":
         return _load_lane(shape) if access.startswith("load") else _store_lane(shape)
-    return _load_splat(shape) if what == "splat" else _load_zero(shape)
+    return _load_splat(shape) if what == "splat" else _load_zero(shape, F32X4 if shape.bits == 32 else F64X2)
 
 
 HANDLERS: Final[dict[str, Handler]] = {

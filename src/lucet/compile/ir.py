@@ -197,6 +197,7 @@ class FunctionWriter:
         "handler",
         "instrs",
         "line_base",
+        "loaded_vectors",
         "loads",
         "local_types",
         "module",
@@ -243,6 +244,8 @@ class FunctionWriter:
         self.instrs: Iterator[Instr] = iter(())
         self.loads: dict[str, int] = {}
         """Operand that comes of a load of the heap -> the load's offset."""
+        self.loaded_vectors: set[str] = set()
+        """v128 operands that are loads of the heap: no folding can make them constant."""
         self.bit_of = ""
         self.bit = ""
         """The i1 that the last comparison's i32 result, bit_of, was made of."""

@@ -121,8 +121,8 @@ def integers(f: FunctionWriter, operand: str, shape: Shape) -> str:
 def floats(f: FunctionWriter, operand: str, shape: Shape, *, fence_all: bool = True) -> str:
     """The operand with the shape's type, fenced if it is or may become a constant: see FunctionWriter.opaque.
 
-    fence_all: a literal without 0, -0, 1 or -1, too. Only what was loaded from a memory is no constant for sure;
-    results of the shape's own instructions are none because their operands were fenced.
+    fence_all: a literal without 0, -0, 1 or -1, too. What was loaded from a memory is no constant for sure (but what is
+    made of it may be: x & 0); results of the shape's own instructions are none because their operands were fenced.
     """
     if operand.startswith(shape.type):
         return operand
@@ -133,7 +133,7 @@ def floats(f: FunctionWriter, operand: str, shape: Shape, *, fence_all: bool = T
             return fence(f, value, shape)
         return value
     value = f.step(shape.type, f"bitcast {operand} to {shape.type}", operand)
-    return value if operand in f.loads else fence(f, value, shape)
+    return value if operand in f.loaded_vectors else fence(f, value, shape)
 
 
 def fence(f: FunctionWriter, operand: str, shape: Shape) -> str:
