@@ -38,21 +38,31 @@ uint64_t lucet_budget_used(const lucet_budget *budget) {
     return atomic_load_explicit(&budget->used, memory_order_relaxed);
 }
 
+bool budget_take(lucet_budget *budget, u64 size) {
+    if (!budget)
+        return true;
+    u64 used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    do {
+        if (used > budget->limit || size > budget->limit - used)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + size, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+void budget_give(lucet_budget *budget, u64 size) {
+    if (budget)
+        atomic_fetch_sub_explicit(&budget->used, size, memory_order_relaxed);
+}
+
 bool budget_charge(lucet_instance *instance, u64 size) {
     lucet_budget *budget = instance->region->config.budget;
     if (!budget)
         return true;
-    if (size <= instance->charged) {
-        atomic_fetch_sub_explicit(&budget->used, instance->charged - size, memory_order_relaxed);
-        instance->charged = size;
-        return true;
-    }
-    u64 more = size - instance->charged, used = atomic_load_explicit(&budget->used, memory_order_relaxed);
-    do {
-        if (used > budget->limit || more > budget->limit - used)
-            return false;
-    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + more, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    if (size <= instance->charged)
+        budget_give(budget, instance->charged - size);
+    else if (!budget_take(budget, size - instance->charged))
+        return false;
     instance->charged = size;
     return true;
 }

@@ -21,6 +21,9 @@ BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value);
 BUILTIN_C void builtin_table_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n);
 BUILTIN_C void builtin_table_fill(u8 *vmctx, u32 table, u64 i, u64 value, u64 n);
 BUILTIN_C void builtin_table_init(u8 *vmctx, u32 table, u32 segment, u64 d, u64 s, u64 n);
+BUILTIN_C u32 builtin_memory_wait32(u8 *vmctx, u32 memory, u64 address, u64 offset, u32 expected, i64 timeout);
+BUILTIN_C u32 builtin_memory_wait64(u8 *vmctx, u32 memory, u64 address, u64 offset, u64 expected, i64 timeout);
+BUILTIN_C u32 builtin_memory_notify(u8 *vmctx, u32 memory, u64 address, u64 offset, u32 count);
 BUILTIN_C void builtin_out_of_fuel(u8 *vmctx);
 
 NO_TSAN static void note_trap(struct lucet_activation *activation, u32 trap) {
@@ -120,6 +123,38 @@ BUILTIN_C void builtin_memory_init(u8 *vmctx, u32 memory, u32 segment, u64 d, u6
         builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
     if (n)
         memcpy(target->base + d, instance->module->base + data->bytes_rva + s, n);
+}
+
+/* The address of an atomic access of so many bytes. */
+static u8 *atomic_address(const lucet_memory *memory, u64 address, u64 offset, u64 width) {
+    u64 sum;
+    if ((address + offset) % width)
+        builtin_trap(TRAP_UNALIGNED_ATOMIC);
+    if (__builtin_add_overflow(address, offset, &sum) || !in_bounds(sum, width, memory_size(memory)))
+        builtin_trap(TRAP_OUT_OF_BOUNDS_MEMORY_ACCESS);
+    return memory->base + sum;
+}
+
+static u32 wait_at(u8 *vmctx, u32 memory, u64 address, u64 offset, u64 expected, bool is_64, i64 timeout) {
+    const lucet_memory *target = instance_of_vmctx(vmctx)->memories[memory];
+    const u8 *at = atomic_address(target, address, offset, is_64 ? 8 : 4);
+    if (target->owner)
+        builtin_trap(TRAP_EXPECTED_SHARED_MEMORY);
+    return memory_wait(lucet_current, at, expected, is_64, timeout);
+}
+
+BUILTIN_C u32 builtin_memory_wait32(u8 *vmctx, u32 memory, u64 address, u64 offset, u32 expected, i64 timeout) {
+    return wait_at(vmctx, memory, address, offset, expected, false, timeout);
+}
+
+BUILTIN_C u32 builtin_memory_wait64(u8 *vmctx, u32 memory, u64 address, u64 offset, u64 expected, i64 timeout) {
+    return wait_at(vmctx, memory, address, offset, expected, true, timeout);
+}
+
+BUILTIN_C u32 builtin_memory_notify(u8 *vmctx, u32 memory, u64 address, u64 offset, u32 count) {
+    const lucet_memory *target = instance_of_vmctx(vmctx)->memories[memory];
+    const u8 *at = atomic_address(target, address, offset, 4);
+    return target->owner ? 0 : memory_notify(at, count); /* nobody can wait at a memory that is not shared */
 }
 
 BUILTIN_C u64 builtin_table_grow(u8 *vmctx, u32 table, u64 delta, u64 value) {

@@ -35,6 +35,7 @@ static void before_fork(void) {
 static void in_child(void) {
     deadlines_in_child();
     kept_stacks_in_child();
+    waiters_in_child();
     unlock_all();
 }
 

@@ -81,6 +81,10 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
     case LUCET_IMPORT_TAG:
         ok = info.kind == LUCET_TAG && import->tag && lucet_tag_type(import->tag)->id == wanted.functype.id;
         break;
+    case LUCET_IMPORT_MEMORY:
+        ok = info.kind == LUCET_MEMORY && import->memory && !import->memory->owner &&
+             memory_matches(module, info.index, import->memory);
+        break;
     case LUCET_IMPORT_ITEM: {
         int state = atomic_load(&import->instance->state);
         if (state != LUCET_STATE_READY)
@@ -94,6 +98,15 @@ static bool check_import(const lucet_module *module, u32 i, const lucet_import *
         return fail(error, LUCET_ERROR_LINK, "incompatible import type: \"%.*s\" \"%.*s\"", (int)info.module.size,
                     info.module.bytes, (int)info.field.size, info.field.bytes);
     return true;
+}
+
+/* NULL if it is none. Of what another instance has, nothing but the memory matters. */
+static lucet_memory *shared_memory_of(const lucet_module *module, u32 i, const lucet_import *import) {
+    if (module->imports[i].kind != LUCET_KIND_MEMORY)
+        return NULL;
+    lucet_memory *memory =
+        import->from == LUCET_IMPORT_ITEM ? lucet_instance_memory(import->instance, import->index) : import->memory;
+    return memory->owner ? NULL : memory;
 }
 
 lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, size_t count, lucet_error *error) {
@@ -122,7 +135,12 @@ lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, siz
         linkage->has_globals |= module->imports[i].kind == LUCET_KIND_GLOBAL;
         if (imports[i].from == LUCET_IMPORT_TAG)
             lucet_tag_retain(imports[i].tag);
-        if (imports[i].from == LUCET_IMPORT_ITEM) {
+        lucet_memory *shared = shared_memory_of(module, i, &imports[i]);
+        if (shared) {
+            lucet_memory_retain(shared);
+            linkage->imports[i].import.from = LUCET_IMPORT_MEMORY;
+            linkage->imports[i].import.memory = shared;
+        } else if (imports[i].from == LUCET_IMPORT_ITEM) {
             linkage->links_instances = true;
             linkage->imports[i].birth = imports[i].instance->birth;
             /* So that looking at the instance stays possible, to see that it is another one by now. */
@@ -144,6 +162,8 @@ void lucet_linkage_release(lucet_linkage *linkage) {
             lucet_region_release(linkage->imports[i].import.instance->region);
         if (linkage->imports[i].import.from == LUCET_IMPORT_TAG)
             lucet_tag_release(linkage->imports[i].import.tag);
+        if (linkage->imports[i].import.from == LUCET_IMPORT_MEMORY)
+            lucet_memory_release(linkage->imports[i].import.memory);
     }
     lucet_module_release(linkage->module);
     free(linkage);
@@ -344,20 +364,48 @@ static u32 first_own_memory(const lucet_module *module) {
     return module->header->memories_count - module->other_memories - module->has_slot_memory;
 }
 
-static lucet_memory *mapped_memory(const lucet_instance *instance, u32 index, lucet_error *error) {
+/* Bytes of all own memories of a new instance, with or without the shared ones; UINT64_MAX if they are too many to count. */
+static u64 memories_minimum(const lucet_module *module, bool with_shared) {
+    u64 sum = module->memory_minimum;
+    for (u32 i = 0; module->other_memories && i < module->header->memories_count; i++) {
+        struct memory_type type = memory_type_of(&module->memories[i]);
+        if (!(module->memories[i].flags & LUCET_FLAG_IMPORTED) && module->memories[i].offset &&
+            (with_shared || !type.is_shared) && __builtin_add_overflow(sum, memtype_minimum(&type), &sum))
+            return UINT64_MAX;
+    }
+    return sum;
+}
+
+/* left: what the instance's limit leaves for growth, of which the memory gets all that it may want. */
+static lucet_memory *new_shared_memory(lucet_instance *instance, const struct memory_type *type, u64 *left,
+                                       lucet_error *error) {
+    u64 minimum = memtype_minimum(type), most = memtype_maximum(type);
+    u64 extra = most - minimum < *left ? most - minimum : *left;
+    lucet_memory *memory = shared_memory_new(type, minimum + extra, instance->region->config.budget, error);
+    if (memory) {
+        *left -= extra;
+        instance->shared_bytes += minimum + extra;
+    }
+    return memory;
+}
+
+static lucet_memory *mapped_memory(lucet_instance *instance, u32 index, u64 *left, lucet_error *error) {
     const lucet_region_config *config = &instance->region->config;
     struct memory_type type = memory_type_of(&instance->module->memories[index]);
+    if (type.is_shared)
+        return new_shared_memory(instance, &type, left, error);
     u64 reserved = memtype_maximum(&type) < instance->memory_limit ? memtype_maximum(&type) : instance->memory_limit;
     if (memory_relies_on_space(&type))
         reserved = config->memory_reserved;
     lucet_memory *memory = memory_new(&type, reserved, config->memory_guard, error);
     if (memory)
-        memory->owner = (lucet_instance *)instance;
+        memory->owner = instance;
     return memory;
 }
 
 static bool memories_new(lucet_instance *instance, lucet_error *error) {
     const lucet_module *module = instance->module;
+    u64 left = instance->memory_limit - memories_minimum(module, true);
     for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
         if (instance->memories[i])
             continue; /* the slot had the same module, and its memories were reset */
@@ -365,7 +413,7 @@ static bool memories_new(lucet_instance *instance, lucet_error *error) {
             instance->memories[i] = &instance->slot_memory;
             continue;
         }
-        if (!(instance->memories[i] = mapped_memory(instance, i, error)))
+        if (!(instance->memories[i] = mapped_memory(instance, i, &left, error)))
             return false;
         VMCTX_WORD(instance->vmctx, module->memories[i].offset) = (u64)(uintptr_t)instance->memories[i]->base;
     }
@@ -377,31 +425,25 @@ static bool memories_reset(lucet_instance *instance) {
     const lucet_module *module = instance->area_linkage->module;
     for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
         lucet_memory *memory = instance->memories[i];
-        if (memory && memory != &instance->slot_memory && !memory_reset(memory))
+        if (memory && !memory->owner) {
+            lucet_memory_release(memory); /* a new instance has one of its own; others may go on with this one */
+            instance->memories[i] = NULL;
+        } else if (memory && memory != &instance->slot_memory && !memory_reset(memory)) {
             return false;
+        }
     }
     return true;
 }
 
 static void memories_free(lucet_instance *instance, const lucet_module *module) {
     for (u32 i = first_own_memory(module); instance->memories && i < module->header->memories_count; i++)
-        if (instance->memories[i] && instance->memories[i] != &instance->slot_memory)
+        if (instance->memories[i] && !instance->memories[i]->owner)
+            lucet_memory_release(instance->memories[i]);
+        else if (instance->memories[i] && instance->memories[i] != &instance->slot_memory)
             memory_free(instance->memories[i]);
     if (instance->memories != &instance->only_memory)
         free(instance->memories);
     instance->memories = NULL;
-}
-
-/* Bytes of all own memories of a new instance; UINT64_MAX if they are too many to count. */
-static u64 memories_minimum(const lucet_module *module) {
-    u64 sum = module->memory_minimum;
-    for (u32 i = 0; module->other_memories && i < module->header->memories_count; i++) {
-        struct memory_type type = memory_type_of(&module->memories[i]);
-        if (!(module->memories[i].flags & LUCET_FLAG_IMPORTED) && module->memories[i].offset &&
-            __builtin_add_overflow(sum, memtype_minimum(&type), &sum))
-            return UINT64_MAX;
-    }
-    return sum;
 }
 
 /* ---- the instance area ---- */
@@ -444,7 +486,8 @@ static bool set_import(lucet_instance *instance, u32 i, lucet_error *error) {
         words[0] = (u64)(uintptr_t)instance->tables[abi->index];
         return true;
     case LUCET_KIND_MEMORY:
-        instance->memories[abi->index] = import->instance->memories[import->index];
+        instance->memories[abi->index] =
+            import->from == LUCET_IMPORT_MEMORY ? import->memory : import->instance->memories[import->index];
         words[0] = (u64)(uintptr_t)instance->memories[abi->index]->base;
         return true;
     case LUCET_KIND_TAG:
@@ -559,17 +602,17 @@ static bool region_fits(const lucet_region *region, const lucet_module *module, 
                         (unsigned long long)module->tables[i].minimum, (unsigned long long)table_limit);
     for (u32 i = 0; i < module->header->memories_count; i++) {
         const struct abi_memory *memory = &module->memories[i];
-        if (memory->flags & LUCET_FLAG_IMPORTED)
-            continue; /* whose reservation is looked at when it is imported */
+        if (memory->flags & (LUCET_FLAG_IMPORTED | LUCET_FLAG_SHARED))
+            continue; /* a shared one has all that its type may rely on; others are looked at when they are imported */
         if (!reservation_suffices(memory, faulting_space(region), config->memory_guard))
             return fail(error, LUCET_ERROR_LIMITS,
                         "the module relies on %llu MiB of guarded address space per memory, the region has %llu MiB",
                         (unsigned long long)((memory->reserved + memory->guard) >> 20),
                         (unsigned long long)((faulting_space(region) + config->memory_guard) >> 20));
     }
-    if (memories_minimum(module) > memory_limit)
+    if (memories_minimum(module, true) > memory_limit)
         return fail(error, LUCET_ERROR_LIMITS, "the module needs %llu bytes of memory, the limit is %llu",
-                    (unsigned long long)memories_minimum(module), (unsigned long long)memory_limit);
+                    (unsigned long long)memories_minimum(module, true), (unsigned long long)memory_limit);
     return true;
 }
 
@@ -609,7 +652,8 @@ static bool fill_fresh(lucet_instance *instance, lucet_error *error) {
 static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *error) {
     bool warm = instance->area_linkage == linkage && !linkage->links_instances;
     lucet_module *module = linkage->module;
-    instance->memory_bytes = memories_minimum(module);
+    instance->memory_bytes = memories_minimum(module, false);
+    instance->shared_bytes = 0;
     if (UNLIKELY(!budget_charge(instance, instance->memory_bytes)))
         return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
                     (unsigned long long)instance->memory_bytes);

@@ -231,6 +231,8 @@ LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
     PROCESS_LOCK(GROUPS_LOCK)                                                                                          \
     PROCESS_LOCK(DEADLINES_LOCK)                                                                                       \
     PROCESS_LOCK(TYPES_LOCK)                                                                                           \
+    PROCESS_LOCK(WAITERS_LOCK)                                                                                         \
+    PROCESS_LOCK(MEMORIES_LOCK)                                                                                        \
     PROCESS_LOCK(REGISTRY_LOCK)                                                                                        \
     PROCESS_LOCK(KEPT_STACKS_LOCK)                                                                                     \
     PROCESS_LOCK(WHOLE_FILES_LOCK)
@@ -246,7 +248,10 @@ LUCET_INTERNAL void regions_lock(void);
 LUCET_INTERNAL void regions_unlock(void);
 LUCET_INTERNAL void deadlines_in_child(void);
 LUCET_INTERNAL void kept_stacks_in_child(void);
+LUCET_INTERNAL void waiters_in_child(void);
 /* ---- memories: memory.c ---- */
+
+struct lucet_activation;
 
 struct memory_type {
     u64 minimum, maximum; /* pages; UINT64_MAX: no maximum */
@@ -257,10 +262,14 @@ struct memory_type {
 
 struct lucet_memory {
     u8 *base;              /* the size, in bytes, stands at base + VMCTX_MEMORY_SIZE */
-    lucet_instance *owner; /* whose limits count */
+    lucet_instance *owner; /* whose limits count; NULL for a shared one, which belongs to all that have a reference */
     struct memory_type type;
     u64 reserved, guard; /* bytes of address space from the base, and of what faults behind them */
     u64 accessible;      /* bytes not PROT_NONE; of one that is not in a slot */
+    /* Of a shared one only: */
+    atomic_uint refs;
+    u64 limit; /* bytes */
+    lucet_budget *budget;
 };
 
 LUCET_INTERNAL struct memory_type memory_type_of(const struct abi_memory *abi);
@@ -270,6 +279,13 @@ LUCET_INTERNAL bool memory_relies_on_space(const struct memory_type *type);
 LUCET_INTERNAL lucet_memory *memory_new(const struct memory_type *type, u64 reserved, u64 guard, lucet_error *error);
 LUCET_INTERNAL void memory_free(lucet_memory *memory);
 LUCET_INTERNAL bool memory_reset(lucet_memory *memory);
+LUCET_INTERNAL lucet_memory *shared_memory_new(const struct memory_type *type, u64 limit, lucet_budget *budget,
+                                               lucet_error *error);
+/* memory.atomic.wait and notify, at an aligned address of a shared memory: wait.c */
+LUCET_INTERNAL u32 memory_wait(struct lucet_activation *activation, const u8 *address, u64 expected, bool is_64,
+                               i64 timeout);
+LUCET_INTERNAL u32 memory_notify(const u8 *address, u32 count);
+LUCET_INTERNAL void wait_interrupt(struct lucet_activation *activation);
 
 static inline u64 memory_size(const lucet_memory *memory) {
     return __atomic_load_n((u64 *)(void *)(memory->base + VMCTX_MEMORY_SIZE), __ATOMIC_SEQ_CST);
@@ -323,6 +339,7 @@ struct lucet_instance {
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
     u64 memory_bytes; /* of all own memories together, which the limit is for */
+    u64 shared_bytes; /* of that limit, what shared memories may grow to */
     u64 charged;      /* to the region's budget */
     u64 timeout;      /* of each run, in ns; 0 for none */
     u64 time_slice;   /* likewise: after it a run is suspended */
@@ -379,13 +396,14 @@ struct lucet_activation {
     struct lucet_activation *outer;    /* of the same group: a host function of it called the guest again */
     lucet_instance *instance;          /* that was called */
     pthread_t thread;
-    u8 *stack_low;      /* lowest usable byte; the guard lies below */
-    u64 deadline;       /* of the run, CLOCK_MONOTONIC in ns; 0 for none */
-    u64 slice_end;      /* likewise, when it is to be suspended */
-    u64 due;            /* the earlier of both */
-    bool watched;       /* there is one of them, or was */
-    u32 deadline_index; /* among those being watched; 0 if it is not */
-    u32 preempt;        /* not 0: the time slice is over */
+    u8 *stack_low;                /* lowest usable byte; the guard lies below */
+    u64 deadline;                 /* of the run, CLOCK_MONOTONIC in ns; 0 for none */
+    u64 slice_end;                /* likewise, when it is to be suspended */
+    u64 due;                      /* the earlier of both */
+    bool watched;                 /* there is one of them, or was */
+    u32 deadline_index;           /* among those being watched; 0 if it is not */
+    u32 preempt;                  /* not 0: the time slice is over */
+    _Atomic(_Atomic u32 *) waits; /* what its thread sleeps on in memory.atomic.wait; NULL if it does not */
     atomic_bool suspended;
     u32 host_mxcsr; /* 0 when it was the default */
     /* how it ended, or where it is suspended */
@@ -431,6 +449,8 @@ static inline u64 canary_of(const lucet_instance *instance) {
 
 /* The instance has so many bytes of memory from now on; false if the region's budget does not allow it. */
 LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 size);
+LUCET_INTERNAL bool budget_take(lucet_budget *budget, u64 size); /* NULL: no limit */
+LUCET_INTERNAL void budget_give(lucet_budget *budget, u64 size);
 LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);
 LUCET_INTERNAL void region_give_slot(lucet_region *region, lucet_instance *instance);
 /* Free what a slot's instance left for the next one. */
@@ -447,12 +467,15 @@ extern LUCET_INTERNAL _Thread_local struct lucet_activation *lucet_current __att
 LUCET_INTERNAL bool signals_install(lucet_error *error);
 LUCET_INTERNAL bool signals_prepare_thread(lucet_error *error);
 LUCET_INTERNAL void signals_interrupt(struct lucet_activation *activation);
+/* The thread is going to wait, and holds nothing of the host's: see lucet_set_poked. */
+LUCET_INTERNAL void before_blocking(void);
 /* The instance of the group whose generated code has the address; NULL if it is nobody's. Async-signal-safe. */
 LUCET_INTERNAL const lucet_instance *code_owner(const struct lucet_activation *activation, const u8 *pc);
 /* End the activation with trap TIMED_OUT at activation->deadline, and suspend it after its instance's time slice, unless it is cleared
  * before. One of both must be there. */
 LUCET_INTERNAL bool deadline_set(struct lucet_activation *activation, lucet_error *error);
 LUCET_INTERNAL void deadline_clear(struct lucet_activation *activation);
+LUCET_INTERNAL u64 time_now(void); /* CLOCK_MONOTONIC in ns */
 LUCET_INTERNAL u64 deadline_after(u64 timeout);
 LUCET_INTERNAL void preemption_install(void);
 /* While visited, what group_top shows stays there. The owner pays nothing for it: see run.c. */

@@ -61,7 +61,7 @@ static u64 watcher_wakes; /* when it will look again; 0 while it is awake */
 static struct lucet_activation **deadlines;
 static u32 deadlines_count, deadlines_capacity;
 
-static u64 now(void) {
+u64 time_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (u64)time.tv_sec * 1000000000 + (u64)time.tv_nsec;
@@ -125,7 +125,7 @@ static void *watch(void *unused) {
     (void)unused;
     pthread_mutex_t *lock = process_lock(DEADLINES_LOCK);
     for (;;) {
-        u64 time = now();
+        u64 time = time_now();
         while (deadlines_count && deadlines[1]->due <= time)
             stop(deadlines[1], time);
         watcher_wakes = deadlines_count ? deadlines[1]->due : UINT64_MAX;
@@ -182,7 +182,7 @@ static bool reserve_deadline(void) {
 }
 
 bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
-    activation->slice_end = activation->instance->time_slice ? now() + activation->instance->time_slice : 0;
+    activation->slice_end = activation->instance->time_slice ? time_now() + activation->instance->time_slice : 0;
     set_due(activation);
     activation->watched = true;
     process_lock(DEADLINES_LOCK);
@@ -222,5 +222,5 @@ uint64_t lucet_instance_time_slice(const lucet_instance *instance) {
 
 u64 deadline_after(u64 timeout) {
     u64 deadline;
-    return __builtin_add_overflow(now(), timeout, &deadline) ? UINT64_MAX - 1 : deadline;
+    return __builtin_add_overflow(time_now(), timeout, &deadline) ? UINT64_MAX - 1 : deadline;
 }

@@ -1,11 +1,14 @@
 /* memory.c: linear memories as objects. Memory 0 of most instances is its slot's heap; every other one has a mapping of its own,
- * which belongs to its instance. */
+ * which belongs to its instance, or, of a shared memory, to all that have a reference to it. */
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "internal.h"
+
+/* Atomics of guests and of the runtime meet in shared memories: all are the processor's own. */
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "atomics take no locks");
 
 /* A memory's mapping: a page that holds struct lucet_memory and ends with the size word; the memory; what must fault. */
 enum { HEAD = HOST_PAGE };
@@ -85,6 +88,76 @@ void memory_free(lucet_memory *memory) {
     munmap(memory, mapping_size(memory));
 }
 
+/* ---- shared ---- */
+
+lucet_memory *shared_memory_new(const struct memory_type *type, u64 limit, lucet_budget *budget, lucet_error *error) {
+    enum { GUARD = 32 << 20 };
+    u64 size = memtype_minimum(type), most = memtype_maximum(type);
+    limit = limit < most ? limit : most;
+    if (!budget_take(budget, size)) {
+        fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left", (unsigned long long)size);
+        return NULL;
+    }
+    /* All that it can ever have is reserved now: others use it while it grows. */
+    lucet_memory *memory = memory_new(type, memory_relies_on_space(type) ? 4ULL << 30 : limit, GUARD, error);
+    if (!memory) {
+        budget_give(budget, size);
+        return NULL;
+    }
+    atomic_init(&memory->refs, 1);
+    memory->limit = limit;
+    memory->budget = budget;
+    if (budget)
+        lucet_budget_retain(budget);
+    return memory;
+}
+
+lucet_memory *lucet_shared_memory_new(const lucet_externtype *type, lucet_budget *budget, lucet_error *error) {
+    struct memory_type own = {.minimum = type->limits.minimum,
+                              .maximum = type->limits.maximum,
+                              .is_64 = type->is_64,
+                              .is_shared = true,
+                              .page_size_log2 = type->page_size_log2,
+                              .cap = UINT64_MAX};
+    if (own.page_size_log2 != 0 && own.page_size_log2 != 16) {
+        fail(error, LUCET_ERROR_ARGUMENT, "pages have 1 byte or 64 KiB, not 2**%u bytes", own.page_size_log2);
+        return NULL;
+    }
+    u64 most = own.is_64 ? UINT64_MAX : UINT32_MAX;
+    if (own.page_size_log2 == 16)
+        most = own.is_64 ? 1ULL << 48 : 65536;
+    if (own.maximum > most || own.minimum > own.maximum) {
+        fail(error, LUCET_ERROR_ARGUMENT, "a shared memory has a minimum, and a maximum of at most %llu pages",
+             (unsigned long long)most);
+        return NULL;
+    }
+    return shared_memory_new(&own, UINT64_MAX, budget, error);
+}
+
+void lucet_memory_retain(lucet_memory *memory) {
+    if (!memory->owner)
+        atomic_fetch_add_explicit(&memory->refs, 1, memory_order_relaxed);
+}
+
+void lucet_memory_release(lucet_memory *memory) {
+    if (memory->owner || atomic_fetch_sub_explicit(&memory->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    lucet_budget *budget = memory->budget;
+    budget_give(budget, memory_size(memory));
+    memory_free(memory);
+    if (budget)
+        lucet_budget_release(budget);
+}
+
+uint32_t lucet_memory_notify(lucet_memory *memory, uint64_t offset, uint32_t count) {
+    u64 size = lucet_memory_size(memory);
+    if (!memory || memory->owner || offset % 4 || size < 4 || offset > size - 4)
+        return 0;
+    return memory_notify(memory->base + offset, count);
+}
+
+/* ---- growth ---- */
+
 static bool grow_mapping(lucet_memory *memory, u64 size) {
     u64 accessible = to_host_pages(size);
     if (accessible > memory->accessible &&
@@ -140,9 +213,23 @@ static bool may_grow(const lucet_memory *memory, u64 old, u64 delta, u64 most, u
     return true;
 }
 
+static u64 grow_shared(lucet_memory *memory, u64 delta) {
+    process_lock(MEMORIES_LOCK);
+    u64 size, old = memory_size(memory);
+    bool ok = may_grow(memory, old, delta, memory->limit, &size) && budget_take(memory->budget, size - old);
+    if (ok && !grow_mapping(memory, size)) {
+        budget_give(memory->budget, size - old);
+        ok = false;
+    }
+    if (ok)
+        memory_set_size(memory, size);
+    process_unlock(MEMORIES_LOCK);
+    return ok ? old >> memory->type.page_size_log2 : UINT64_MAX;
+}
+
 static bool grow_own(lucet_memory *memory, u64 old, u64 delta) {
     lucet_instance *owner = memory->owner;
-    u64 size, left = owner->memory_limit - owner->memory_bytes, total = owner->memory_bytes;
+    u64 size, left = owner->memory_limit - owner->shared_bytes - owner->memory_bytes, total = owner->memory_bytes;
     if (!may_grow(memory, old, delta, old + left, &size))
         return false;
     if (!delta)
@@ -159,6 +246,8 @@ static bool grow_own(lucet_memory *memory, u64 old, u64 delta) {
 }
 
 uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta) {
+    if (memory && !memory->owner)
+        return grow_shared(memory, delta);
     u64 old = lucet_memory_size(memory);
     return memory && grow_own(memory, old, delta) ? old >> memory->type.page_size_log2 : UINT64_MAX;
 }

@@ -164,8 +164,10 @@ NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontex
         place = caller_of_stub(context);
     else if (code_owner(activation, pc))
         place = pc;
-    else
+    else {
+        wait_interrupt(activation);
         return;
+    }
     u32 trap = (u32)activation->interrupt;
     activation->interrupt = 0;
     leave_guest(activation, context, trap, place);
@@ -212,6 +214,12 @@ static void (*_Atomic poked)(void);
 
 void lucet_set_poked(void (*function)(void)) {
     atomic_store(&poked, function);
+}
+
+void before_blocking(void) {
+    void (*function)(void) = atomic_load(&poked);
+    if (function)
+        function();
 }
 
 void lucet_poke(pthread_t thread) {

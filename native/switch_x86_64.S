@@ -250,6 +250,9 @@ land:
     PLAIN_STUB table_copy
     PLAIN_STUB table_fill
     PLAIN_STUB table_init
+    PLAIN_STUB memory_wait32
+    PLAIN_STUB memory_wait64
+    PLAIN_STUB memory_notify
 
 /* Called where the fuel is checked: all general registers but r11 are kept (LLVM's preserve_mostcc), so that a check costs the
  * code around it no registers. The run is suspended, and when it goes on without an interrupt there must be fuel again. */

@@ -6,7 +6,7 @@
  *     object keeps its own reference to it: a linkage its module, an instance its linkage and its region.
  *  3. An instance is owned by its creator until lucet_instance_free, which must not be called while it runs. Its slot goes
  *     back to the region at once, unless it is linked to other instances (rule 4). The pointer is then invalid.
- *  4. Instances that share functions, tables, memories or globals through imports form one group. Slots of a group are given
+ *  4. Instances that share functions, tables, globals, or memories that are not shared ones, through imports form one group. Slots of a group are given
  *     back together, when lucet_instance_free has been called for its last instance. One thread at a time may run in a group.
  *  5. Pointers that a function returns into an object (strings, types, memory) live as long as that object. The base of a
  *     memory never moves; its size only grows, until its instance is reset or freed.
@@ -155,16 +155,18 @@ typedef lucet_host_result (*lucet_host_function)(lucet_instance *instance, uint6
 typedef struct lucet_import {
     enum {
         LUCET_IMPORT_HOST_FUNCTION,
-        LUCET_IMPORT_VALUE, /* an immutable global */
-        LUCET_IMPORT_TAG,   /* a tag of the host's */
-        LUCET_IMPORT_ITEM   /* item `index` of another instance's index space of the import's kind */
+        LUCET_IMPORT_VALUE,  /* an immutable global */
+        LUCET_IMPORT_TAG,    /* a tag of the host's */
+        LUCET_IMPORT_MEMORY, /* a shared memory */
+        LUCET_IMPORT_ITEM    /* item `index` of another instance's index space of the import's kind */
     } from;
     lucet_host_function function;
     void *data;
     uint64_t value[2];
     lucet_instance *instance;
     uint32_t index;
-    lucet_tag *tag; /* the linkage keeps a reference */
+    lucet_tag *tag;       /* the linkage keeps a reference */
+    lucet_memory *memory; /* likewise */
 } lucet_import;
 
 /* imports: one for each import of the module, in its order; types are checked where there is a type to check (a host function
@@ -295,7 +297,8 @@ uint64_t lucet_instance_time_slice(const lucet_instance *instance);
 typedef void (*lucet_fatal_hook)(lucet_instance *instance, int signal, const void *pc, const void *address);
 void lucet_set_fatal_hook(lucet_fatal_hook hook);
 /* For a host that holds a lock of its own while guests run: lucet_poke makes the thread call `poked` in a signal handler if it is
- * running guest code just then, which holds nothing of the host's; else nothing happens. */
+ * running guest code just then, which holds nothing of the host's; else nothing happens. `poked` is also called, not in a handler,
+ * on a thread whose guest is going to sleep in memory.atomic.wait. */
 void lucet_set_poked(void (*poked)(void));
 void lucet_poke(pthread_t thread);
 /* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
@@ -364,6 +367,17 @@ uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta_pages);
 /* Declare that the host, or the kernel for it, is going to write these bytes. Required before a system call writes there (it
  * would fail with EFAULT); plain stores by host code need no declaration. False if the range is not in the memory. */
 bool lucet_memory_will_write(lucet_memory *memory, uint64_t offset, uint64_t size);
+
+/* A shared memory belongs to no instance and joins none to a group: any number of instances may import it, and run on threads
+ * at the same time. The type has kind LUCET_MEMORY and a maximum, for which address space is reserved at once. What a module
+ * defines as shared is such a memory too. Whoever keeps one retains it; retain and release do nothing for other memories.
+ * budget: NULL for none; the memory keeps a reference. */
+lucet_memory *lucet_shared_memory_new(const lucet_externtype *type, lucet_budget *budget, lucet_error *error);
+void lucet_memory_retain(lucet_memory *memory);
+void lucet_memory_release(lucet_memory *memory);
+/* Wake at most count threads that wait there in memory.atomic.wait; how many it was. 0 if the memory is not shared, or the offset
+ * no multiple of 4 inside of it. */
+uint32_t lucet_memory_notify(lucet_memory *memory, uint64_t offset, uint32_t count);
 
 uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global); /* NULL if out of range */
 /* NULL if out of range or if the table is static: then only lucet_instance_table_get works. */

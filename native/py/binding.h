@@ -104,8 +104,8 @@ typedef struct {
 } ItemObject;
 
 typedef struct {
-    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *table, *global, *view, *suspended, *budget,
-        *tag, *wasi, *wasi_file, *wasi_function;
+    PyTypeObject *module, *linkage, *region, *instance, *func, *memory, *shared_memory, *table, *global, *view,
+        *suspended, *budget, *tag, *wasi, *wasi_file, *wasi_function;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
     PyObject *errors; /* module lucet.errors */
@@ -190,12 +190,24 @@ HIDDEN void wasi_initialise(void);
 HIDDEN PyObject *wasi_wait(PyObject *self, PyObject *args);
 
 /* items.c */
+enum { ITEM_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+HIDDEN int item_traverse(PyObject *object, visitproc visit, void *arg);
+HIDDEN void item_dealloc(PyObject *object);
+HIDDEN PyObject *item_get_instance(PyObject *object, void *unused);
+HIDDEN bool offset_from(PyObject *object, uint64_t *offset);
+HIDDEN bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage);
 HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);
 HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref,
                                PyObject *const *args, Py_ssize_t count);
 
+/* memory.c */
+HIDDEN PyObject *shared_memory_object(lucet_memory *memory);
+HIDDEN lucet_memory *shared_memory_of(PyObject *object); /* NULL if it is none */
+
 /* the types, each in its file */
-extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec, table_spec,
-    global_spec, view_spec, suspended_spec, budget_spec, tag_spec, wasi_spec, wasi_file_spec, wasi_function_spec;
+extern HIDDEN PyType_Spec module_spec, linkage_spec, region_spec, instance_spec, func_spec, memory_spec,
+    shared_memory_spec, table_spec, global_spec, view_spec, suspended_spec, budget_spec, tag_spec, wasi_spec,
+    wasi_file_spec, wasi_function_spec;
 
 #endif

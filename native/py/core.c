@@ -90,6 +90,7 @@ PyMODINIT_FUNC PyInit__core(void) {
         {&instance_spec, &binding.instance},
         {&func_spec, &binding.func},
         {&memory_spec, &binding.memory},
+        {&shared_memory_spec, &binding.shared_memory},
         {&table_spec, &binding.table},
         {&global_spec, &binding.global},
         {&view_spec, &binding.view},

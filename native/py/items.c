@@ -1,4 +1,4 @@
-/* items.c: the types Func, Memory, Table and Global, and View, a piece of memory as a buffer. */
+/* items.c: the types Func, Table and Global. memory.c has Memory, which is such an item, too. */
 
 #include "binding.h"
 
@@ -8,6 +8,11 @@
 #include <structmember.h>
 
 PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref) {
+    if (kind == LUCET_MEMORY && instance->instance) {
+        lucet_memory *memory = lucet_instance_memory(instance->instance, index);
+        if (lucet_memory_type(memory).is_shared)
+            return shared_memory_object(memory);
+    }
     PyTypeObject *const types[] = {
         [LUCET_FUNC] = binding.func,
         [LUCET_TABLE] = binding.table,
@@ -33,14 +38,14 @@ PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, co
     return (PyObject *)self;
 }
 
-static int traverse(PyObject *object, visitproc visit, void *arg) {
+int item_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(((ItemObject *)object)->instance);
     return 0;
 }
 
 /* The instance is kept until the end: other references break any cycle, and a cleared item would have to be checked for. */
-static void dealloc(PyObject *object) {
+void item_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     Py_CLEAR(((ItemObject *)object)->instance);
@@ -48,9 +53,30 @@ static void dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-static PyObject *get_instance(PyObject *object, void *unused) {
+PyObject *item_get_instance(PyObject *object, void *unused) {
     (void)unused;
     return Py_NewRef((PyObject *)((ItemObject *)object)->instance);
+}
+
+/* ---- arguments ---- */
+
+/* Any int; what does not fit into 64 bits is outside every memory, too. */
+bool offset_from(PyObject *object, uint64_t *offset) {
+    *offset = PyLong_AsUnsignedLongLong(object);
+    if (*offset != (uint64_t)-1 || !PyErr_Occurred())
+        return true;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        raise_named("MemoryAccessError", "%S is outside the memory", object);
+    }
+    return false;
+}
+
+bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage) {
+    if (count == wanted)
+        return true;
+    PyErr_SetString(PyExc_TypeError, usage);
+    return false;
 }
 
 /* ---- Func ---- */
@@ -310,7 +336,7 @@ static PyMethodDef func_methods[] = {
 static PyGetSetDef func_getset[] = {
     {"type", func_get_type, NULL, "Its FuncType.", NULL},
     {"name", func_get_name, NULL, "The function's name in the module, or None.", NULL},
-    {"instance", get_instance, NULL, NULL, NULL},
+    {"instance", item_get_instance, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -320,8 +346,8 @@ static PyMemberDef func_members[] = {
 };
 
 static PyType_Slot func_slots[] = {
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
+    {Py_tp_dealloc, item_dealloc},
+    {Py_tp_traverse, item_traverse},
     {Py_tp_methods, func_methods},
     {Py_tp_getset, func_getset},
     {Py_tp_members, func_members},
@@ -332,260 +358,8 @@ static PyType_Slot func_slots[] = {
     {0, NULL},
 };
 
-enum { ITEM_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
-
 PyType_Spec func_spec = {"lucet.runtime._core.Func", sizeof(ItemObject), 0, ITEM_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
                          func_slots};
-
-/* ---- View and Memory ---- */
-
-typedef struct {
-    PyObject_HEAD
-    InstanceObject *instance;
-    uint8_t *bytes;
-    Py_ssize_t size;
-    bool readonly;
-} ViewObject;
-
-static int pinned_buffer(PyObject *exporter, InstanceObject *instance, uint8_t *bytes, Py_ssize_t size, bool readonly,
-                         Py_buffer *view, int flags) {
-    if (PyBuffer_FillInfo(view, exporter, bytes, size, readonly, flags) < 0)
-        return -1;
-    instance->views++;
-    return 0;
-}
-
-static int view_getbuffer(PyObject *object, Py_buffer *view, int flags) {
-    ViewObject *self = (ViewObject *)object;
-    return pinned_buffer(object, self->instance, self->bytes, self->size, self->readonly, view, flags);
-}
-
-static void view_releasebuffer(PyObject *object, Py_buffer *view) {
-    (void)view;
-    ((ViewObject *)object)->instance->views--;
-}
-
-static void view_dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
-    Py_CLEAR(((ViewObject *)object)->instance);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
-    Py_DECREF(type);
-}
-
-static PyType_Slot view_slots[] = {
-    {Py_tp_dealloc, view_dealloc},
-    {Py_bf_getbuffer, view_getbuffer},
-    {Py_bf_releasebuffer, view_releasebuffer},
-    {0, NULL},
-};
-
-PyType_Spec view_spec = {"lucet.runtime._core.View", sizeof(ViewObject), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots};
-
-static lucet_memory *memory_open(const ItemObject *self) {
-    lucet_instance *instance = instance_open(self->instance);
-    return instance ? lucet_instance_memory(instance, self->index) : NULL;
-}
-
-static bool check_range(lucet_memory *memory, uint64_t offset, uint64_t size) {
-    uint64_t whole = lucet_memory_size(memory);
-    if (offset <= whole && size <= whole - offset)
-        return true;
-    raise_named("MemoryAccessError", "%llu bytes at %llu are outside the memory of %llu bytes",
-                (unsigned long long)size, (unsigned long long)offset, (unsigned long long)whole);
-    return false;
-}
-
-/* Any int; what does not fit into 64 bits is outside every memory, too. */
-static bool offset_from(PyObject *object, uint64_t *offset) {
-    *offset = PyLong_AsUnsignedLongLong(object);
-    if (*offset != (uint64_t)-1 || !PyErr_Occurred())
-        return true;
-    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-        PyErr_Clear();
-        raise_named("MemoryAccessError", "%S is outside the memory", object);
-    }
-    return false;
-}
-
-static bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage) {
-    if (count == wanted)
-        return true;
-    PyErr_SetString(PyExc_TypeError, usage);
-    return false;
-}
-
-static PyObject *memory_read(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    lucet_memory *memory;
-    uint64_t offset, size;
-    if (!arguments_are(count, 2, "read(offset, length)") || !offset_from(args[0], &offset) ||
-        !offset_from(args[1], &size) || !(memory = memory_open((ItemObject *)object)) ||
-        !check_range(memory, offset, size))
-        return NULL;
-    return PyBytes_FromStringAndSize((const char *)lucet_memory_base(memory) + offset, (Py_ssize_t)size);
-}
-
-static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    lucet_memory *memory;
-    uint64_t offset;
-    Py_buffer view;
-    if (!arguments_are(count, 2, "write(offset, data)") || !offset_from(args[0], &offset) ||
-        PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
-        return NULL;
-    memory = memory_open((ItemObject *)object);
-    bool ok = memory && check_range(memory, offset, (uint64_t)view.len);
-    if (ok)
-        memmove(lucet_memory_base(memory) + offset, view.buf, (size_t)view.len);
-    PyBuffer_Release(&view);
-    return ok ? Py_NewRef(Py_None) : NULL;
-}
-
-static PyObject *read_number(PyObject *object, PyObject *at, size_t size) {
-    lucet_memory *memory;
-    uint64_t offset, value = 0;
-    if (!offset_from(at, &offset) || !(memory = memory_open((ItemObject *)object)) ||
-        !check_range(memory, offset, size))
-        return NULL;
-    memcpy(&value, lucet_memory_base(memory) + offset, size);
-    return PyLong_FromUnsignedLongLong(value);
-}
-
-static PyObject *write_number(PyObject *object, PyObject *const *args, Py_ssize_t count, size_t size) {
-    lucet_memory *memory;
-    uint64_t offset;
-    if (!arguments_are(count, 2, "write_u32(offset, value)") || !offset_from(args[0], &offset))
-        return NULL;
-    uint64_t value = PyLong_AsUnsignedLongLongMask(args[1]);
-    if (PyErr_Occurred() || !(memory = memory_open((ItemObject *)object)) || !check_range(memory, offset, size))
-        return NULL;
-    memcpy(lucet_memory_base(memory) + offset, &value, size);
-    return Py_NewRef(Py_None);
-}
-
-#define NUMBER_METHODS(bits)                                                                                           \
-    static PyObject *memory_read_u##bits(PyObject *object, PyObject *at) {                                             \
-        return read_number(object, at, (bits) / 8);                                                                    \
-    }                                                                                                                  \
-    static PyObject *memory_write_u##bits(PyObject *object, PyObject *const *args, Py_ssize_t count) {                 \
-        return write_number(object, args, count, (bits) / 8);                                                          \
-    }
-NUMBER_METHODS(8)
-NUMBER_METHODS(16)
-NUMBER_METHODS(32)
-NUMBER_METHODS(64)
-
-static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"offset", "length", "writable", NULL};
-    ItemObject *self = (ItemObject *)object;
-    PyObject *at, *length;
-    int writable = 0;
-    uint64_t offset, size;
-    lucet_memory *memory;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO|p:view", names, &at, &length, &writable) ||
-        !offset_from(at, &offset) || !offset_from(length, &size) || !(memory = memory_open(self)) ||
-        !check_range(memory, offset, size))
-        return NULL;
-    if (writable && !lucet_memory_will_write(memory, offset, size))
-        return PyErr_NoMemory();
-    ViewObject *view = (ViewObject *)((allocfunc)PyType_GetSlot(binding.view, Py_tp_alloc))(binding.view, 0);
-    if (!view)
-        return NULL;
-    view->instance = (InstanceObject *)Py_NewRef((PyObject *)self->instance);
-    view->bytes = lucet_memory_base(memory) + offset;
-    view->size = (Py_ssize_t)size;
-    view->readonly = !writable;
-    PyObject *result = PyMemoryView_FromObject((PyObject *)view);
-    Py_DECREF((PyObject *)view);
-    return result;
-}
-
-static PyObject *memory_grow(PyObject *object, PyObject *delta) {
-    uint64_t pages = PyLong_AsUnsignedLongLong(delta);
-    lucet_memory *memory;
-    if (PyErr_Occurred() || !(memory = memory_open((ItemObject *)object)))
-        return NULL;
-    uint64_t before = lucet_memory_grow(memory, pages);
-    if (before == UINT64_MAX)
-        return raise_named("LimitsExceeded", "the memory cannot grow by %llu pages", (unsigned long long)pages);
-    return PyLong_FromUnsignedLongLong(before);
-}
-
-static PyObject *memory_get_size(PyObject *object, void *unused) {
-    (void)unused;
-    lucet_memory *memory = memory_open((ItemObject *)object);
-    return memory ? PyLong_FromUnsignedLongLong(lucet_memory_size(memory)) : NULL;
-}
-
-static PyObject *memory_get_pages(PyObject *object, void *unused) {
-    (void)unused;
-    lucet_memory *memory = memory_open((ItemObject *)object);
-    return memory ? PyLong_FromUnsignedLongLong(lucet_memory_size(memory) >> lucet_memory_type(memory).page_size_log2)
-                  : NULL;
-}
-
-static Py_ssize_t memory_length(PyObject *object) {
-    lucet_memory *memory = memory_open((ItemObject *)object);
-    return memory ? (Py_ssize_t)lucet_memory_size(memory) : -1;
-}
-
-/* The whole memory, as large as it is now. Whoever holds it may write at any time, so all of it counts as written. */
-static int memory_getbuffer(PyObject *object, Py_buffer *view, int flags) {
-    ItemObject *self = (ItemObject *)object;
-    lucet_memory *memory = memory_open(self);
-    if (!memory)
-        return -1;
-    uint64_t size = lucet_memory_size(memory);
-    if (!lucet_memory_will_write(memory, 0, size)) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return pinned_buffer(object, self->instance, lucet_memory_base(memory), (Py_ssize_t)size, false, view, flags);
-}
-
-static void memory_releasebuffer(PyObject *object, Py_buffer *view) {
-    (void)view;
-    ((ItemObject *)object)->instance->views--;
-}
-
-#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
-static PyMethodDef memory_methods[] = {
-    {"read", FAST(memory_read), "read(offset, length) -> bytes"},
-    {"write", FAST(memory_write), "write(offset, data)"},
-    {"read_u8", memory_read_u8, METH_O, "read_u8(offset) -> int"},
-    {"read_u16", memory_read_u16, METH_O, "read_u16(offset) -> int, little endian"},
-    {"read_u32", memory_read_u32, METH_O, "read_u32(offset) -> int, little endian"},
-    {"read_u64", memory_read_u64, METH_O, "read_u64(offset) -> int, little endian"},
-    {"write_u8", FAST(memory_write_u8), "write_u8(offset, value)\n\nThe value's low bits are written."},
-    {"write_u16", FAST(memory_write_u16), "write_u16(offset, value)"},
-    {"write_u32", FAST(memory_write_u32), "write_u32(offset, value)"},
-    {"write_u64", FAST(memory_write_u64), "write_u64(offset, value)"},
-    {"view", (PyCFunction)(void (*)(void))memory_view, METH_VARARGS | METH_KEYWORDS,
-     "view(offset, length, writable=False) -> memoryview\n\nThe bytes themselves, not a copy. While the view lives, the "
-     "instance cannot be reset or closed."},
-    {"grow", memory_grow, METH_O, "grow(delta) -> int\n\nGrow by delta pages; the number of pages before."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef memory_getset[] = {
-    {"size", memory_get_size, NULL, "Bytes.", NULL},
-    {"pages", memory_get_pages, NULL, "Pages, usually of 64 KiB.", NULL},
-    {"instance", get_instance, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot memory_slots[] = {
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_methods, memory_methods},
-    {Py_tp_getset, memory_getset},
-    {Py_sq_length, memory_length},
-    {Py_bf_getbuffer, memory_getbuffer},
-    {Py_bf_releasebuffer, memory_releasebuffer},
-    {Py_tp_doc, "The linear memory of an instance. memoryview(memory) shows it without a copy."},
-    {0, NULL},
-};
-
-PyType_Spec memory_spec = {"lucet.runtime._core.Memory", sizeof(ItemObject), 0, ITEM_FLAGS, memory_slots};
 
 /* ---- Global ---- */
 
@@ -657,17 +431,13 @@ static PyMethodDef global_methods[] = {
 static PyGetSetDef global_getset[] = {
     {"value", global_get_value, global_set_value, "The value; may be set if the global is mutable.", NULL},
     {"type", global_get_type, NULL, "Its GlobalType.", NULL},
-    {"instance", get_instance, NULL, NULL, NULL},
+    {"instance", item_get_instance, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot global_slots[] = {
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_methods, global_methods},
-    {Py_tp_getset, global_getset},
-    {Py_tp_doc, "A global of an instance."},
-    {0, NULL},
+    {Py_tp_dealloc, item_dealloc}, {Py_tp_traverse, item_traverse},         {Py_tp_methods, global_methods},
+    {Py_tp_getset, global_getset}, {Py_tp_doc, "A global of an instance."}, {0, NULL},
 };
 
 PyType_Spec global_spec = {"lucet.runtime._core.Global", sizeof(ItemObject), 0, ITEM_FLAGS, global_slots};
@@ -742,13 +512,13 @@ static PyMethodDef table_methods[] = {
 };
 
 static PyGetSetDef table_getset[] = {
-    {"instance", get_instance, NULL, NULL, NULL},
+    {"instance", item_get_instance, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot table_slots[] = {
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
+    {Py_tp_dealloc, item_dealloc},
+    {Py_tp_traverse, item_traverse},
     {Py_tp_methods, table_methods},
     {Py_tp_getset, table_getset},
     {Py_sq_length, table_length},

@@ -231,6 +231,12 @@ static bool bind(LinkageObject *self, uint32_t i, PyObject *value, lucet_import 
         return bind_item(self, &info, value, import);
     if (info.kind == LUCET_TAG && tag_import(value, import))
         return true;
+    lucet_memory *shared = shared_memory_of(value);
+    if (shared && info.kind == LUCET_MEMORY) {
+        import->from = LUCET_IMPORT_MEMORY;
+        import->memory = shared;
+        return true;
+    }
     int is_host = PyObject_IsInstance(value, binding.host_function);
     if (is_host < 0)
         return false;

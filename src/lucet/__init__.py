@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lucet.runtime import Memory as Memory
     from lucet.runtime import Module as Module
     from lucet.runtime import Region as Region
+    from lucet.runtime import SharedMemory as SharedMemory
     from lucet.runtime import Suspend as Suspend
     from lucet.runtime import Suspended as Suspended
     from lucet.runtime import Tag as Tag
@@ -72,6 +73,7 @@ __all__ = [
     "OutOfFuel",
     "Region",
     "RegionFull",
+    "SharedMemory",
     "Suspend",
     "Suspended",
     "Tag",
@@ -100,6 +102,7 @@ _RUNTIME: Final = frozenset(
         "Memory",
         "Module",
         "Region",
+        "SharedMemory",
         "Suspend",
         "Suspended",
         "Tag",

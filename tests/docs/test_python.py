@@ -64,7 +64,7 @@ def test_every_option_of_the_compiler_is_described() -> None:
 
 
 CLASSES = [runtime.Module, runtime.Region, runtime.Budget, runtime.Instance, runtime.Suspended, runtime.Func]
-CLASSES += [runtime.Memory, runtime.Table, runtime.Global, runtime.Exports, runtime.HostFunction]
+CLASSES += [runtime.Memory, runtime.SharedMemory, runtime.Table, runtime.Global, runtime.Exports, runtime.HostFunction]
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))

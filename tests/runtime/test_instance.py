@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 import lucet
-from lucet.runtime import Func, Global, Memory, Table
+from lucet.runtime import Func, Global, Memory, SharedMemory, Table
 
 Load = Callable[[str], lucet.Module]
 
@@ -209,7 +209,9 @@ def test_memory_is_read_and_written(state: lucet.Instance) -> None:
         lambda memory: memory.view(1, 65536),
     ],
 )
-def test_ranges_outside_the_memory_are_refused(state: lucet.Instance, access: Callable[[Memory], object]) -> None:
+def test_ranges_outside_the_memory_are_refused(
+    state: lucet.Instance, access: Callable[[Memory | SharedMemory], object]
+) -> None:
     with pytest.raises(lucet.MemoryAccessError):
         access(state.memory)
 

@@ -110,5 +110,6 @@ def _from_object(valtype: str, returned: Any) -> Value:
 
 @cache
 def spectest() -> bytes:
-    """The suite's host module, which is itself a wasm module."""
-    return text_to_binary((shared_folder() / "spec" / "tools" / "spectest.wat").read_text())
+    """The suite's host module, which is itself a wasm module; with the shared memory that scripts of threads import."""
+    text = (shared_folder() / "spec" / "tools" / "spectest.wat").read_text().rstrip()
+    return text_to_binary(text.removesuffix(")") + '(memory (export "shared_memory") 1 2 shared))')

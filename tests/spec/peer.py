@@ -25,6 +25,7 @@ class Wasmtime:
         del opt_level, slots  # it has its own
         config = wasmtime.Config()
         config.parallel_compilation = False
+        config.shared_memory = True  # the host module has one
         self.engine = wasmtime.Engine(config)
         self.store = wasmtime.Store(self.engine)
         self.context = self.store._context()

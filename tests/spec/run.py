@@ -25,12 +25,12 @@ from tests.spec.shared_folder import shared_folder
 FEATURES: Final = frozenset(
     [
         *("bulk_memory", "custom_page_sizes", "exceptions", "function_references", "memory64", "multi_memory"),
-        *("multi_value", "reference_types", "relaxed_simd", "simd", "tail_call", "wide_arithmetic"),
+        *("multi_value", "reference_types", "relaxed_simd", "simd", "tail_call", "threads", "wide_arithmetic"),
     ]
 )
 """Of index.json: a script that needs no others runs whole."""
 
-FOLDERS: Final = ("core/", "custom-page-sizes/", "wide-arithmetic/")
+FOLDERS: Final = ("core/", "custom-page-sizes/", "threads/", "wide-arithmetic/")
 
 EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/global.json"})
 """The scripts with extended constant expressions. They have modules of other features too, which are skipped."""

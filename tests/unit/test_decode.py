@@ -238,7 +238,9 @@ class TestModule:
 
     def test_memories_and_tables_of_all_kinds(self) -> None:
         imported = section(IMPORT, vector(name("m") + name("m") + b"\2\0\1"))
-        memories = section(MEMORY, vector(b"\4\1", b"\5\1\x80\x80\x80\x80\x80\x80\x40", b"\x08\3\0", b"\x0d\1\2\x10"))
+        memories = section(
+            MEMORY, vector(b"\4\1", b"\5\1\x80\x80\x80\x80\x80\x80\x40", b"\x08\3\0", b"\x0d\1\2\x10", b"\3\1\2")
+        )
         decoded = decode_module(module(imported, section(TABLE, vector(b"\x70\5\1\2")), memories))
         assert decoded.all_memories == (
             MemoryType(limits=Limits(minimum=1)),
@@ -246,6 +248,7 @@ class TestModule:
             MemoryType(limits=Limits(minimum=1, maximum=1 << 48, index_type=i64)),
             MemoryType(limits=Limits(minimum=3), page_size_log2=0),
             MemoryType(limits=Limits(minimum=1, maximum=2, index_type=i64)),
+            MemoryType(limits=Limits(minimum=1, maximum=2), shared=True),
         )
         assert decoded.tables[0].type.limits == Limits(minimum=1, maximum=2, index_type=i64)
 
@@ -264,7 +267,6 @@ class TestModule:
             (module(section(TYPE, b"\1\x4e\2\x60\0\0\x60\0\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x4f\1\0\x60\0\0")), "garbage collection", 11),
             (module(section(TYPE, b"\1\x50\0\x60\0\0")), "garbage collection", 11),
-            (module(section(MEMORY, b"\1\3\1\2")), "threads", 14),
         ],
     )
     def test_unsupported(self, data: bytes, feature: str, offset: int) -> None:
@@ -397,7 +399,8 @@ class TestCode:
             (b"\xfd\x80\x20", Malformed, "illegal opcode fd 1000", 0),
             (b"\xfd\x0c" + bytes(14), Malformed, "unexpected end of section or function", 17),
             (b"\xfd\x15", Malformed, "unexpected end of section or function", 3),
-            (b"\xfe\x10\2\0", Unsupported, "unsupported feature: threads", 0),
+            (b"\xfe\x03\1", Malformed, "zero byte expected", 2),
+            (b"\xfe\x04", Malformed, "illegal opcode fe 04", 0),
             (b"\xfb\0\0", Unsupported, "unsupported feature: garbage collection", 0),
             (b"\xfc\x12", Malformed, "illegal opcode fc 12", 0),
             (b"\x06\x40\x0b", Unsupported, "unsupported feature: legacy exceptions", 0),

@@ -72,6 +72,24 @@ def test_vector_signatures(op: Op) -> None:
 
 
 @ALL
+def test_atomic_signatures(op: Op) -> None:
+    access = re.fullmatch(r"(i32|i64)\.atomic\.(load|store|rmw)(\d*)(?:\.(\w+?))?(_u)?", op.name)
+    assert (access is not None) == (op.family == "atomic" and op.code >= 0xFE10)
+    if access is None or op.align is None:
+        return
+    valtype, kind, bits, operation, unsigned = access.groups()
+    assert 8 << op.align == int(bits or valtype[1:])
+    assert (unsigned is not None) == (kind != "store" and bool(bits))
+    operands = {"load": 0, "store": 1, "rmw": 2 if operation == "cmpxchg" else 1}[kind]
+    assert (op.pops, op.pushes) == (("i32", *[valtype] * operands), () if kind == "store" else (valtype,))
+
+
+def test_atomic_codes() -> None:
+    codes = sorted(op.code for op in OPS.values() if op.feature == "threads")
+    assert codes == [*range(0xFE00, 0xFE04), *range(0xFE10, 0xFE4F)]
+
+
+@ALL
 def test_irregular_ones_have_no_signature(op: Op) -> None:
     if op.irregular:
         assert op.pops == op.pushes == ()
@@ -79,7 +97,7 @@ def test_irregular_ones_have_no_signature(op: Op) -> None:
 
 @ALL
 def test_loads_and_stores(op: Op) -> None:
-    if op.family.startswith("vector"):
+    if op.family.startswith("vector") or op.family == "atomic":
         return
     access = re.fullmatch(r"([if])(32|64)\.(load|store)(\d*)(_[su])?", op.name)
     assert (access is not None) == (op.align is not None) == (op.immediates == "memarg")
@@ -121,7 +139,7 @@ def test_numeric_signatures(op: Op) -> None:
         source = next(word for word in op.name.split("_") if word in NUMBERS)
         assert (op.pops, op.pushes) == ((source,), (valtype,))
     else:
-        assert op.name.split(".")[0] not in NUMBERS or op.family in ("load", "store", "wide")
+        assert op.name.split(".")[0] not in NUMBERS or op.family in ("load", "store", "wide", "atomic")
 
 
 @ALL

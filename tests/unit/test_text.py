@@ -358,6 +358,20 @@ def test_kinds_of_memories() -> None:
         assert message(f"(memory 1 (pagesize {size}))") == f"invalid custom page size {size} at 1:21"
 
 
+def test_atomic_instructions() -> None:
+    module = "(memory 1 1 shared) (memory $m i64 1 1 shared (pagesize 1)) (func %s)"
+    fence = "atomic.fence"
+    add = "(drop (i64.atomic.rmw16.add_u $m offset=4 (i64.const 8) (i64.const 1)))"
+    assert code(module % f"{fence} {add}")[:4] == [
+        "atomic.fence",
+        ("i64.const", 8),
+        ("i64.const", 1),
+        ("i64.atomic.rmw16.add_u", (1, 4, 1)),
+    ]
+    memories = parsed(module % "").memories
+    assert [(memory.shared, memory.page_size_log2) for memory in memories] == [(True, 16), (True, 0)]
+
+
 def test_a_message_does_not_repeat_a_long_token() -> None:
     assert len(message("(func " + "x" * 1_000_000)) < 120
 
@@ -365,7 +379,6 @@ def test_a_message_does_not_repeat_a_long_token() -> None:
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("(func atomic.fence)", "threads (atomic.fence) at 1:7"),
         ("(func (try (do)))", "legacy exceptions (try) at 1:8"),
         ("(func $f (call $g)) (rec (type $t (func)))", "garbage collection (rec) at 1:22"),
         ("(type (struct (field i32)))", "garbage collection (struct) at 1:8"),
@@ -380,7 +393,6 @@ def test_missing_features_are_named(text: str, feature: str) -> None:
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("(memory 1 1 shared)", "threads"),
         ("(func (param anyref))", "garbage collection"),
     ],
 )

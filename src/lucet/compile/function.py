@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from lucet.compile import (
+    emit_atomic,
     emit_call,
     emit_control,
     emit_convert,
@@ -42,6 +43,7 @@ _MODULES: Final = (
     emit_variable,
     emit_table,
     emit_memory,
+    emit_atomic,
     emit_numeric,
     emit_convert,
     emit_wide,

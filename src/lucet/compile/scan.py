@@ -41,6 +41,7 @@ _IMMEDIATES: Final = {
     "table": _LEB,
     "memarg": _MEMARG,
     "memory": _LEB,
+    "zero": rb"\x00",
     "memory_memory": _LEB + _LEB,
     "i32": _LEB,
     "i64": _LEB,

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lucet.runtime._core import Func, Global, Instance, Memory, Table, Tag
+    from lucet.runtime._core import Func, Global, Instance, Memory, SharedMemory, Table, Tag
 
 
-class Exports(Mapping[str, "Func | Memory | Table | Global | Tag"]):
-    """instance.exports: name -> Func, Memory, Table, Global or Tag; also as attributes."""
+class Exports(Mapping[str, "Func | Memory | SharedMemory | Table | Global | Tag"]):
+    """instance.exports: name -> Func, Memory, SharedMemory, Table, Global or Tag; also as attributes."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
-    def __getitem__(self, name: str) -> Func | Memory | Table | Global | Tag:
+    def __getitem__(self, name: str) -> Func | Memory | SharedMemory | Table | Global | Tag:
         return self._instance.export(name)
 
-    def __getattr__(self, name: str) -> Func | Memory | Table | Global | Tag:
+    def __getattr__(self, name: str) -> Func | Memory | SharedMemory | Table | Global | Tag:
         try:
             return self._instance.export(name)
         except KeyError as error:

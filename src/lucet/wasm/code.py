@@ -234,6 +234,11 @@ def _catch(reader: Reader) -> Catch:
     return Catch(tag, bool(kind & _CATCH_REF), reader.u32())
 
 
+def _zero(reader: Reader) -> None:
+    if reader.byte() != 0:
+        raise reader.malformed("zero byte expected", reader.pos - 1)
+
+
 def _memarg(reader: Reader) -> tuple[int, int, int]:
     start = reader.pos
     align = reader.u32()
@@ -260,6 +265,7 @@ def _index_pair(reader: Reader) -> tuple[int, int]:
 _IMMEDIATES: Final[dict[str, Callable[[Reader], Any]]] = {
     "": lambda reader: None,
     "memarg": _memarg,
+    "zero": _zero,
     "br_table": _br_table,
     "i32": Reader.s32,
     "i64": Reader.s64,

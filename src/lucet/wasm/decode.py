@@ -385,8 +385,6 @@ def _table_type(reader: Reader) -> TableType:
 
 def _memory_type(reader: Reader) -> MemoryType:
     limits, flags = _limits(reader, _LIMITS_MAXIMUM | _LIMITS_SHARED | _LIMITS_64_BIT | _LIMITS_PAGE_SIZE)
-    if flags & _LIMITS_SHARED:
-        raise reader.unsupported("threads")
     start = reader.pos
     page_size_log2 = reader.u32() if flags & _LIMITS_PAGE_SIZE else WASM_PAGE_SIZE_LOG2
     if page_size_log2 >= 64:

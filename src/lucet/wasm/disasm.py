@@ -82,7 +82,7 @@ def format_instr(code: int, immediate: Any) -> str:
 
 
 def _immediate(kind: str, natural_align: int | None, immediate: Any) -> str:
-    if kind == "":
+    if kind in ("", "zero"):
         return ""
     if kind == "blocktype":
         return _block_type(immediate)

@@ -37,7 +37,7 @@ immediate, by instruction:
     call_indirect, return_call_indirect   (type index, table index)
     local.*, global.*            index
     table.get/set/size/grow/fill table index
-    loads and stores             (align exponent, offset, memory index)
+    loads, stores and atomics    (align exponent, offset, memory index)
     memory.size/grow/fill        memory index
     memory.copy                  (destination memory, source memory)
     memory.init                  (data index, memory index)

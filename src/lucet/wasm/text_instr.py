@@ -104,6 +104,7 @@ class Expressions:
             "global": self.index_in(spaces.globals),
             "table": self.optional_in(spaces.tables),
             "memarg": self.memarg,
+            "zero": lambda: b"\0",
             "memory": self.optional_in(spaces.memories),
             "data_memory": self.data_and_memory,
             "memory_memory": self.optional_pair_in(spaces.memories),

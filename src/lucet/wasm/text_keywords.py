@@ -63,21 +63,6 @@ def _prefixed(prefix: str, names: str | tuple[str, ...]) -> list[str]:
     return [prefix + name for name in (names.split() if isinstance(names, str) else names)]
 
 
-_ATOMIC_RMW: Final = "add and cmpxchg or sub xchg xor"
-_ATOMICS: Final = (
-    "atomic.fence",
-    *_prefixed("memory.atomic.", "notify wait32 wait64"),
-    *_prefixed("i32.atomic.", "load load8_u load16_u store store8 store16"),
-    *_prefixed("i64.atomic.", "load load8_u load16_u load32_u store store8 store16 store32"),
-    *(word for valtype in ("i32", "i64") for word in _prefixed(f"{valtype}.atomic.rmw.", _ATOMIC_RMW)),
-    *(
-        f"{valtype}.atomic.rmw{width}.{operation}_u"
-        for valtype, widths in (("i32", (8, 16)), ("i64", (8, 16, 32)))
-        for width in widths
-        for operation in _ATOMIC_RMW.split()
-    ),
-)
-
 _GC: Final = (
     *("any.convert_extern", "br_on_cast", "br_on_cast_fail", "extern.convert_any"),
     *_prefixed("array.", "copy fill get get_s get_u init_data init_elem len set"),
@@ -87,7 +72,6 @@ _GC: Final = (
 )
 
 _FEATURES: Final = {
-    "threads": _ATOMICS,
     "garbage collection": _GC,
     "legacy exceptions": ("try", "rethrow", "delegate"),
 }
@@ -100,7 +84,6 @@ UNSUPPORTED_INSTRS: Final[dict[str, str]] = {
 UNSUPPORTED_FORMS: Final[dict[str, str]] = {
     "array": "garbage collection",
     "rec": "garbage collection",
-    "shared": "threads",
     "struct": "garbage collection",
     "sub": "garbage collection",
 }

@@ -534,6 +534,15 @@ class _Validator:
         self._pop_all((self._address_type(memory), *op.pops[1:]))
         self.stack.extend(op.pushes)
 
+    def _rule_atomic(self, memarg: tuple[int, int, int]) -> None:
+        align, _, memory = memarg
+        self._check_memarg(self.code, self.offset, memarg)
+        if align != _NATURAL_ALIGN[self.code]:
+            self._invalid(f"atomic alignment must be natural: 2**{align}")
+        op = OPS[self.code]
+        self._pop_all((self._address_type(memory), *op.pops[1:]))
+        self.stack.extend(op.pushes)
+
     def _rule_regular(self, _: None) -> None:
         self._regular()
 
@@ -688,6 +697,7 @@ _RULES: Final[dict[int, Callable[[_Validator, Any], None]]] = {
         if not (op.irregular or op.immediates == "memarg" or (len(op.pops), len(op.pushes)) in _ARITIES)
     },
     **{op.code: _RULES_BY_IMMEDIATES[op.immediates] for op in OPS.values() if op.immediates in _RULES_BY_IMMEDIATES},
+    **{op.code: _Validator._rule_atomic for op in OPS.values() if op.family == "atomic" and op.immediates == "memarg"},
     **{BY_NAME[name].code: rule for name, rule in _RULES_BY_NAME.items()},
 }
 
