@@ -1,0 +1,15 @@
+;; Typed references of all kinds.
+(module
+  (type $unary (func (param i32) (result i32)))
+  (type $itself (func (param (ref null $itself)) (result i32)))
+  (type $deep (func (param (ref $unary) externref (ref null $itself)) (result (ref func))))
+  (import "host" "inc" (global $inc (ref $unary)))
+  (import "host" "mark" (global $mark (ref extern)))
+  (func $add (export "add") (type $unary) (i32.add (local.get 0) (i32.const 1)))
+  (func (export "is_null") (type $itself) (ref.is_null (local.get 0)))
+  (func (export "deep") (type $deep) (local.get 0))
+  (func (export "call") (param i32 i32) (result i32) (call_ref $unary (local.get 1) (table.get $maybe (local.get 0))))
+  (func (export "imported") (param i32) (result i32) (call_ref $unary (local.get 0) (global.get $inc)))
+  (global (export "maybe_global") (mut (ref null $itself)) (ref.null $itself))
+  (table $sure (export "sure") 2 4 (ref $unary) (ref.func $add))
+  (table $maybe (export "maybe") 2 4 (ref null $unary)))
