@@ -128,9 +128,14 @@ def _wait(waiting: list[Subscription], clock: Clock) -> None:
     files = [s for s in waiting if isinstance(s, FileSubscription) and not s.is_ready]
     clocks = [s for s in waiting if isinstance(s, ClockSubscription)]
     is_ready = any(s.is_ready for s in waiting)
+    sleep = getattr(clock, "sleep", None)
+    if sleep is not None and clocks:
+        _wait_for_files(files, 0)
+        if not any(s.is_ready for s in waiting):
+            sleep(min(s.remaining(clock) for s in clocks))
     while True:
-        wait = 0 if is_ready else min([s.remaining(clock) for s in clocks], default=LONGEST_WAIT)
-        _wait_for_files(files, min(wait, LONGEST_WAIT))
+        left = 0 if is_ready else min([s.remaining(clock) for s in clocks], default=LONGEST_WAIT)
+        _wait_for_files(files, min(left, LONGEST_WAIT))
         for subscription in clocks:
             subscription.is_ready = subscription.remaining(clock) == 0
         if any(s.is_ready for s in waiting):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Final, Protocol
 
@@ -34,6 +35,37 @@ class SystemClock:
 
     def resolution(self, clock: ClockId) -> int:
         return max(round(time.clock_getres(_HOST_CLOCKS[clock]) * NANOSECONDS), 1)
+
+
+class FixedClock:
+    """Stands still while the guest computes. A wait is over at once, and moves the clock by what was waited for.
+
+    realtime: nanoseconds since 1970; the other clocks begin at 0.
+    """
+
+    def __init__(self, realtime: int = 0) -> None:
+        self._realtime = realtime
+        self._waited = 0
+
+    def time(self, clock: ClockId) -> int:
+        return self._waited + (self._realtime if clock == ClockId.REALTIME else 0)
+
+    def resolution(self, _clock: ClockId) -> int:
+        return 1
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Instead of waiting."""
+        self._waited += nanoseconds
+
+
+class SeededRandom:
+    """The same bytes in every run; of no use where secrets are made."""
+
+    def __init__(self, seed: int | str | bytes) -> None:
+        self._source = random.Random(seed)
+
+    def __call__(self, count: int) -> bytes:
+        return self._source.randbytes(count)
 
 
 _SOURCES: Final = (time.time_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns)

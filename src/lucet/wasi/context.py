@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from lucet.wasi.clocks import Clock, SystemClock
-from lucet.wasi.dirs import Directory
+from lucet.wasi.dirs import Directory, HostDirectory
 from lucet.wasi.fdtable import FdTable
 from lucet.wasi.files import Descriptor
+from lucet.wasi.memfiles import MemoryDirectory, MemoryFiles
 from lucet.wasi.paths import require_confinement
 from lucet.wasi.streams import BytesInput, Discard, host_stream
 from lucet.wasi.tables import ALL_RIGHTS, MAX_DESCRIPTORS, READ_ONLY_RIGHTS
@@ -27,7 +28,8 @@ class HasFileno(Protocol):
 
 
 Text = str | bytes
-Preopen = tuple[str | os.PathLike[str], str] | tuple[str | os.PathLike[str], str, bool]
+Source = str | os.PathLike[str] | MemoryFiles
+Preopen = tuple[Source, str] | tuple[Source, str, bool]
 Input = int | bytes | HasFileno | Descriptor | None
 Output = int | HasFileno | Descriptor | None
 
@@ -38,6 +40,7 @@ class WasiContext:
     args: its arguments, the program's own name first.
     env: its environment.
     preopens: directories, each (host path, name for the guest) or (host path, name, read only). No other is reachable.
+        In place of a path of the host there may be MemoryFiles.
     stdin: None (empty), bytes, a file descriptor, or a file.
     stdout, stderr: None (discarded), a file descriptor, a file, or a Capture.
     sockets: listening or connected sockets, which get the descriptors after the preopens.
@@ -78,6 +81,8 @@ class WasiContext:
             self.fds.add(_output(stdout))
             self.fds.add(_output(stderr))
             for preopen in preopens:
+                if isinstance(preopen[0], MemoryFiles) and preopen[0].clock is None:
+                    preopen[0].clock = self.clock
                 self.fds.add(_directory(*preopen))
             for listener in sockets:
                 self.fds.add(_socket(listener))
@@ -144,12 +149,14 @@ def _stream(stream: int | HasFileno | Descriptor, otherwise: Descriptor, *, outp
         raise
 
 
-def _directory(path: str | os.PathLike[str], name: str, is_read_only: bool = False) -> Directory:
+def _directory(path: Source, name: str, is_read_only: bool = False) -> Directory:
+    rights = READ_ONLY_RIGHTS if is_read_only else ALL_RIGHTS
+    if isinstance(path, MemoryFiles):
+        return MemoryDirectory(path, path.root, rights=rights, inheriting=rights, preopen=_utf8(name))
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         require_confinement(fd)
-        rights = READ_ONLY_RIGHTS if is_read_only else ALL_RIGHTS
-        return Directory(fd, rights=rights, inheriting=rights, preopen=_utf8(name))
+        return HostDirectory(fd, rights=rights, inheriting=rights, preopen=_utf8(name))
     except BaseException:
         os.close(fd)
         raise

@@ -1,4 +1,4 @@
-"""The host's directories: listing one, and what a path leads to beneath it."""
+"""Directories: what the calls want of one, and the host's: listing them, and what a path leads to beneath them."""
 
 from __future__ import annotations
 
@@ -109,21 +109,87 @@ def _entry_type(entry: os.DirEntry[str]) -> FileType:
         return FileType.UNKNOWN
 
 
-class Directory(HostFile):
-    """An open directory of the host. Paths are bytes without NUL, resolved beneath it."""
+class Directory(Descriptor):
+    """An open directory. Paths are bytes without NUL, resolved beneath it."""
 
-    __slots__ = ("_listing", "_preopen")
+    __slots__ = ("_preopen",)
 
-    def __init__(self, fd: int, *, rights: int, inheriting: int, flags: int = 0, preopen: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rights: int,
+        inheriting: int,
+        flags: int = 0,
+        preopen: bytes | None = None,
+        kind: int = WasiKind.OTHER,
+        fd: int = -1,
+    ) -> None:
         super().__init__(
-            fd,
             filetype=FileType.DIRECTORY,
             rights=rights & DIRECTORY_RIGHTS,
             inheriting=inheriting,
             flags=flags,
-            kind=WasiKind.DIRECTORY,
+            kind=kind,
+            fd=fd,
         )
         self._preopen = preopen
+
+    @property
+    def preopen(self) -> bytes | None:
+        return self._preopen
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        """The rows of a listing after the one with that cookie."""
+        raise NotImplementedError
+
+    def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int, inheriting: int) -> Descriptor:
+        """Open a file or directory with those of the rights that its kind can have."""
+        raise NotImplementedError
+
+    def stat_at(self, path: bytes, *, follow: bool) -> FileStat:
+        raise NotImplementedError
+
+    def set_times_at(self, path: bytes, times: NewTimes, *, follow: bool) -> None:
+        raise NotImplementedError
+
+    def create_directory(self, path: bytes) -> None:
+        raise NotImplementedError
+
+    def remove_directory(self, path: bytes) -> None:
+        raise NotImplementedError
+
+    def unlink(self, path: bytes) -> None:
+        raise NotImplementedError
+
+    def symlink(self, target: bytes, path: bytes) -> None:
+        """Make a symbolic link; one to an absolute path could never be followed, so there is none."""
+        raise NotImplementedError
+
+    def read_link(self, path: bytes) -> bytes:
+        raise NotImplementedError
+
+    def rename(self, path: bytes, to: Directory, new_path: bytes) -> None:
+        raise NotImplementedError
+
+    def link(self, path: bytes, to: Directory, new_path: bytes, *, follow: bool) -> None:
+        raise NotImplementedError
+
+
+class HostDirectory(HostFile, Directory):
+    """A directory of the host."""
+
+    __slots__ = ("_listing",)
+
+    def __init__(self, fd: int, *, rights: int, inheriting: int, flags: int = 0, preopen: bytes | None = None) -> None:
+        Directory.__init__(
+            self,
+            rights=rights,
+            inheriting=inheriting,
+            flags=flags,
+            preopen=preopen,
+            kind=WasiKind.DIRECTORY,
+            fd=fd,
+        )
         self._listing: Listing | None = None
 
     @classmethod
@@ -131,10 +197,6 @@ class Directory(HostFile):
         directory = super().of_core()
         directory._preopen = directory._listing = None
         return directory
-
-    @property
-    def preopen(self) -> bytes | None:
-        return self._preopen
 
     def close(self) -> None:
         if self._listing is not None:
@@ -147,7 +209,7 @@ class Directory(HostFile):
 
     def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int, inheriting: int) -> HostFile:
         """Open a file or directory with those of the rights that its kind can have."""
-        readable, writable = _access(rights)
+        readable, writable = accesses(rights)
         flags = OPEN_FLAGS | host_flags(fdflags) | (os.O_RDWR if readable else os.O_WRONLY) * writable
         flags |= 0 if follow else os.O_NOFOLLOW
         flags |= os.O_DIRECTORY if oflags & OpenFlag.DIRECTORY else 0
@@ -158,7 +220,7 @@ class Directory(HostFile):
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
-                return Directory(fd, rights=rights, inheriting=inheriting, flags=fdflags)
+                return HostDirectory(fd, rights=rights, inheriting=inheriting, flags=fdflags)
             rights &= possible_rights(fd, mode, readable=readable, writable=writable)
             return HostFile(fd, filetype=file_type(mode), rights=rights, flags=fdflags)
         except BaseException:
@@ -203,14 +265,14 @@ class Directory(HostFile):
         with entry_of(self.fd, path, follow=False) as (parent, name):
             return os.readlink(name, dir_fd=parent)
 
-    def rename(self, path: bytes, to: Descriptor, new_path: bytes) -> None:
+    def rename(self, path: bytes, to: Directory, new_path: bytes) -> None:
         with (
             parent_of(self.fd, path) as (parent, name),
             parent_of(_same_kind(to).fd, new_path) as (new_parent, new_name),
         ):
             os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
 
-    def link(self, path: bytes, to: Descriptor, new_path: bytes, *, follow: bool) -> None:
+    def link(self, path: bytes, to: Directory, new_path: bytes, *, follow: bool) -> None:
         with (
             entry_of(self.fd, path, follow=follow) as (parent, name),
             parent_of(_same_kind(to).fd, new_path) as (new_parent, new_name),
@@ -218,14 +280,14 @@ class Directory(HostFile):
             os.link(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent, follow_symlinks=False)
 
 
-def _same_kind(directory: Descriptor) -> Directory:
+def _same_kind(directory: Directory) -> HostDirectory:
     """Links and renames stay within the host's directories."""
-    if not isinstance(directory, Directory):
+    if not isinstance(directory, HostDirectory):
         raise WasiError(Errno.XDEV)
     return directory
 
 
-def _access(rights: int) -> tuple[bool, bool]:
+def accesses(rights: int) -> tuple[bool, bool]:
     """Whether to open for reading and for writing: as FD_READ and FD_WRITE say, or whatever else is asked needs."""
     readable = bool(rights & Right.FD_READ)
     writable = bool(rights & (Right.FD_WRITE if readable else WRITING_RIGHTS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from lucet.runtime import Wasi, WasiKind
-from lucet.wasi.dirs import Directory
+from lucet.wasi.dirs import Directory, HostDirectory
 from lucet.wasi.errors import WasiError
 from lucet.wasi.files import Descriptor, HostFile
 from lucet.wasi.tables import DIRECTORY_RIGHTS, FILE_RIGHTS, Errno, FileType
@@ -36,7 +36,7 @@ class FdTable:
         kind = self.core.kind(fd)
         if kind < 0:
             raise WasiError(Errno.BADF)
-        entry = Directory.of_core() if kind == WasiKind.DIRECTORY else HostFile.of_core()
+        entry = HostDirectory.of_core() if kind == WasiKind.DIRECTORY else HostFile.of_core()
         if not self.core.adopt(fd, entry):
             raise WasiError(Errno.BADF)
         self._known[fd] = entry
