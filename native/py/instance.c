@@ -258,7 +258,7 @@ static PyObject *get_timeout(PyObject *object, void *unused) {
 }
 
 /* Of seconds; None and deletion are 0. */
-static bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value) {
+static bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name) {
     *nanoseconds = 0;
     if (!value || value == Py_None)
         return true;
@@ -266,7 +266,7 @@ static bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value) {
     if (seconds == -1.0 && PyErr_Occurred())
         return false;
     if (!(seconds > 0 && seconds < 1e9)) {
-        PyErr_SetString(PyExc_ValueError, "a time is a positive number of seconds, or None");
+        PyErr_Format(PyExc_ValueError, "a %s is a positive number of seconds, or None", name);
         return false;
     }
     *nanoseconds = (uint64_t)(seconds * 1e9) + 1;
@@ -277,7 +277,7 @@ static int set_timeout(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
     uint64_t nanoseconds;
     lucet_instance *instance =
-        nanoseconds_from_object(&nanoseconds, value) ? instance_open((InstanceObject *)object) : NULL;
+        nanoseconds_from_object(&nanoseconds, value, "timeout") ? instance_open((InstanceObject *)object) : NULL;
     if (!instance)
         return -1;
     lucet_instance_set_timeout(instance, nanoseconds);
@@ -297,7 +297,7 @@ static int set_time_slice(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
     uint64_t nanoseconds;
     lucet_instance *instance =
-        nanoseconds_from_object(&nanoseconds, value) ? instance_open((InstanceObject *)object) : NULL;
+        nanoseconds_from_object(&nanoseconds, value, "time slice") ? instance_open((InstanceObject *)object) : NULL;
     if (!instance)
         return -1;
     lucet_instance_set_time_slice(instance, nanoseconds);
