@@ -41,14 +41,13 @@ LUCET: Final = {
     "fast": ("fast", "x86-64-v3"),
     "default-base": ("default", "x86-64"),
     "best-base": ("best", "x86-64"),
-    "default-host": ("default", "native"),
     "best-host": ("best", "native"),
 }
 """Engine -> level and target CPU."""
 CLANG: Final[dict[str, str]] = {"clang-base": "x86_64", "clang-host": "native"}
 """Engine -> zig's name of the CPU."""
 OWN: Final = (*CLANG, *LUCET, "wasmtime")
-SHARED: Final = ("fast", "default", "best", "best-host", "wasmtime")
+SHARED: Final = ("fast", "default", "best", "wasmtime")
 
 Samples = dict[str, list[list[float]]]
 """Engine -> for each process its samples in seconds."""
@@ -390,6 +389,7 @@ def main() -> int:
     results: dict[str, Samples] = {}
     for kernel in kernels:
         compile_with_lucet(kernel)
+        print(f"{kernel.name}: compiled", file=sys.stderr)
     for kernel in kernels:
         results[kernel.name] = measure(kernel, given.rounds, given.processes)
         ratios = ", ".join(

@@ -1131,6 +1131,19 @@ static i64 read_sleb(const u8 **at, const u8 *end) {
     return (i64)value;
 }
 
+/* The function whose body holds this offset: an inlined one, if not the one whose code it is. */
+static u32 function_at(const lucet_module *module, u32 wasm_offset, u32 otherwise) {
+    u32 low = 0, high = module->header->functions_count;
+    while (low < high) {
+        u32 middle = low + (high - low) / 2;
+        if (module->functions[middle].wasm_offset <= wasm_offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low ? low - 1 : otherwise;
+}
+
 bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 *wasm_offset) {
     const struct abi_artifact_header *h = module->header;
     u64 rva = (u64)(pc - module->base);
@@ -1153,6 +1166,8 @@ bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 
             offset += (u64)read_sleb(&at, end);
             *wasm_offset = (i64)offset < 0 ? LUCET_NO_OFFSET : f->wasm_offset + (u32)offset;
         }
+        if (*wasm_offset != LUCET_NO_OFFSET)
+            *function = function_at(module, *wasm_offset, i);
         return true;
     }
     return false;

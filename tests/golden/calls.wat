@@ -1,3 +1,4 @@
+;; opt_level=fast
 ;; Direct calls, one, two and three results, imports, a static and a dynamic table.
 (module
   (type $f (func (param i32) (result i32)))

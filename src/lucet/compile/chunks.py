@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lucet.compile.emit_inline import Inliner
 from lucet.compile.function import translate
 from lucet.compile.ir import PERSONALITY, FunctionText, module_text, signature
 from lucet.compile.plan import Plan
@@ -69,11 +70,12 @@ def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> tuple[str, str]:
 def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
     """Decode, validate and translate the chunk's functions."""
     functions = list(runtime_functions(module, plan)) if chunk.runtime else []
+    inliner = Inliner(module) if plan.inlines else None
     imported = module.imported_func_count
     for function in range(imported + chunk.start, imported + chunk.stop):
         code = decode_code(module, function)
         validate_code(module, function, code)
-        functions.append(translate(module, plan, function, code))
+        functions.append(translate(module, plan, function, code, inliner))
     return functions
 
 

@@ -32,16 +32,31 @@ def _load(op: Op) -> Handler:
                 value = f.emit(f"{extension} {narrow} {value} to {llvm_type}")
             f.stack.append(f"{llvm_type} {value}")
             return
+        contents = f.contents
+        root, displacement = f.place(operand, static_offset)
+        known = contents.get((memory, root, displacement, narrow))
+        if known is not None and known[1:] == (operand, static_offset):
+            f.stack.append(_extended(f, known[0], extension, llvm_type))
+            return
         pointer = f.heap_address(memory, operand, static_offset, width, offset)
+        f.contents = contents
         location = f.location(offset)
         value = f.emit(f"load volatile {narrow}, ptr {pointer}, align 1{location}")
         if extension:
             value = f.emit(f"{extension} {narrow} {value} to {llvm_type}{location}")
+        if known is not None:
+            # By another way to the same place: it may trap, but what it loads is known.
+            f.stack.append(_extended(f, known[0], extension, llvm_type))
+            return
         operand = f"{llvm_type} {value}"
         f.loads[operand] = offset
         f.stack.append(operand)
 
     return emit
+
+
+def _extended(f: FunctionWriter, value: str, extension: str, llvm_type: str) -> str:
+    return f"{llvm_type} {f.emit(f'{extension} {value} to {llvm_type}')}" if extension else value
 
 
 def _plain_pointer(f: FunctionWriter, offset: int) -> str:
@@ -60,6 +75,7 @@ def _store(op: Op) -> Handler:
         value = f.stack.pop()
         operand = f.stack.pop()
         plain = offset in f.plain_pointers
+        contents = f.contents
         pointer = _plain_pointer(f, offset) if plain else f.heap_address(memory, operand, static_offset, width, offset)
         if narrow != llvm_type:
             value = f"{narrow} {f.emit(f'trunc {value} to {narrow}')}"
@@ -67,8 +83,26 @@ def _store(op: Op) -> Handler:
             f.out.append(f"  store {value}, ptr {pointer}, align 1")
             return
         f.out.append(f"  store volatile {value}, ptr {pointer}, align 1{f.location(offset)}")
+        root, displacement = f.place(operand, static_offset)
+        f.contents = {
+            place: known
+            for place, known in contents.items()
+            if place[:2] == (memory, root) and _apart(place[2], known[0], displacement, width)
+        }
+        plan = f.plan.memories[memory]
+        if not plan.shared and not plan.is_64:
+            f.contents[memory, root, displacement, narrow] = value, operand, static_offset
 
     return emit
+
+
+_WIDTHS: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+
+
+def _apart(displacement: int, value: str, other: int, width: int) -> bool:
+    """Bytes at one displacement, as many as the value has, are not among `width` bytes at the other."""
+    distance = (other - displacement) & 0xFFFFFFFF
+    return _WIDTHS[value[: value.index(" ")]] <= distance <= (1 << 32) - width
 
 
 def _memory_size(f: FunctionWriter, _: int, memory: int) -> None:

@@ -147,10 +147,15 @@ def _binary(op: Op) -> Handler:
 
 
 def _int_binary(instruction: str, llvm_type: str) -> Handler:
+    adds = (instruction, llvm_type) == ("add", "i32")
+
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         right = f.stack.pop()
         left = f.stack.pop()
         f.push(llvm_type, f"{instruction} {left}, {right[4:]}", left, right)
+        if adds and right[4] != "%":
+            root, displacement = f.roots.get(left, (left, 0))
+            f.roots[f.stack[-1]] = root, displacement + int(right[4:])
 
     return emit
 

@@ -11,6 +11,7 @@ from lucet.compile import (
     emit_control,
     emit_convert,
     emit_exception,
+    emit_inline,
     emit_loop,
     emit_memory,
     emit_numeric,
@@ -21,6 +22,7 @@ from lucet.compile import (
     emit_vector_lanes,
     emit_wide,
 )
+from lucet.compile.emit_inline import Inliner
 from lucet.compile.fuel import CountingWriter
 from lucet.compile.handler import Handler
 from lucet.compile.ir import (
@@ -55,10 +57,10 @@ _MODULES: Final = (
 HANDLERS: Final[dict[int, Handler]] = {
     BY_NAME[name].code: handler for module in _MODULES for name, handler in module.HANDLERS.items()
 }
-_LOOP: Final = BY_NAME["loop"].code
+_CALL, _LOOP = BY_NAME["call"].code, BY_NAME["loop"].code
 
 
-def translate(module: Module, plan: Plan, function: int, code: Code) -> FunctionText:
+def translate(module: Module, plan: Plan, function: int, code: Code, inliner: Inliner | None = None) -> FunctionText:
     """LLVM IR for a defined function whose code is valid."""
     symbol = f"t{function}" if plan.tail_calls else f"f{function}"
     scope = FIRST_SUBPROGRAM + function
@@ -69,7 +71,7 @@ def translate(module: Module, plan: Plan, function: int, code: Code) -> Function
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     else:
-        _translate(f, code, loops)
+        _translate(f, code, _special_handlers(loops, inliner))
     return FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
@@ -85,9 +87,9 @@ def _writer(module: Module, plan: Plan, function: int, *, wasm_offset: int, scop
     return writer(module, plan, module.func_type(function), wasm_offset=wasm_offset, scope=scope)
 
 
-def _translate(f: FunctionWriter, code: Code, loops: Mapping[int, CheckedLoop]) -> None:
-    emit_control.begin_function(f, code)
-    handlers = HANDLERS
+def _special_handlers(loops: Mapping[int, CheckedLoop], inliner: Inliner | None) -> dict[int, Handler]:
+    """Those that are others in this function."""
+    handlers: dict[int, Handler] = {}
     if loops:
 
         def loop_and_copy(f: FunctionWriter, offset: int, functype: FuncType) -> None:
@@ -101,7 +103,26 @@ def _translate(f: FunctionWriter, code: Code, loops: Mapping[int, CheckedLoop]) 
             HANDLERS[_LOOP](f, offset, functype)
             f.frames[-1].behind = behind
 
-        handlers = {**HANDLERS, _LOOP: loop_and_copy}
+        handlers[_LOOP] = loop_and_copy
+    if inliner is not None:
+        room = emit_inline.MAX_TOTAL
+
+        def call_or_inline(f: FunctionWriter, offset: int, function: int) -> None:
+            nonlocal room
+            inlined = inliner.code_of(function) if room > 0 else None
+            if inlined is None:
+                HANDLERS[_CALL](f, offset, function)
+                return
+            room -= emit_inline.MAX_BODY
+            emit_inline.emit_inlined(f, function, inlined, HANDLERS)
+
+        handlers[_CALL] = call_or_inline
+    return handlers
+
+
+def _translate(f: FunctionWriter, code: Code, special: dict[int, Handler]) -> None:
+    emit_control.begin_function(f, code)
+    handlers = {**HANDLERS, **special} if special else HANDLERS
     for opcode, offset, immediate in f.instrs:
         handlers[opcode](f, offset, immediate)
 

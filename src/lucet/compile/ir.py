@@ -191,6 +191,7 @@ class FunctionWriter:
         "called",
         "checked_ends",
         "cold",
+        "contents",
         "depth",
         "frames",
         "functype",
@@ -207,6 +208,7 @@ class FunctionWriter:
         "plan",
         "pointers",
         "prelude",
+        "roots",
         "scope",
         "stack",
         "tables",
@@ -241,6 +243,11 @@ class FunctionWriter:
         """The same -> how many bytes from there on have been found to be in the memory, likewise: it never shrinks."""
         self.plain_pointers: dict[int, tuple[str, int]] = {}
         """In the copy of a loop that cannot trap: file offset of an access -> pointer, and bytes to add to it."""
+        self.contents: dict[tuple[int, str, int, str], tuple[str, str, int]] = {}
+        """(memory, root, displacement, type) -> the value last stored there since the last label, call, or store at
+        another root, with that store's address and static offset. See place()."""
+        self.roots: dict[str, tuple[str, int]] = {}
+        """Operand that is the sum of another and a constant -> those."""
         self.instrs: Iterator[Instr] = iter(())
         self.loads: dict[str, int] = {}
         """Operand that comes of a load of the heap -> the load's offset."""
@@ -319,7 +326,8 @@ class FunctionWriter:
 
     def location(self, offset: int) -> str:
         """The suffix that makes an instruction's address lead to its offset in the .wasm."""
-        return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
+        # Modulo 2**32, because what is inlined may stand before the function; the runtime adds likewise.
+        return f", !dbg !DILocation(line: {(offset - self.line_base) & 0xFFFFFFFF}{self.scope}" if self.scope else ""
 
     def step(self, llvm_type: str, instruction: str, *sources: str) -> str:
         """Append an instruction of a sequence; returns its typed result. sources: its operands, see push."""
@@ -388,8 +396,20 @@ class FunctionWriter:
             return self.emit(f"load atomic i64, ptr {word} seq_cst, align 8")
         return self.emit(f"load i64, ptr {word}")
 
+    def place(self, operand: str, static_offset: int) -> tuple[str, int]:
+        """Root and displacement of an access: places of one root that differ by less than 2**32 are apart by that.
+
+        The sum is modulo 2**32, so two accesses of the same displacement may have different addresses; but one of them
+        is then outside of every memory and traps.
+        """
+        if operand[4] != "%":
+            return "", (int(operand[4:]) + static_offset) & 0xFFFFFFFF
+        root, displacement = self.roots.get(operand, (operand, 0))
+        return root, (displacement + static_offset) & 0xFFFFFFFF
+
     def heap_address(self, memory: int, operand: str, static_offset: int, width: int, offset: int) -> str:
         """A pointer for an access of `width` bytes at an operand of the memory's address type."""
+        self.contents = {}  # whoever asks may write there
         plan, end = self.plan.memories[memory], static_offset + width
         known = self.checked_ends.get((memory, operand), 0)
         if plan.checked or end > plan.guard:
@@ -474,6 +494,7 @@ class FunctionWriter:
 
         Exceptions that come out of it go to the landing pad of the innermost try_table.
         """
+        self.contents = {}
         result, head = "", "  "
         if not call.startswith("void "):
             result = self.fresh()
@@ -493,6 +514,7 @@ class FunctionWriter:
         self.out.append(f"{name}:")
         self.values.clear()
         self.pointers.clear()
+        self.contents = {}
         self.checked_ends.clear()
 
     def opaque(self, operand: str) -> str:
