@@ -51,7 +51,7 @@ def test_every_option_of_a_region_is_described() -> None:
 
 
 def test_every_error_and_outcome_is_described() -> None:
-    outcomes = "RETURNED|TRAPPED|SUSPENDED|TERMINATED|OUT_OF_FUEL|FAILED"
+    outcomes = "RETURNED|TRAPPED|THREW|SUSPENDED|TERMINATED|OUT_OF_FUEL|FAILED"
     names = re.findall(rf"^    (LUCET_(?:ERROR_\w+|{outcomes}))", HEADER.read_text(), re.MULTILINE)
-    assert len(names) == 14
+    assert len(names) == 15
     assert [name for name in names if f"| `{name}` |" not in PAGE.read_text()] == []

@@ -36,6 +36,7 @@ _ARRAYS: Final = {
     "memories": "memory",
     "globals": "global",
     "tables": "table",
+    "tags": "tag",
     "refs": "ref",
     "elems": "elem",
     "datas": "data",
@@ -75,6 +76,7 @@ class ArtifactInfo:
     memories: tuple[Row, ...]
     globals: tuple[Row, ...]
     tables: tuple[Row, ...]
+    tags: tuple[Row, ...]
     refs: tuple[Row, ...]
     elems: tuple[Row, ...]
     datas: tuple[Row, ...]
@@ -349,7 +351,7 @@ def _check(info: ArtifactInfo) -> None:
 
 
 def _index_space_sizes(info: ArtifactInfo) -> Mapping[int, int]:
-    spaces = {"FUNC": info.functions, "TABLE": info.tables, "MEMORY": info.memories, "GLOBAL": info.globals}
+    spaces = {"FUNC": info.functions, "TABLE": info.tables, "MEMORY": info.memories, "GLOBAL": info.globals, "TAG": info.tags}
     return {CONSTANTS[f"LUCET_KIND_{kind}"]: len(rows) for kind, rows in spaces.items()}
 
 
