@@ -351,7 +351,13 @@ def _check(info: ArtifactInfo) -> None:
 
 
 def _index_space_sizes(info: ArtifactInfo) -> Mapping[int, int]:
-    spaces = {"FUNC": info.functions, "TABLE": info.tables, "MEMORY": info.memories, "GLOBAL": info.globals, "TAG": info.tags}
+    spaces = {
+        "FUNC": info.functions,
+        "TABLE": info.tables,
+        "MEMORY": info.memories,
+        "GLOBAL": info.globals,
+        "TAG": info.tags,
+    }
     return {CONSTANTS[f"LUCET_KIND_{kind}"]: len(rows) for kind, rows in spaces.items()}
 
 
