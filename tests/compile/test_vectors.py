@@ -11,7 +11,10 @@ import pytest
 import lucet
 from lucet.compile.options import CPU_FEATURES
 from lucet.runtime import Func
+from lucet.wasm.code import decode_code
+from lucet.wasm.decode import decode_module
 from lucet.wasm.opcodes import OPS, Op
+from lucet.wasm.text import text_to_binary
 from tests.compile.conftest import Instantiate
 
 CALCULATING = [op for op in OPS.values() if op.family in ("vector", "vector_lane", "wide")]
@@ -139,6 +142,29 @@ def test_every_cpu_gives_the_same(instantiate: Instantiate) -> None:
             if any(result != results[0] for result in results):
                 wrong.append(f"{op.name} of {values}: {dict(zip(cpus, results, strict=True))}")
     assert not wrong, wrong[:10]
+
+
+def test_a_trap_is_where_the_load_is(instantiate: Instantiate) -> None:
+    """LLVM may make one machine instruction of a load and what follows: that must name the load's place."""
+    loads = [op for op in OPS.values() if op.family == "vector_load"]
+    users = [op for op in CALCULATING if op.pops and op.pops[-1] == "v128"]
+    cases = []
+    for number, op in enumerate([*users, *loads]):
+        load = op if op in loads else loads[number % len(loads)]
+        value = "(local.get 1)" if load.immediates == "memarg_lane" else ""
+        loaded = f"({load.name} {'1' * bool(value)} (local.get 0) {value})"
+        gets = " ".join("(local.get 1)" if valtype == "v128" else f"({valtype}.const 1)" for valtype in op.pops[:-1])
+        text = loaded if op in loads else f"({op.name} {immediate(op)} {gets} {loaded})"
+        results = " ".join(op.pushes)
+        cases.append((op.name, load, f'(func (export "{op.name}") (param i32 v128) (result {results}) {text})'))
+    wasm = text_to_binary(f"(module (memory 1) {''.join(text for _, _, text in cases)})")
+    instance = instantiate(f"(module (memory 1) {''.join(text for _, _, text in cases)})")
+    module = decode_module(wasm)
+    for function_index, (name, load, _) in enumerate(cases):
+        (place,) = (offset for code, offset, _ in decode_code(module, function_index).instrs if code == load.code)
+        with pytest.raises(lucet.Trap, match="out of bounds") as caught:
+            instance.run(name, -4, bytes(16))
+        assert caught.value.offset == place, name
 
 
 # ---- relaxed instructions: what RATIONALE.md says ----

@@ -23,6 +23,7 @@ from lucet.compile.vector import (
     is_literal,
     literal,
     literal_bits,
+    mask,
     splat,
     two_integers,
     zero,
@@ -79,14 +80,14 @@ def _compare(predicate: str, shape: Shape) -> Handler:
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
         left, right = two_integers(f, shape)
-        mask = f.step(bits, f"icmp {predicate} {left}, {right[VALUE:]}", left, right)
-        f.push(shape.type, f"sext {mask} to {shape.type}", mask)
+        holds = f.step(bits, f"icmp {predicate} {left}, {right[VALUE:]}", left, right)
+        f.push(shape.type, f"sext {holds} to {shape.type}", holds)
 
     return emit
 
 
 def _shift(instruction: str, shape: Shape) -> Handler:
-    mask = shape.bits - 1
+    last = shape.bits - 1
     letter = {16: "w", 32: "d", 64: "q"}.get(shape.bits)
     # By name, because fast instruction selection does not see that all lanes are shifted by the same amount.
     intrinsic = f"llvm.x86.sse2.{_SHIFTS_BY_ONE_AMOUNT[instruction]}.{letter}" if letter else ""
@@ -97,9 +98,9 @@ def _shift(instruction: str, shape: Shape) -> Handler:
         amount = f.stack.pop()
         value = integers(f, f.stack.pop(), shape)
         if amount[4] != "%":
-            f.push(shape.type, f"{instruction} {value}, {splat(int(amount[4:]) & mask, shape)[VALUE:]}", value)
+            f.push(shape.type, f"{instruction} {value}, {splat(int(amount[4:]) & last, shape)[VALUE:]}", value)
             return
-        lane = f.step("i32", f"and {amount}, {mask}", amount)
+        lane = f.step("i32", f"and {amount}, {last}", amount)
         if intrinsic:
             first = f.step(I32X4.type, f"insertelement {zero(I32X4)}, {lane}, i32 0", lane)
             amounts = integers(f, first, shape)
@@ -178,21 +179,21 @@ def _andnot(f: FunctionWriter, _: int, __: None) -> None:
 
 
 def _bitselect(f: FunctionWriter, _: int, __: None) -> None:
-    mask = integers(f, f.stack.pop(), I64X2)
+    chosen_by = integers(f, f.stack.pop(), I64X2)
     left, right = two_integers(f, I64X2)
-    chosen = f.step(I64X2.type, f"and {left}, {mask[VALUE:]}", left, mask)
-    inverse = f.step(I64X2.type, f"xor {mask}, splat (i64 -1)", mask)
+    chosen = f.step(I64X2.type, f"and {left}, {chosen_by[VALUE:]}", left, chosen_by)
+    inverse = f.step(I64X2.type, f"xor {chosen_by}, splat (i64 -1)", chosen_by)
     others = f.step(I64X2.type, f"and {right}, {inverse[VALUE:]}", right, inverse)
     f.push(I64X2.type, f"or {chosen}, {others[VALUE:]}", chosen, others)
 
 
 def _laneselect(shape: Shape) -> Handler:
-    """The sign of the mask's lane decides, which is what blendv looks at."""
+    """The sign of the lane of the third operand decides, which is what blendv looks at."""
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        mask = integers(f, f.stack.pop(), shape)
+        chosen_by = integers(f, f.stack.pop(), shape)
         left, right = two_integers(f, shape)
-        signs = f.step(f"<{shape.count} x i1>", f"icmp slt {mask}, zeroinitializer", mask)
+        signs = f.step(f"<{shape.count} x i1>", f"icmp slt {chosen_by}, zeroinitializer", chosen_by)
         f.push(shape.type, f"select {signs}, {left}, {right}", left, right)
 
     return emit
@@ -224,9 +225,8 @@ def half_type(shape: Shape) -> str:
 def half_of(f: FunctionWriter, value: str, shape: Shape, *, high: bool) -> str:
     """The lower or upper lanes, of half_type."""
     start = shape.count // 2 if high else 0
-    indices = ", ".join(f"i32 {index}" for index in range(start, start + shape.count // 2))
-    mask = f"<{shape.count // 2} x i32> <{indices}>"
-    return f.step(half_type(shape), f"shufflevector {value}, {shape.type} poison, {mask}", value)
+    lanes = mask(tuple(range(start, start + shape.count // 2)))
+    return f.step(half_type(shape), f"shufflevector {value}, {shape.type} poison, {lanes}", value)
 
 
 def _widened(f: FunctionWriter, value: str, narrow: Shape, wide: Shape, *, high: bool, signed: bool) -> str:
@@ -280,8 +280,8 @@ def _even_and_odd(f: FunctionWriter, value: str, wide: Shape, *, signed: bool) -
     by = f"splat ({wide.element} {wide.bits // 2})"
     odd = f.step(wide.type, f"{'ashr' if signed else 'lshr'} {both}, {by}", both)
     if not signed:
-        mask = (1 << wide.bits // 2) - 1
-        return f.step(wide.type, f"and {both}, splat ({wide.element} {mask})", both), odd
+        low = (1 << wide.bits // 2) - 1
+        return f.step(wide.type, f"and {both}, splat ({wide.element} {low})", both), odd
     shifted = f.step(wide.type, f"shl {both}, {by}", both)
     return f.step(wide.type, f"ashr {shifted}, {by}", shifted), odd
 
@@ -403,8 +403,8 @@ def _swizzle(*, relaxed: bool) -> Handler:
 
 def _constant_swizzle(f: FunctionWriter, value: str, indices: bytes, *, relaxed: bool) -> None:
     end = 128 if relaxed else 16
-    lanes = ", ".join(f"i32 {index % 16 if index < end else 16}" for index in indices)
-    f.push(I8X16.type, f"shufflevector {value}, {zero(I8X16)}, <16 x i32> <{lanes}>", value)
+    lanes = mask(tuple(index % 16 if index < end else 16 for index in indices))
+    f.push(I8X16.type, f"shufflevector {value}, {zero(I8X16)}, {lanes}", value)
 
 
 def _pshufb_by_hand(f: FunctionWriter, value: str, indices: str) -> str:

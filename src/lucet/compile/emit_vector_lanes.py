@@ -20,6 +20,7 @@ from lucet.compile.vector import (
     lane_bits,
     literal,
     literal_bits,
+    mask,
     splat_bits,
     two_integers,
     zero,
@@ -101,8 +102,7 @@ def _replace_lane(shape: Shape) -> Handler:
 
 def _shuffle(f: FunctionWriter, _: int, lanes: tuple[int, ...]) -> None:
     left, right = two_integers(f, I8X16)
-    mask = ", ".join([f"i32 {lane}" for lane in lanes])
-    f.push(I8X16.type, f"shufflevector {left}, {right}, <16 x i32> <{mask}>", left, right)
+    f.push(I8X16.type, f"shufflevector {left}, {right}, {mask(lanes)}", left, right)
 
 
 # ---- loads and stores ----

@@ -333,9 +333,11 @@ class FunctionWriter:
         """Append an instruction of a sequence; returns its typed result. sources: its operands, see push."""
         self.next = number = self.next + 1
         result = f"{llvm_type} %{number}"
-        offsets = [offset for source in sources if (offset := self.loads.get(source))]
-        if offsets:
-            self.loads[result] = offset = max(offsets)
+        offset = 0
+        for source in sources:
+            offset = max(offset, self.loads.get(source, 0))
+        if offset:
+            self.loads[result] = offset
             instruction += self.location(offset)
         self.out.append(f"  %{number} = {instruction}")
         return result

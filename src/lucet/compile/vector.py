@@ -7,7 +7,7 @@ Only what leaves the stack has the type of LLVM_TYPES: FunctionWriter.opaque see
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from lucet.compile.ir import FENCED_BITS, LLVM_TYPES, FunctionWriter, f32_literal, f64_literal
@@ -90,6 +90,12 @@ def splat_bits(lane: int, shape: Shape) -> int:
 def splat(lane: int, shape: Shape) -> str:
     """A constant with the same bits in all lanes, typed."""
     return f"{shape.type} splat ({_element(lane, shape)})"
+
+
+@lru_cache(maxsize=4096)
+def mask(lanes: tuple[int, ...]) -> str:
+    """Of a shufflevector: which lanes it takes."""
+    return f"<{len(lanes)} x i32> <{', '.join([f'i32 {lane}' for lane in lanes])}>"
 
 
 def zero(shape: Shape) -> str:
