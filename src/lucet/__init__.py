@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lucet.errors import MemoryAccessError as MemoryAccessError
     from lucet.errors import OutOfFuel as OutOfFuel
     from lucet.errors import RegionFull as RegionFull
+    from lucet.errors import SignatureError as SignatureError
     from lucet.errors import TimedOut as TimedOut
     from lucet.errors import Trap as Trap
     from lucet.errors import Unsupported as Unsupported
@@ -74,6 +75,7 @@ __all__ = [
     "Region",
     "RegionFull",
     "SharedMemory",
+    "SignatureError",
     "Suspend",
     "Suspended",
     "Tag",

@@ -8,6 +8,7 @@ LucetError(Exception)
 |   +-- LimitExceeded       larger than an implementation limit    (the same)
 |   +-- CompilerFailed      a compiler process died or misbehaved
 +-- ArtifactError           not an artifact of this version, or not for this machine
+|   +-- SignatureError      a signature is missing or is another's, or a key is none
 +-- LinkError               an import is missing or of another type
 +-- LimitsExceeded          the region cannot hold the instance
 +-- RegionFull              no free slot
@@ -94,6 +95,10 @@ class CompilerFailed(CompileError):
 
 class ArtifactError(LucetError):
     """A file is not an artifact that this runtime and this machine can run."""
+
+
+class SignatureError(ArtifactError):
+    """A signature is missing, or is not one of this file by this key; or a key is not one."""
 
 
 class LinkError(LucetError):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lucet.cli.common import Failure, Parser, about, guarded, write_output
-from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_source
+from lucet.cli.inputs import Kind, add_compile_options, add_verify_option, compile_options, kind_of, read_source
 from lucet.cli.progress import Progress
+from lucet.errors import ArtifactError
 
 if TYPE_CHECKING:
     from lucet.compile.options import Options
+    from lucet.signing import SecretKey
     from lucet.wasm.types import FuncType
 
 SUFFIXES: Final = {"so": ".so", "obj": ".o", "asm": ".s", "ir": ".ll"}
@@ -30,8 +32,21 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lucetc") -> int:
 
 
 def _compile(arguments: Sequence[str], prog: str) -> int:
-    given = _parser(prog).parse_args(arguments)
+    parser = _parser(prog)
+    given = parser.parse_args(arguments)
+    if given.keygen is not None:
+        from lucet.cli.sign import keygen
+
+        keygen(given.keygen, encrypted=not given.no_password)
+        return 0
+    if given.module is None:
+        parser.error("the following arguments are required: MODULE.wasm")
+    if given.sign and (given.output == "-" or given.emit != "so"):
+        parser.error("--sign writes a signature beside a shared object")
     kind = kind_of(given.module)
+    if kind is Kind.ARTIFACT and given.sign:
+        _sign_artifact(given)
+        return 0
     if kind is Kind.ARTIFACT:
         raise Failure(f"{given.module}: is compiled already")
     if kind is Kind.TEXT and given.no_translate_wat:
@@ -39,7 +54,8 @@ def _compile(arguments: Sequence[str], prog: str) -> int:
     options = _options(given)
     output = given.output or Path(given.module).stem + SUFFIXES[given.emit]
     with about(given.module):
-        source = read_source(given.module, kind)
+        key = _signing_key(given.sign)
+        source = read_source(given.module, kind, given.verify)
         from lucet.compile.driver import compile_module
 
         with Progress(given.module) as progress, source.located():
@@ -52,7 +68,32 @@ def _compile(arguments: Sequence[str], prog: str) -> int:
                 command=given.wasi_exe,
             )
     write_output(output, data)
+    if key is not None:
+        from lucet.cli.sign import sign_file
+
+        sign_file(output, data, key)
     return 0
+
+
+def _signing_key(path: str | None) -> SecretKey | None:
+    """Before anything is compiled: a password may have to be asked for."""
+    if path is None:
+        return None
+    from lucet.cli.sign import read_secret_key
+
+    return read_secret_key(path)
+
+
+def _sign_artifact(given: argparse.Namespace) -> None:
+    """Sign what is compiled already, if it is whole."""
+    from lucet.abi.artifact_reader import is_intact, read_artifact
+    from lucet.cli.sign import read_secret_key, sign_file
+
+    with about(given.module):
+        data = Path(given.module).read_bytes()
+        if not is_intact(data, read_artifact(data)):
+            raise ArtifactError("the artifact is damaged")
+    sign_file(given.module, data, read_secret_key(given.sign))
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -107,7 +148,7 @@ def _parser(prog: str) -> Parser:
         usage=f"{prog} [options] MODULE.wasm [-o OUTPUT]",
         description="Compiles a WebAssembly module to a native shared object for `lucet run` and lucet.Module.load.",
     )
-    parser.add_argument("module", metavar="MODULE.wasm", help="the module, binary or text (.wat)")
+    parser.add_argument("module", metavar="MODULE.wasm", nargs="?", help="the module, binary or text (.wat)")
     parser.add_argument(
         "-o", "--output", help="where to write; default: the module's name with another suffix; -: standard output"
     )
@@ -144,6 +185,13 @@ def _parser(prog: str) -> Parser:
     group.add_argument(
         "--wasi-exe", "--wasi_exe", action="store_true", help="refuse a module without the function _start of a command"
     )
+    group = parser.add_argument_group("signatures")
+    group.add_argument("--keygen", metavar="KEY", help="write a new secret key, KEY, and its public key, KEY.pub")
+    group.add_argument("--no-password", action="store_true", help="the new key is not encrypted")
+    group.add_argument(
+        "--sign", metavar="KEY", help="sign the shared object, also one that is compiled already: OUTPUT.minisig"
+    )
+    add_verify_option(group)
     group = parser.add_argument_group("the command itself")
     group.add_argument("--no-translate-wat", action="store_true", help="refuse the text format")
     group.add_argument(

@@ -11,11 +11,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.cli.common import Failure
+from lucet.cli.common import Failure, about
 from lucet.limits import MAX_MODULE_SIZE
 
 if TYPE_CHECKING:
     from lucet.compile.options import Options
+    from lucet.signing import PublicKey
 
 WASM_MAGIC: Final = b"\0asm"
 ELF_MAGIC: Final = b"\x7fELF"
@@ -66,18 +67,35 @@ class Source:
             yield
 
 
-def read_source(path: str, kind: Kind) -> Source:
-    """The module; text is assembled."""
+def read_source(path: str, kind: Kind, public_key: str | None = None) -> Source:
+    """The module; text is assembled. public_key: the file of the key that must have signed it."""
     with Path(path).open("rb") as file:
         data = file.read(MAX_MODULE_SIZE + 1)
     if len(data) > MAX_MODULE_SIZE:
         raise Failure(f"{path}: the file is larger than {MAX_MODULE_SIZE} bytes")
+    if public_key is not None:
+        from lucet import signing
+
+        signing.verify_file(data, Path(path), read_public_key(public_key))
     if kind is not Kind.TEXT:
         return Source(wasm=data, text=None)
     from lucet.wasm.text import decode_text, text_to_binary
 
     text = decode_text(data)
     return Source(wasm=text_to_binary(text), text=text)
+
+
+def read_public_key(path: str) -> PublicKey:
+    from lucet import signing
+
+    with about(path):
+        return signing.read_public_key(signing.read_file(Path(path), "public key"))
+
+
+def add_verify_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--verify", metavar="PUBLIC_KEY", help="a file: refuse what has no signature beside it (.minisig) by this key"
+    )
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lucet.cli.common import Failure, Parser, about, default_signals, describe, guarded
-from lucet.cli.inputs import Kind, add_compile_options, compile_options, kind_of, read_source
+from lucet.cli.inputs import (
+    Kind,
+    add_compile_options,
+    add_verify_option,
+    compile_options,
+    kind_of,
+    read_public_key,
+    read_source,
+)
 from lucet.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,10 +33,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lucet run") -> int
 
 def _run(arguments: Sequence[str], prog: str) -> int:
     parser = guest_parser(prog, "Compiles a WASI command, keeps the result in a cache, and runs it.")
+    add_verify_option(parser)
     add_compile_options(parser)
     parser.add_argument("--no-cache", action="store_true", help="neither look in the cache nor keep the result there")
     given = parser.parse_args(arguments)
-    return run_guest(given, compile_options(given), cache=not given.no_cache)
+    return run_guest(given, compile_options(given), cache=not given.no_cache, public_key=given.verify)
 
 
 def guest_parser(prog: str, description: str) -> Parser:
@@ -77,15 +86,15 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True) -> int:
-    """Run the program as the options say; returns its exit status."""
+def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True, public_key: str | None = None) -> int:
+    """Run the program as the options say; returns its exit status. public_key: the file of who must have signed it."""
     for host, _ in given.dir:
         if not Path(host).is_dir():  # known before anything is compiled
             raise Failure(f"--dir {host}: no such directory")
     if given.fuel is not None:
         options = replace(options, count_instructions=True)
     with about(given.program):
-        module = _load(given.program, options, cache=cache)
+        module = _load(given.program, options, cache=cache, public_key=public_key)
     if not {"_start", "_initialize"} & {export.name for export in module.exports}:
         raise Failure(f"{given.program}: exports no _start, so it is not a WASI command")
     name = Path(given.program).name if given.argv0 is None else given.argv0
@@ -102,13 +111,13 @@ def _execute(module: Module, arguments: list[str], given: argparse.Namespace) ->
         return run_command(Region(slots=1).new_instance(module, context.imports(), fuel=given.fuel))
 
 
-def _load(path: str, options: Options, *, cache: bool) -> Module:
+def _load(path: str, options: Options, *, cache: bool, public_key: str | None) -> Module:
     kind = kind_of(path)
     from lucet.runtime import Module
 
     if kind is Kind.ARTIFACT:
-        return Module.load(path)
-    source = read_source(path, kind)
+        return Module.load(path, public_key=None if public_key is None else read_public_key(public_key))
+    source = read_source(path, kind, public_key)
     with Progress(path) as progress, source.located():
         path_in_cache = _in_cache(source.wasm, options, progress) if cache else None
         if path_in_cache is not None:

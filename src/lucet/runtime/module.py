@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from lucet.runtime import _core
 from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, TagType, ValType
+
+if TYPE_CHECKING:
+    from lucet.signing import PublicKey
 
 ExternType = FuncType | TableType | MemoryType | GlobalType | TagType
 
@@ -30,6 +35,30 @@ class ExportType:
 
 class Module(_core.Module):
     """A loaded artifact: Module.load(path) or Module.from_bytes(data)."""
+
+    @classmethod
+    def load(
+        cls, path: str | bytes | os.PathLike[str], /, *, public_key: str | os.PathLike[str] | PublicKey | None = None
+    ) -> Self:
+        """Load an artifact, which must stay unchanged while it is in use.
+
+        public_key: the contents of a public key file of minisign, or the path object of one. The file is then read
+        once, and what was read is loaded, if the signature beside the file, path + ".minisig", is one of these bytes
+        by this key. Raises ArtifactError; SignatureError, before anything of the file is mapped.
+        """
+        if public_key is None:
+            return super().load(path)
+        from lucet import signing
+
+        key = public_key
+        if isinstance(key, os.PathLike):
+            key = signing.read_file(Path(key), "public key").decode(errors="replace")
+        if isinstance(key, str):
+            key = signing.read_public_key(key)
+        file = Path(os.fsdecode(path))
+        data = file.read_bytes()
+        signing.verify_file(data, file, key)
+        return cls.from_bytes(data)
 
     @property
     def imports(self) -> tuple[ImportType, ...]:
