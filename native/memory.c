@@ -12,6 +12,7 @@ static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "atomics take no locks");
 
 /* A memory's mapping: a page that holds struct lucet_memory and ends with the size word; the memory; what must fault. */
 enum { HEAD = HOST_PAGE };
+static const u64 ADDRESS_SPACE = 1ULL << 47; /* no more than that can be mapped */
 static_assert(sizeof(struct lucet_memory) <= HEAD + VMCTX_MEMORY_SIZE, "the size word is behind the structure");
 
 static u64 to_host_pages(u64 size) {
@@ -59,14 +60,16 @@ static u64 mapping_size(const lucet_memory *memory) {
 
 /* Of the type's minimum. reserved: bytes that it can ever have. */
 lucet_memory *memory_new(const struct memory_type *type, u64 reserved, u64 guard, lucet_error *error) {
-    u64 size = memtype_minimum(type), all;
-    reserved = to_host_pages(reserved);
+    u64 size = memtype_minimum(type), all = 0;
     u8 *low = MAP_FAILED;
-    if (reserved >= size && !__builtin_add_overflow(reserved, guard + HEAD, &all))
+    if (size <= reserved && reserved <= ADDRESS_SPACE) {
+        reserved = to_host_pages(reserved);
+        all = HEAD + reserved + guard;
         low = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
     if (low == MAP_FAILED) {
         fail(error, LUCET_ERROR_LIMITS, "no address space for a memory of %llu MiB",
-             (unsigned long long)((reserved + guard) >> 20));
+             (unsigned long long)(reserved >> 20));
         return NULL;
     }
     if (mprotect(low, HEAD + to_host_pages(size), PROT_READ | PROT_WRITE) < 0) {
@@ -160,6 +163,8 @@ uint32_t lucet_memory_notify(lucet_memory *memory, uint64_t offset, uint32_t cou
 
 static bool grow_mapping(lucet_memory *memory, u64 size) {
     u64 accessible = to_host_pages(size);
+    if (accessible > memory->reserved)
+        return false;
     if (accessible > memory->accessible &&
         mprotect(memory->base + memory->accessible, accessible - memory->accessible, PROT_READ | PROT_WRITE) < 0) {
         /* A part may have succeeded. */

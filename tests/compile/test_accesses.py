@@ -30,6 +30,10 @@ class Kind:
     imported: bool = False
 
     @property
+    def shared(self) -> bool:
+        return "shared" in self.declarations
+
+    @property
     def address_type(self) -> str:
         return "i64" if " i64 " in self.declarations else "i32"
 
@@ -49,6 +53,13 @@ KINDS = {
     "64 bytes": Kind(declarations="(memory $m i64 100 (pagesize 1))", size=100),
     "no bytes": Kind(declarations="(memory $m 0 (pagesize 1))", size=0),
     "imported": Kind(declarations='(import "m" "m" (memory $m 1))', size=PAGE, imported=True),
+    "shared": Kind(declarations="(memory $m 1 2 shared)", size=PAGE),
+    "shared explicit": Kind(declarations="(memory $m 1 2 shared)", size=PAGE, bounds="explicit"),
+    "other shared": Kind(declarations="(memory 2) (memory $m 1 2 shared)", size=PAGE),
+    "64 shared": Kind(declarations="(memory $m i64 1 2 shared)", size=PAGE),
+    "64 shared explicit": Kind(declarations="(memory $m i64 1 2 shared)", size=PAGE, bounds="explicit"),
+    "shared bytes": Kind(declarations="(memory $m 40 100 shared (pagesize 1))", size=40),
+    "shared imported": Kind(declarations='(import "m" "m" (memory $m 1 2 shared))', size=PAGE, imported=True),
     "64 imported": Kind(declarations='(import "m" "m" (memory $m i64 1))', size=PAGE, imported=True),
 }
 ALL_KINDS = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -75,7 +86,7 @@ def make(instantiate: Instantiate, kind: Kind, functions: list[str]) -> lucet.In
     imports: dict[str, dict[str, object]] = {}
     if kind.imported:
         exporter = instantiate(f'(module (memory (export "m") {kind.declarations.split("$m")[1]}')
-        imports = {"m": dict(exporter.exports)}
+        imports = {"m": {**exporter.exports}}
     text = f"(module {kind.declarations} {' '.join(functions)})"
     return instantiate(text, imports, bounds=kind.bounds)
 
@@ -84,8 +95,14 @@ def outcome(instance: lucet.Instance, name: str, *arguments: int) -> str:
     try:
         instance.run(name, *arguments)
     except lucet.Trap as trap:
+        assert trap.function == name
+        assert trap.offset is not None
         return trap.message
     return "returned"
+
+
+def inside(op: Op, kind: Kind) -> str:
+    return "expected shared memory" if ".wait" in op.name and not kind.shared else "returned"
 
 
 @ALL_KINDS
@@ -97,11 +114,10 @@ def test_at_the_last_valid_byte(instantiate: Instantiate, kind: Kind) -> None:
     wrong = []
     for op in ACCESSES:
         last = kind.size - width(op)
-        # Atomic accesses have to be aligned.
-        step = width(op) if "atomic" in op.name else 1
-        last -= last % step
-        for address in {0, last, last + step, kind.size, kind.size - kind.size % step + step}:
-            expected = "returned" if 0 <= address <= kind.size - width(op) else OUT_OF_BOUNDS
+        for address in {0, last, last + 1, last + width(op) - 1, kind.size, kind.size + 7, kind.size + width(op)}:
+            expected = inside(op, kind) if 0 <= address <= kind.size - width(op) else OUT_OF_BOUNDS
+            if op.family == "atomic" and address % width(op):
+                expected = "unaligned atomic"
             if address >= 0 and (found := outcome(instance, op.name, address)) != expected:
                 wrong.append(f"{op.name} at {address} of {kind.size}: {found}")
     assert not wrong, wrong
@@ -122,7 +138,8 @@ OFFSETS_64 = [
     (1 << 64) - 8,
     (1 << 64) - 1,
 ]
-WIDE = [op for op in ACCESSES if op.name in ("i32.load8_u", "i64.load", "i64.store", "i64.store32")]
+WIDE_NAMES = "i32.load8_u i64.load i64.store i64.store32 i32.atomic.rmw8.add_u memory.atomic.notify".split()
+WIDE = [op for op in ACCESSES if op.name in WIDE_NAMES]
 
 
 def addresses(kind: Kind, offset: int) -> set[int]:
@@ -145,6 +162,8 @@ def test_sums_of_address_and_offset(instantiate: Instantiate, kind: Kind) -> Non
     for op, offset in itertools.product(WIDE, offsets):
         for address in addresses(kind, offset):
             expected = "returned" if address + offset + width(op) <= kind.size else OUT_OF_BOUNDS
+            if op.family == "atomic" and (address + offset) % width(op):
+                expected = "unaligned atomic"
             if (found := outcome(instance, f"{op.name} {offset}", address)) != expected:
                 wrong.append(f"{op.name} at {address:#x} + {offset:#x} of {kind.size:#x}: {found}")
     assert not wrong, wrong[:20]
@@ -167,6 +186,8 @@ def test_constant_addresses(instantiate: Instantiate, kind: Kind) -> None:
     )
     for op, offset, constant in cases:
         expected = "returned" if constant + offset + width(op) <= kind.size else OUT_OF_BOUNDS
+        if op.family == "atomic" and (constant + offset) % width(op):
+            expected = "unaligned atomic"
         assert outcome(instance, f"{op.name} {offset} {constant}") == expected, (op.name, offset, constant)
 
 
