@@ -67,10 +67,11 @@ test-spec *args: build
 test-apps *args: build
     pytest tests/apps {{args}}
 
-# hypothesis on the decoder and validator for SECONDS, then bodies whose verdict wasmtime must share
+# hypothesis on the decoder and validator for SECONDS, then bodies whose verdict wasmtime must share, and vectors
 fuzz seconds="300": build
     python fuzz/fuzz_decode.py --seconds {{seconds}}
     python -m fuzz.fuzz_valid --seconds {{seconds}}
+    python -m fuzz.fuzz_vectors --seconds {{seconds}}
 
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build

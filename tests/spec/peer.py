@@ -13,7 +13,7 @@ from lucet.errors import Invalid, LinkError, Trap
 from tests.spec.engines import Imports
 from tests.spec.values import WIDTHS, ExternRef, Value
 
-_KINDS: Final = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "funcref": 5, "externref": 6}
+_KINDS: Final = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4, "funcref": 5, "externref": 6}
 _VALTYPES: Final = {kind: valtype for valtype, kind in _KINDS.items()}
 _NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(0)
 
@@ -26,6 +26,7 @@ class Wasmtime:
         config = wasmtime.Config()
         config.parallel_compilation = False
         config.shared_memory = True  # the host module has one
+        config.wasm_wide_arithmetic = True
         self.engine = wasmtime.Engine(config)
         self.store = wasmtime.Store(self.engine)
         self.context = self.store._context()
@@ -82,16 +83,17 @@ class Wasmtime:
     def store_value(self, target: Any, value: Value) -> None:
         target.kind = _KINDS[value.valtype]
         if value.valtype in WIDTHS:
-            ctypes.memmove(ctypes.byref(target.of), value.bits.to_bytes(8, "little"), WIDTHS[value.valtype] // 8)
+            ctypes.memmove(ctypes.byref(target.of), value.bits.to_bytes(16, "little"), WIDTHS[value.valtype] // 8)
         elif isinstance(value.ref, ExternRef):
             data = ctypes.c_void_p(value.ref.number + 1)
             bindings.wasmtime_externref_new(self.context, data, _NO_FINALIZER, ctypes.byref(target.of.externref))
 
     def load_value(self, source: Any) -> Value:
-        raw = int.from_bytes(ctypes.string_at(ctypes.byref(source.of), 8), "little")
+        raw = int.from_bytes(ctypes.string_at(ctypes.byref(source.of), 16), "little")
         valtype = _VALTYPES[source.kind]
         if valtype in WIDTHS:
             return Value(valtype=valtype, bits=raw & ((1 << WIDTHS[valtype]) - 1))
+        raw &= (1 << 64) - 1
         if raw == 0:
             return Value(valtype=valtype)
         if valtype == "funcref":
