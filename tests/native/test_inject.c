@@ -41,7 +41,7 @@ static struct {
     u64 size;
 } guests[HEAPS];
 static lucet_linkage *exporter, *dynamic;
-static lucet_module *importer;
+static lucet_module *importer, *memories;
 
 static lucet_host_result do_nothing(lucet_instance *instance, u64 *slots, void *data) {
     (void)instance, (void)slots, (void)data;
@@ -67,6 +67,7 @@ static void set_up(bool tracked) {
     }
     exporter = load_linked("exporter");
     importer = load_guest("importer");
+    memories = load_guest("memories");
     lucet_module *module = load_guest("dynamic");
     dynamic = link_dynamic(module);
     CHECK(dynamic);
@@ -81,6 +82,7 @@ static void tear_down(void) {
     lucet_linkage_release(exporter);
     lucet_linkage_release(dynamic);
     lucet_module_release(importer);
+    lucet_module_release(memories);
     lucet_region_release(region);
 }
 
@@ -210,6 +212,45 @@ static void life_of_a_group(void) {
         lucet_instance_free(b);
 }
 
+static void life_of_memories(void) {
+    lucet_externtype type = {
+        .kind = LUCET_MEMORY, .is_shared = true, .page_size_log2 = 16, .limits = {.minimum = 1, .maximum = 4}};
+    lucet_memory *shared = lucet_shared_memory_new(&type, NULL, &last_error);
+    if (!shared) {
+        check_error();
+        return;
+    }
+    lucet_import import = {.from = LUCET_IMPORT_MEMORY, .memory = shared};
+    lucet_linkage *linkage = lucet_link(memories, &import, 1, &last_error);
+    lucet_instance *instance = linkage ? try_new(region, linkage) : (check_error(), NULL);
+    if (instance && lucet_instance_start(instance, &last_outcome, &last_error) == LUCET_RETURNED) {
+        for (u32 i = 0; i < 2; i++) {
+            for (u32 memory = 0; memory < 5; memory++) {
+                lucet_memory *one = lucet_instance_memory(instance, memory);
+                u64 size = lucet_memory_size(one);
+                if (lucet_memory_grow(one, 1) == UINT64_MAX)
+                    CHECK(injection.fired || memory == 0);
+                CHECK(lucet_memory_size(one) >= size);
+                memset(lucet_memory_base(one), 0xdd, lucet_memory_size(one));
+            }
+            try_call(instance, "fill", 0xee, 0, 0);
+            if (!lucet_instance_reset(instance, &last_error)) {
+                check_error();
+                break;
+            }
+            u8 own = lucet_memory_base(lucet_instance_memory(instance, 1))[100];
+            CHECK_EQUAL(own, 0);
+            if (lucet_instance_start(instance, &last_outcome, &last_error) != LUCET_RETURNED)
+                CHECK(injection.fired);
+        }
+    }
+    if (instance)
+        lucet_instance_free(instance);
+    if (linkage)
+        lucet_linkage_release(linkage);
+    lucet_memory_release(shared);
+}
+
 static void load_and_run_new(void) {
     lucet_region_config config = small_config(2);
     lucet_region *own = lucet_region_new(&config, &last_error);
@@ -255,6 +296,7 @@ static void everything(void) {
         life_of_a_heap(i);
     }
     life_of_tables();
+    life_of_memories();
     life_of_a_group();
     life_of_tables();
     life_of_a_heap(1);
