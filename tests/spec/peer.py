@@ -39,9 +39,11 @@ class Wasmtime:
 
     def instantiate(self, module: wasmtime.Module, imports: Imports) -> wasmtime.Instance:
         linker = wasmtime.Linker(self.engine)
+        needed = {(one.module, one.name) for one in module.imports}
         for name, exports in imports.items():
             for field, item in exports.items():
-                linker.define(self.store, name, field, item)
+                if (name, field) in needed:  # it cannot define shared memories
+                    linker.define(self.store, name, field, item)
         try:
             return linker.instantiate(self.store, module)
         except wasmtime.Trap as error:
