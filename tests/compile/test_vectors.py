@@ -113,6 +113,44 @@ def test_constant_operands_give_what_others_give(instantiate: Instantiate) -> No
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("name", ["min", "max"])
+@pytest.mark.parametrize("shape", ["f32x4", "f64x2"])
+def test_minimum_and_maximum_with_a_constant(instantiate: Instantiate, shape: str, name: str) -> None:
+    """Every corner against every other, as a constant on either side and as parameters."""
+    fmt, nan = ("I", 0x7FC00000) if shape == "f32x4" else ("Q", 0x7FF8 << 48)
+    width = 8 * struct.calcsize(fmt)
+    sign, infinity = 1 << (width - 1), nan - (nan & -nan)
+    one = bits("f" if fmt == "I" else "d", 1)
+    corners = [0, one, 1, infinity, nan, infinity | 1]
+    corners += [corner | sign for corner in corners]
+
+    def vector(corner: int) -> int:
+        return sum(corner << shift for shift in range(0, 128, width))
+
+    functions = [f'(func (export "f") (param v128 v128) (result v128) ({shape}.{name} (local.get 0) (local.get 1)))']
+    for corner in corners:
+        known = constant("v128", vector(corner))
+        functions.append(
+            f"""(func (export "l{corner}") (param v128) (result v128) ({shape}.{name} {known} (local.get 0)))
+              (func (export "r{corner}") (param v128) (result v128) ({shape}.{name} (local.get 0) {known}))"""
+        )
+    instance = instantiate(f"(module {''.join(functions)})")
+    for left, right in product(corners, corners):
+        results = [
+            *func(instance, "f").call_raw([vector(left), vector(right)]),
+            *func(instance, f"l{left}").call_raw([vector(right)]),
+            *func(instance, f"r{right}").call_raw([vector(left)]),
+        ]
+        lanes = [result >> (128 - width) for result in results]
+        assert results == [vector(lane) for lane in lanes]
+        if any(operand & ~sign > infinity for operand in (left, right)):
+            assert all(lane & nan == nan for lane in lanes)
+            if infinity | 1 not in (left & ~sign, right & ~sign):
+                assert {lane & ~sign for lane in lanes} == {nan}
+        else:
+            assert len({*lanes}) == 1
+
+
 def host_cpus() -> list[str]:
     """Those that code can be run for here."""
     found = []

@@ -23,6 +23,10 @@ from lucet.compile.vector import (
     fence,
     floats,
     integers,
+    is_literal,
+    lane_bits,
+    literal,
+    literal_bits,
     two_floats,
     zero,
 )
@@ -95,6 +99,8 @@ def _min_max(predicate: str, combine: str) -> Callable[[Shape], Handler]:
         bits_shape = _as_integers(shape)
 
         def emit(f: FunctionWriter, _: int, __: None) -> None:
+            if is_literal(f.stack[-1]) != is_literal(f.stack[-2]) and _min_max_of_constant(f, shape, predicate):
+                return
             left, right = two_floats(f, shape)
             # One operand or the other if they are equal, so that the bits of both decide about the sign of zero.
             one = integers(f, _choose(f, shape, predicate, left, right), bits_shape)
@@ -102,13 +108,37 @@ def _min_max(predicate: str, combine: str) -> Callable[[Shape], Handler]:
             bits = f.step(bits_shape.type, f"{combine} {one}, {other[VALUE:]}", one, other)
             number = f.step(shape.type, f"bitcast {bits} to {shape.type}", bits)
             # The sum with a NaN is a quiet NaN.
-            nan = f.step(shape.type, f"fadd {left}, {_value(right, shape)}", left, right)
+            nan = _sum(f, shape, left, right)
             unordered = f.step(f"<{shape.count} x i1>", f"fcmp uno {left}, {_value(right, shape)}", left, right)
             f.push(shape.type, f"select {unordered}, {nan}, {number}", unordered)
 
         return emit
 
     return make
+
+
+def _min_max_of_constant(f: FunctionWriter, shape: Shape, predicate: str) -> bool:
+    """If no lane of the constant is special, which is what programs clamp with: two instructions instead of six."""
+    right = f.stack[-1]
+    constant, other = (right, f.stack[-2]) if is_literal(right) else (f.stack[-2], right)
+    lanes = lane_bits(literal_bits(constant), shape)
+    sign = 1 << (shape.bits - 1)
+    infinity = 0x7F800000 if shape is F32X4 else 0x7FF << 52
+    if any(lane & ~sign > infinity or (lane == sign and predicate == "olt") for lane in lanes):
+        return False
+    del f.stack[-2:]
+    value = floats(f, other, shape)
+    chosen = _choose(f, shape, predicate, floats(f, constant, shape), value)
+    # That is the value where both are equal, or it is a NaN. Adding -0 makes a NaN quiet and changes nothing else; but
+    # the greater of 0 and -0 is 0, and so is their sum.
+    addends = (0 if lane == 0 and predicate == "ogt" else sign for lane in lanes)
+    bits = sum(addend << shape.bits * index for index, addend in enumerate(addends))
+    f.stack.append(_sum(f, shape, chosen, floats(f, literal(bits), shape)))
+    return True
+
+
+def _sum(f: FunctionWriter, shape: Shape, left: str, right: str) -> str:
+    return f.step(shape.type, f"fadd {left}, {_value(right, shape)}", left, right)
 
 
 def _pseudo_min_max(predicate: str) -> Callable[[Shape], Handler]:
