@@ -43,4 +43,4 @@ def test_keywords_are_those_of_compile() -> None:
     keywords = inspect.signature(compile).parameters.keys()
     told = {keyword for row in ROWS for keyword in re.findall(r"`(\w+)`", row[2])}
     assert told <= keywords
-    assert keywords - told == {"wasm", "bounds", "workers", "worker_memory", "worker_seconds", "progress"}
+    assert keywords - told == {"wasm", "bounds", "hot", "workers", "worker_memory", "worker_seconds", "progress"}

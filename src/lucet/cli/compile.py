@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -58,6 +59,8 @@ def _compile(arguments: Sequence[str], prog: str) -> int:
         source = read_source(given.module, kind, given.verify)
         from lucet.compile.driver import compile_module
 
+        if given.profile is not None:
+            options = replace(options, hot=_hot(given.profile, source.wasm))
         with Progress(given.module) as progress, source.located():
             data = compile_module(
                 source.wasm,
@@ -94,6 +97,15 @@ def _sign_artifact(given: argparse.Namespace) -> None:
         if not is_intact(data, read_artifact(data)):
             raise ArtifactError("the artifact is damaged")
     sign_file(given.module, data, read_secret_key(given.sign))
+
+
+def _hot(path: str, wasm: bytes) -> tuple[int, ...]:
+    from lucet.compile.profile import Profile
+
+    try:
+        return Profile.from_bytes(Path(path).read_bytes()).hot(wasm)
+    except ValueError as error:
+        raise Failure(f"{path}: {error}") from error
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -159,6 +171,11 @@ def _parser(prog: str) -> Parser:
         help="so: shared object (default); obj: relocatable object; asm, ir: text",
     )
     add_compile_options(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="what `lucet run` wrote when it counted: optimise hard only what took the time",
+    )
     group = parser.add_argument_group("memory")
     group.add_argument(
         "--min-reserved-size",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from lucet.cli.progress import Progress
 
 if TYPE_CHECKING:
     from lucet.compile.options import Options
-    from lucet.runtime import Module
+    from lucet.runtime import Instance, Module
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lucet run") -> int:
@@ -36,7 +36,14 @@ def _run(arguments: Sequence[str], prog: str) -> int:
     add_verify_option(parser)
     add_compile_options(parser)
     parser.add_argument("--no-cache", action="store_true", help="neither look in the cache nor keep the result there")
+    parser.add_argument(
+        "--profile-out",
+        metavar="FILE",
+        help="count what runs, and write a profile for lucetc --profile; code is slower",
+    )
     given = parser.parse_args(arguments)
+    if given.profile_out is not None:
+        return _run_counted(given, compile_options(given))
     return run_guest(given, compile_options(given), cache=not given.no_cache, public_key=given.verify)
 
 
@@ -88,27 +95,63 @@ def _variable(text: str) -> tuple[str, str]:
 
 def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True, public_key: str | None = None) -> int:
     """Run the program as the options say; returns its exit status. public_key: the file of who must have signed it."""
-    for host, _ in given.dir:
-        if not Path(host).is_dir():  # known before anything is compiled
-            raise Failure(f"--dir {host}: no such directory")
+    _check_directories(given)
     if given.fuel is not None:
         options = replace(options, count_instructions=True)
     with about(given.program):
         module = _load(given.program, options, cache=cache, public_key=public_key)
-    if not {"_start", "_initialize"} & {export.name for export in module.exports}:
-        raise Failure(f"{given.program}: exports no _start, so it is not a WASI command")
-    name = Path(given.program).name if given.argv0 is None else given.argv0
-    default_signals()
+    return _execute(module, given)
+
+
+def _check_directories(given: argparse.Namespace) -> None:
+    for host, _ in given.dir:
+        if not Path(host).is_dir():  # known before anything is compiled
+            raise Failure(f"--dir {host}: no such directory")
+
+
+def _run_counted(given: argparse.Namespace, options: Options) -> int:
+    """Run a module that counts, and write the profile, however the run ended."""
+    from lucet.compile.driver import compile_module
+    from lucet.compile.profile import EXPORT, Profile, instrument
+    from lucet.runtime import Memory, Module
+
+    kind = kind_of(given.program)
+    if kind is Kind.ARTIFACT:
+        raise Failure(f"{given.program}: is compiled already; --profile-out needs the module")
+    _check_directories(given)
     with about(given.program):
-        return _execute(module, [name, *given.arguments], given) & 0xFF
+        source = read_source(given.program, kind, given.verify)
+        with Progress(given.program) as progress, source.located():
+            module = Module.from_bytes(compile_module(instrument(source.wasm), options, progress=progress))
+
+    def write(instance: Instance) -> None:
+        counters = instance.exports[EXPORT]
+        assert isinstance(counters, Memory)
+        profile = Profile.of(source.wasm, counters.read(0, len(counters)))
+        with about(given.profile_out):
+            Path(given.profile_out).write_bytes(profile.to_bytes())
+
+    return _execute(module, given, write)
 
 
-def _execute(module: Module, arguments: list[str], given: argparse.Namespace) -> int:
+def _execute(module: Module, given: argparse.Namespace, at_end: Callable[[Instance], None] = lambda _: None) -> int:
+    """Run the command's _start; at_end(instance) is called however it ended."""
     from lucet.runtime import Region
     from lucet.wasi import WasiContext, run_command
 
-    with WasiContext(args=arguments, env=given.env, preopens=given.dir, stdin=0, stdout=1, stderr=2) as context:
-        return run_command(Region(slots=1).new_instance(module, context.imports(), fuel=given.fuel))
+    if not {"_start", "_initialize"} & {export.name for export in module.exports}:
+        raise Failure(f"{given.program}: exports no _start, so it is not a WASI command")
+    arguments = [Path(given.program).name if given.argv0 is None else given.argv0, *given.arguments]
+    default_signals()
+    with (
+        about(given.program),
+        WasiContext(args=arguments, env=given.env, preopens=given.dir, stdin=0, stdout=1, stderr=2) as context,
+    ):
+        instance = Region(slots=1).new_instance(module, context.imports(), fuel=given.fuel)
+        try:
+            return run_command(instance) & 0xFF
+        finally:
+            at_end(instance)
 
 
 def _load(path: str, options: Options, *, cache: bool, public_key: str | None) -> Module:

@@ -60,11 +60,11 @@ def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
 
 
 def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> tuple[str, str]:
-    """The same as two modules: functions with nothing to vectorise, and the others; "" if there are none."""
+    """The same as two modules: functions like any other, and those to be optimised hard; "" if there are none."""
     functions = _translated(module, plan, chunk)
-    parts = [[one for one in functions if one.vectorize is wanted] for wanted in (False, True)]
-    plain, vectorized = (module_text(part, _declarations(module, plan, part)) for part in parts)
-    return plain, vectorized if parts[1] else ""
+    parts = [[one for one in functions if one.hard is wanted] for wanted in (False, True)]
+    plain, hard = (module_text(part, _declarations(module, plan, part)) for part in parts)
+    return plain, hard if parts[1] else ""
 
 
 def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +67,7 @@ def compile(
     max_reserved_size: int | None = _DEFAULT.max_reserved_size,
     guard_size: int = _DEFAULT.guard_size,
     bindings: Mapping[str, Mapping[str, str]] | None = None,
+    hot: Iterable[int] | None = _DEFAULT.hot,
     validate: Description | None = None,
     workers: int | None = _DEFAULT.workers,
     worker_memory: int = _DEFAULT.worker_memory,
@@ -90,6 +91,7 @@ def compile(
         max_reserved_size=max_reserved_size,
         guard_size=guard_size,
         bindings=read_bindings([json.dumps(bindings)]) if bindings is not None else (),
+        hot=None if hot is None else tuple(hot),
         workers=workers,
         worker_memory=worker_memory,
         worker_seconds=worker_seconds,

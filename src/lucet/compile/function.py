@@ -67,7 +67,9 @@ def translate(module: Module, plan: Plan, function: int, code: Code, inliner: In
     body = module.bodies[function - module.imported_func_count]
     f = _writer(module, plan, function, wasm_offset=body.offset, scope=scope)
     _declare_locals(f, code)
-    loops = find_loops(module, f.functype, code) if len(body.body) <= plan.copied_size else {}
+    # A profile knows better than the size what is worth it.
+    hot = len(body.body) <= plan.copied_size if plan.hot is None else function in plan.hot and plan.copied_size > 0
+    loops = find_loops(module, f.functype, code) if hot else {}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     else:
@@ -78,7 +80,7 @@ def translate(module: Module, plan: Plan, function: int, code: Code, inliner: In
         subprogram=subprogram_text(scope, symbol),
         called=frozenset(f.called),
         tables=frozenset(f.tables),
-        vectorize=bool(loops),
+        hard=bool(loops) if plan.hot is None else hot,
     )
 
 

@@ -578,8 +578,8 @@ class FunctionText:
     symbol: str
     subprogram: str = ""
     """Its debug metadata node, "" if it has none."""
-    vectorize: bool = False
-    """It has loops that the vectoriser may be good for."""
+    hard: bool = False
+    """It is to be optimised hard: it has loops that the vectoriser may be good for, or a profile names it."""
     called: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
 

@@ -90,6 +90,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         spill_offset=spill_offset,
         count_instructions=options.count_instructions,
         copied_size=0 if options.count_instructions else _COPIED_SIZES.get(options.opt_level, 0),
+        hot=None if options.hot is None else frozenset(options.hot),
         inlines=options.opt_level in {"default", "best"} and not options.count_instructions,
         features=features,
         rounds="SSE4_1" in features,

@@ -56,17 +56,19 @@ def target_features(options: Options) -> frozenset[str]:
     return frozenset(one for one, names in LLVM_FEATURES.items() if has.issuperset(f"+{name}" for name in names))
 
 
-def compile_text(
-    text: str, options: Options, *, emit: str = "obj", verify: bool = False, vectorized: str = ""
-) -> bytes:
+def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool = False, hard: str = "") -> bytes:
     """Compile LLVM modules to one object ("obj"), assembly ("asm") or optimised IR ("opt-ir").
 
-    vectorized is another module, whose loops are vectorised even at the default level.
+    hard is another module, of functions that are worth more work: at the default level their loops are vectorised. If a
+    profile decided which those are, the best level does no more for the others than the default level.
     """
     context = llvm.create_context()
     machine = _target_machine(options)
     modules = []
-    for one, level in ((text, options.opt_level), (vectorized, "vectorize")):
+    level = options.opt_level
+    plain_level = "default" if level == "best" and options.hot is not None else level
+    hard_level = "vectorize" if level == "default" else level
+    for one, level in ((text, plain_level), (hard, hard_level)):
         if one:
             try:
                 modules.append(llvm.parse_assembly(one, context))
@@ -74,7 +76,7 @@ def compile_text(
                     modules[-1].verify()
             except RuntimeError as error:
                 raise CompilerFailed(f"LLVM does not accept the generated code: {error}") from error
-            _run_passes(modules[-1], machine, "best" if options.opt_level == "best" else level)
+            _run_passes(modules[-1], machine, level)
     module, *others = modules
     for other in others:
         module.link_in(other)

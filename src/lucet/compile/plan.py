@@ -159,6 +159,8 @@ class Plan:
     copied_size: int = 0
     """Bytes that a function body may have for its loops to be emitted twice where a check can make them safe: loops.py.
     """
+    hot: frozenset[int] | None = None
+    """Functions that are optimised hard; None: all."""
     inlines: bool = False
     """Calls of small functions become their instructions: see emit_inline.py."""
     features: frozenset[str] = frozenset()

@@ -42,8 +42,8 @@ def main(opt_level: str) -> None:
 
 def _compile(module: Module, job: wire.Job, chunk: Chunk) -> bytes | CompileError:
     try:
-        plain, vectorized = chunk_texts(module, job.plan, chunk)
-        return llvm.compile_text(plain, job.options, emit=job.emit, vectorized=vectorized)
+        plain, hard = chunk_texts(module, job.plan, chunk)
+        return llvm.compile_text(plain, job.options, emit=job.emit, hard=hard)
     except CompileError as error:
         return error
     except Exception as error:  # whatever went wrong is the caller's to know, and this process can go on
