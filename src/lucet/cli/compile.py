@@ -126,6 +126,7 @@ def _options(given: argparse.Namespace) -> Options:
         max_reserved_size=maximum,
         guard_size=Options.guard_size if given.guard_size is None else given.guard_size,
         bindings=bindings,
+        incremental=given.incremental,
     )
 
 
@@ -169,6 +170,11 @@ def _parser(prog: str) -> Parser:
         choices=SUFFIXES,
         default="so",
         help="so: shared object (default); obj: relocatable object; asm, ir: text",
+    )
+    parser.add_argument(
+        "--incremental",
+        action="store_true",
+        help="keep objects in the cache's directory, and take those of unchanged functions from there",
     )
     add_compile_options(parser)
     parser.add_argument(

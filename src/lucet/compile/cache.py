@@ -1,7 +1,8 @@
 """The cache of artifacts: what was compiled once is found again by its content.
 
 An entry is two files in one directory, <key>.so and <key>.sha256, which holds the digest of the first: a damaged entry
-is one that does not fit its digest, and is compiled again. The key covers everything that decides the artifact's bytes,
+is one that does not fit its digest, and is compiled again. Beside them are objects, of which a module that has changed
+a little is put together: see compile/objects.py. The key covers everything that decides the artifact's bytes,
 so entries are never stale, only unused; beyond the size limit, those unused for longest go. Files appear whole, by
 renaming, so that processes need no locks; two that compile the same module at once write the same bytes.
 
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,7 +36,7 @@ GRACE_SECONDS: Final = 10
 ABANDONED_SECONDS: Final = 3600
 """A temporary file this old is from a process that died."""
 
-_HOW_ONLY: Final = frozenset({"workers", "worker_memory", "worker_seconds"})
+_HOW_ONLY: Final = frozenset({"workers", "worker_memory", "worker_seconds", "incremental"})
 """Options that do not decide what is generated."""
 
 
@@ -46,16 +47,16 @@ def cached_compile(wasm: bytes, options: Options | None = None, *, progress: Pro
     """
     options = options or Options()
     directory, limit = cache_directory(), cache_size()
-    _prepare(directory)
+    prepare(directory)
     key = cache_key(wasm, options)
     path = directory / f"{key}.so"
     if _is_intact(path):
         return path
     from lucet.compile.driver import compile_module  # imports the whole compiler, which a cached run needs not
 
-    artifact = compile_module(wasm, options, progress=progress)
+    artifact = compile_module(wasm, replace(options, incremental=True), progress=progress)
     _store(path, artifact)
-    _evict(directory, limit)
+    evict(directory, limit)
     return path
 
 
@@ -130,7 +131,7 @@ def _this_cpu() -> str:
     return "\n".join(re.findall(r"^(?:vendor_id|cpu family|model|model name|stepping|flags)\s*:.*", first, re.M))
 
 
-def _prepare(directory: Path) -> None:
+def prepare(directory: Path) -> None:
     """Create the directory, or make sure that nobody else has a say in what is in it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
@@ -151,7 +152,7 @@ def _digest_path(path: Path) -> Path:
 
 def _is_intact(path: Path) -> bool:
     try:
-        os.utime(path)  # used now: from here on _evict leaves it
+        os.utime(path)  # used now: from here on evict leaves it
         expected = _digest_path(path).read_text(encoding="ascii")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == expected
@@ -161,11 +162,11 @@ def _is_intact(path: Path) -> bool:
 
 def _store(path: Path, artifact: bytes) -> None:
     # The digest comes last: an entry without one does not exist yet.
-    _write(path, artifact)
-    _write(_digest_path(path), hashlib.sha256(artifact).hexdigest().encode())
+    write_whole(path, artifact)
+    write_whole(_digest_path(path), hashlib.sha256(artifact).hexdigest().encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all."""
     descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
     temporary = Path(name)
@@ -178,7 +179,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 _TEMPORARY_PREFIX: Final = ".new-"
-_ARTIFACT_NAME: Final = re.compile(r"[0-9a-f]{64}\.so")
+_ENTRY_NAME: Final = re.compile(r"[0-9a-f]{64}\.(so|o)")
 
 
 class _Entry(NamedTuple):
@@ -187,7 +188,7 @@ class _Entry(NamedTuple):
     path: Path
 
 
-def _evict(directory: Path, limit: int) -> None:
+def evict(directory: Path, limit: int) -> None:
     """Remove the entries unused for longest until the rest is within the limit, and what dead processes left."""
     now = time.time()
     entries = sorted(_entries(directory, now))
@@ -209,5 +210,5 @@ def _entries(directory: Path, now: float) -> Iterator[_Entry]:
                 if one.name.startswith(_TEMPORARY_PREFIX):
                     if status.st_mtime < now - ABANDONED_SECONDS:
                         Path(one.path).unlink(missing_ok=True)
-                elif _ARTIFACT_NAME.fullmatch(one.name):
+                elif _ENTRY_NAME.fullmatch(one.name):
                     yield _Entry(used=status.st_mtime, size=status.st_size, path=Path(one.path))

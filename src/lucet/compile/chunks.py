@@ -6,9 +6,11 @@ What is in a chunk depends on the module alone, never on the machine: the object
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from lucet.compile.emit_inline import Inliner
+from lucet.compile.extreme import is_extreme
 from lucet.compile.function import translate
 from lucet.compile.ir import PERSONALITY, FunctionText, module_text, signature
 from lucet.compile.plan import Plan
@@ -17,10 +19,17 @@ from lucet.wasm.code import decode_code
 from lucet.wasm.module import Module
 from lucet.wasm.valid_code import validate_code
 
-CHUNK_SIZE: Final = 50_000
-"""Bytes of function bodies. Smaller chunks repeat declarations; larger ones take memory and leave processes idle."""
+CHUNK_SIZE: Final = 32_000
+"""Bytes of function bodies at most, unless one alone has more. Smaller chunks repeat declarations; larger ones take
+memory, leave processes idle at the end, and must be compiled again for every change in them."""
+_SMALLEST: Final = 4
+_CHANCE: Final = 8
+"""From a fourth of the size on, a chunk ends where one function in eight, chosen by its content, ends. So a function
+that comes, goes or changes its size moves the ends of its own chunk only, and objects of the others can be reused."""
 _FUNCTION_COST: Final = 64
 """Bytes that a function counts beside its body, also one of the runtime's."""
+_LARGE: Final = 16_000
+"""Bytes of a body that is worth a look at whether it is extreme."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +49,8 @@ def make_chunks(module: Module, plan: Plan, *, chunk_size: int = CHUNK_SIZE) -> 
     size = runtime_size
     for position, body in enumerate(module.bodies):
         size += len(body.body) + _FUNCTION_COST
-        if size >= chunk_size:
+        chosen = size >= chunk_size // _SMALLEST and crc32(body.body) % _CHANCE == 0
+        if chosen or size >= chunk_size:
             chunks.append(Chunk(start=start, stop=position + 1, runtime=not chunks, size=size))
             start, size = position + 1, 0
     if start < len(module.bodies) or not chunks:
@@ -59,12 +69,27 @@ def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
     return module_text(functions, _declarations(module, plan, functions))
 
 
-def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> tuple[str, str]:
-    """The same as two modules: functions like any other, and those to be optimised hard; "" if there are none."""
+class Texts(NamedTuple):
+    """Three LLVM modules, "" where there is no function for one, which become one object."""
+
+    plain: str
+    """Functions with nothing to optimise hard, also if there are none."""
+    hard: str
+    untouched: str
+    """Functions that passes would take too long for."""
+
+
+def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> Texts:
+    """The same as modules by what is to be done with their functions."""
     functions = _translated(module, plan, chunk)
-    parts = [[one for one in functions if one.hard is wanted] for wanted in (False, True)]
-    plain, hard = (module_text(part, _declarations(module, plan, part)) for part in parts)
-    return plain, hard if parts[1] else ""
+    untouched = [one for one in functions if not one.optimise]
+    hard = [one for one in functions if one.optimise and one.hard]
+    plain = [one for one in functions if one.optimise and not one.hard]
+    return Texts(
+        plain=module_text(plain, _declarations(module, plan, plain)),
+        hard=module_text(hard, _declarations(module, plan, hard)) if hard else "",
+        untouched=module_text(untouched, _declarations(module, plan, untouched), optimise=False) if untouched else "",
+    )
 
 
 def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
@@ -75,7 +100,8 @@ def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
     for function in range(imported + chunk.start, imported + chunk.stop):
         code = decode_code(module, function)
         validate_code(module, function, code)
-        functions.append(translate(module, plan, function, code, inliner))
+        large = len(module.bodies[function - imported].body) >= _LARGE
+        functions.append(translate(module, plan, function, code, inliner, optimise=not (large and is_extreme(code))))
     return functions
 
 

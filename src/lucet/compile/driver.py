@@ -14,6 +14,7 @@ from lucet.compile.chunks import chunk_text, make_chunks, whole_module
 from lucet.compile.imports import Description, bind, read_bindings, validate_imports
 from lucet.compile.layout import make_plan
 from lucet.compile.metadata import Provenance
+from lucet.compile.objects import compile_incrementally
 from lucet.compile.options import CPU_FEATURES, EMITS, LLVM_FEATURES, Options
 from lucet.compile.pool import Progress, compile_chunks
 from lucet.compile.wire import Job
@@ -51,7 +52,11 @@ def compile_module(
     module = _checked(wasm, options, description, command=command)
     plan = make_plan(module, options)
     chunks = make_chunks(module, plan)
-    objects = compile_chunks(Job(wasm=wasm, plan=plan, options=options, emit="obj"), chunks, progress)
+    job = Job(wasm=wasm, plan=plan, options=options, emit="obj")
+    if options.incremental:
+        objects = compile_incrementally(module, job, chunks, progress)
+    else:
+        objects = compile_chunks(job, chunks, progress)
     return artifact.build(module, plan, objects, _provenance(wasm, options))
 
 
@@ -72,6 +77,7 @@ def compile(
     workers: int | None = _DEFAULT.workers,
     worker_memory: int = _DEFAULT.worker_memory,
     worker_seconds: int = _DEFAULT.worker_seconds,
+    incremental: bool = _DEFAULT.incremental,
     progress: Progress | None = None,
 ) -> bytes:
     """Compile a module to a shared object. A str is a module in the text format; bytes are in the binary format.
@@ -95,6 +101,7 @@ def compile(
         workers=workers,
         worker_memory=worker_memory,
         worker_seconds=worker_seconds,
+        incremental=incremental,
     )
     if not isinstance(wasm, str):
         return compile_module(bytes(wasm), options, progress=progress, description=validate)

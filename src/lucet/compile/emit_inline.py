@@ -8,10 +8,12 @@ function.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
+from lucet.compile.lines import MAX_INLINED, inlined_line
 from lucet.compile.multi3 import STORE, emit_multi3, is_multi3
 from lucet.errors import CompileError
 from lucet.wasm.code import decode_code
@@ -23,6 +25,8 @@ MAX_BODY: Final = 160
 """Bytes of an inlined function's body."""
 MAX_TOTAL: Final = 16_000
 """Bytes of all that are inlined into one function."""
+
+assert MAX_BODY <= MAX_INLINED
 
 _END: Final = BY_NAME["end"].code
 _LOCALS: Final = frozenset(BY_NAME[name].code for name in ("local.get", "local.set", "local.tee"))
@@ -61,8 +65,12 @@ class Inliner:
 def emit_inlined(f: FunctionWriter, function: int, code: Code, handlers: Mapping[int, Handler]) -> None:
     """Pop the arguments, do what the function does, push its results."""
     functype = f.module.func_type(function)
+    body = f.module.bodies[function - f.module.imported_func_count]
+    # What becomes the line; not the distance of the two functions, because objects are kept while that changes.
+    shift = f.line_base + inlined_line(function) - body.offset
+    instrs = [(opcode, offset + shift, immediate) for opcode, offset, immediate in code.instrs]
     if is_multi3(functype, code):
-        emit_multi3(f, code, handlers[STORE])
+        emit_multi3(f, replace(code, instrs=instrs), handlers[STORE])
         return
     first = len(f.local_types)
     count = len(functype.params)
@@ -75,5 +83,5 @@ def emit_inlined(f: FunctionWriter, function: int, code: Code, handlers: Mapping
         f.alloca(f"%v{index}", llvm_type)
         f.values[index] = f.opaque(value)
         f.out.append(f"  store {f.values[index]}, ptr %v{index}")
-    for opcode, offset, immediate in code.instrs[:-1]:
+    for opcode, offset, immediate in instrs[:-1]:
         handlers[opcode](f, offset, immediate + first if opcode in _LOCALS else immediate)

@@ -58,10 +58,19 @@ HANDLERS: Final[dict[int, Handler]] = {
     BY_NAME[name].code: handler for module in _MODULES for name, handler in module.HANDLERS.items()
 }
 _CALL, _LOOP = BY_NAME["call"].code, BY_NAME["loop"].code
+_BLOCK_LINES: Final = 500
 
 
-def translate(module: Module, plan: Plan, function: int, code: Code, inliner: Inliner | None = None) -> FunctionText:
-    """LLVM IR for a defined function whose code is valid."""
+def translate(
+    module: Module,
+    plan: Plan,
+    function: int,
+    code: Code,
+    inliner: Inliner | None = None,
+    *,
+    optimise: bool = True,
+) -> FunctionText:
+    """LLVM IR for a defined function whose code is valid; without optimise, for one that no pass will look at."""
     symbol = f"t{function}" if plan.tail_calls else f"f{function}"
     scope = FIRST_SUBPROGRAM + function
     body = module.bodies[function - module.imported_func_count]
@@ -69,9 +78,11 @@ def translate(module: Module, plan: Plan, function: int, code: Code, inliner: In
     _declare_locals(f, code)
     # A profile knows better than the size what is worth it.
     hot = len(body.body) <= plan.copied_size if plan.hot is None else function in plan.hot and plan.copied_size > 0
-    loops = find_loops(module, f.functype, code) if hot else {}
+    loops = find_loops(module, f.functype, code) if hot and optimise else {}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
+    elif not optimise:
+        _translate_plainly(f, code)
     else:
         _translate(f, code, _special_handlers(loops, inliner))
     return FunctionText(
@@ -81,6 +92,7 @@ def translate(module: Module, plan: Plan, function: int, code: Code, inliner: In
         called=frozenset(f.called),
         tables=frozenset(f.tables),
         hard=bool(loops) if plan.hot is None else hot,
+        optimise=optimise,
     )
 
 
@@ -127,6 +139,20 @@ def _translate(f: FunctionWriter, code: Code, special: dict[int, Handler]) -> No
     handlers = {**HANDLERS, **special} if special else HANDLERS
     for opcode, offset, immediate in f.instrs:
         handlers[opcode](f, offset, immediate)
+
+
+def _translate_plainly(f: FunctionWriter, code: Code) -> None:
+    """In blocks of bounded length, which stay as they are because no pass joins them."""
+    emit_control.begin_function(f, code)
+    handlers = HANDLERS
+    limit = _BLOCK_LINES
+    for opcode, offset, immediate in f.instrs:
+        handlers[opcode](f, offset, immediate)
+        if len(f.out) > limit and f.frames:
+            limit = len(f.out) + _BLOCK_LINES
+            f.next += 1
+            f.out.append(f"  br label %c{f.next}")
+            f.label(f"c{f.next}")
 
 
 def _translate_counting(f: CountingWriter, code: Code, escapes: bool) -> None:

@@ -326,8 +326,7 @@ class FunctionWriter:
 
     def location(self, offset: int) -> str:
         """The suffix that makes an instruction's address lead to its offset in the .wasm."""
-        # Modulo 2**32, because what is inlined may stand before the function; the runtime adds likewise.
-        return f", !dbg !DILocation(line: {(offset - self.line_base) & 0xFFFFFFFF}{self.scope}" if self.scope else ""
+        return f", !dbg !DILocation(line: {offset - self.line_base}{self.scope}" if self.scope else ""
 
     def step(self, llvm_type: str, instruction: str, *sources: str) -> str:
         """Append an instruction of a sequence; returns its typed result. sources: its operands, see push."""
@@ -580,6 +579,8 @@ class FunctionText:
     """Its debug metadata node, "" if it has none."""
     hard: bool = False
     """It is to be optimised hard: it has loops that the vectoriser may be good for, or a profile names it."""
+    optimise: bool = True
+    """Passes may look at it."""
     called: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
 
@@ -591,8 +592,8 @@ def subprogram_text(number: int, name: str) -> str:
     )
 
 
-def module_text(functions: Iterable[FunctionText], declarations: Iterable[str]) -> str:
-    """A whole LLVM module."""
+def module_text(functions: Iterable[FunctionText], declarations: Iterable[str], *, optimise: bool = True) -> str:
+    """A whole LLVM module; without optimise, no pass changes it, and instructions are selected one by one."""
     functions = list(functions)
     header = 'target triple = "x86_64-unknown-linux-gnu"\n'
     footer = (
@@ -608,7 +609,7 @@ def module_text(functions: Iterable[FunctionText], declarations: Iterable[str]) 
             header,
             *(function.definition for function in functions),
             "\n".join(declarations),
-            _ATTRIBUTES,
+            _ATTRIBUTES if optimise else _ATTRIBUTES.replace(" noinline ", " noinline optnone "),
             footer + "".join(function.subprogram for function in functions),
         ]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,16 @@ from lucet.compile import elf
 from lucet.errors import CompilerFailed
 
 _R_64: Final = 1
+_INLINED: Final = 1 << 30
+"""Lines from here on say a function and an offset in its body. No function is as long."""
+_INLINED_BITS: Final = 8
+MAX_INLINED: Final = (1 << _INLINED_BITS) - 1
+"""Bytes of the body of a function that is inlined."""
+
+
+def inlined_line(function: int) -> int:
+    """The line of the start of the function's body where it is inlined into another."""
+    return _INLINED + (function << _INLINED_BITS)
 
 
 @dataclass(kw_only=True)
@@ -42,8 +52,11 @@ def read_lines(one: elf.Relocatable, function_starts: Collection[tuple[int, int]
     return found
 
 
-def encode_lines(rows: Rows, start: int, end: int) -> bytes | None:
-    """The blob of the function whose code is from start to end. None if it has no rows."""
+def encode_lines(rows: Rows, start: int, end: int, distance: Callable[[int], int] | None = None) -> bytes | None:
+    """The blob of the function whose code is from start to end. None if it has no rows.
+
+    distance(function): how far behind this function's body in the file that of another starts, which may be inlined.
+    """
     first, last = bisect_left(rows.addresses, start), bisect_left(rows.addresses, end)
     if first == last:
         return None
@@ -57,6 +70,9 @@ def encode_lines(rows: Rows, start: int, end: int) -> bytes | None:
             append(delta)
         else:
             _append_uleb128(blob, delta)
+        if next_line >= _INLINED and distance is not None:
+            function, offset = divmod(next_line - _INLINED, 1 << _INLINED_BITS)
+            next_line = 1 + distance(function) + offset & 0xFFFFFFFF  # noqa: PLW2901 - modulo: it may be in front
         delta = next_line - line
         if -0x40 <= delta < 0x40:
             append(delta & 0x7F)

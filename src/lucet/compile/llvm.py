@@ -56,11 +56,20 @@ def target_features(options: Options) -> frozenset[str]:
     return frozenset(one for one, names in LLVM_FEATURES.items() if has.issuperset(f"+{name}" for name in names))
 
 
-def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool = False, hard: str = "") -> bytes:
+def compile_text(
+    text: str,
+    options: Options,
+    *,
+    emit: str = "obj",
+    verify: bool = False,
+    hard: str = "",
+    untouched: str = "",
+) -> bytes:
     """Compile LLVM modules to one object ("obj"), assembly ("asm") or optimised IR ("opt-ir").
 
     hard is another module, of functions that are worth more work: at the default level their loops are vectorised. If a
     profile decided which those are, the best level does no more for the others than the default level.
+    untouched is one more, that no pass changes.
     """
     context = llvm.create_context()
     machine = _target_machine(options)
@@ -68,7 +77,7 @@ def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool
     level = options.opt_level
     plain_level = "default" if level == "best" and options.hot is not None else level
     hard_level = "vectorize" if level == "default" else level
-    for one, level in ((text, plain_level), (hard, hard_level)):
+    for one, level in ((text, plain_level), (hard, hard_level), (untouched, "none")):
         if one:
             try:
                 modules.append(llvm.parse_assembly(one, context))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -164,11 +164,17 @@ class Metadata:
             rows_of = lines.read_lines(self._code.merged.objects[number], starts)
             for function, definition in functions:
                 rows = rows_of.get(definition.section)
-                blob = rows and lines.encode_lines(rows, definition.value, definition.value + definition.size)
+                end = definition.value + definition.size
+                blob = rows and lines.encode_lines(rows, definition.value, end, self._distances(function))
                 if blob:
                     offsets[function] = len(span)
                     span += blob
         return offsets, bytes(span)
+
+    def _distances(self, function: int) -> Callable[[int], int]:
+        bodies, imported = self._module.bodies, self._imported
+        start = bodies[function - imported].offset
+        return lambda other: bodies[other - imported].offset - start
 
     def _body_symbol(self, function: int) -> str:
         tail = self._plan.tail_calls and function >= self._imported

@@ -95,7 +95,7 @@ EMITS: Final = ("so", "obj", "asm", "ir")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything but the last three decides what is generated; those decide how."""
+    """Everything but the last four decides what is generated; those decide how."""
 
     opt_level: str = "default"
     target_cpu: str = "x86-64-v3"
@@ -121,10 +121,13 @@ class Options:
     level vectorises the loops of these only. None: nobody knows."""
     workers: int | None = None
     """Processes to compile in at most; None: one for each CPU that this process may use."""
-    worker_memory: int = 8 << 30
+    worker_memory: int = 4 << 30
     """Bytes of address space of one worker."""
-    worker_seconds: int = 1800
+    worker_seconds: int = 600
     """CPU seconds that one chunk may take."""
+    incremental: bool = False
+    """Keep objects in the cache's directory, and take those of unchanged functions from there. OSError if that cannot
+    be used."""
 
     def __post_init__(self) -> None:
         level = OPT_LEVEL_ALIASES.get(self.opt_level, self.opt_level)

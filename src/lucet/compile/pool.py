@@ -22,14 +22,18 @@ from typing import IO, Final
 
 import lucet
 from lucet.compile import wire
-from lucet.compile.chunks import Chunk
-from lucet.errors import CompileError, CompilerFailed
+from lucet.compile.chunks import CHUNK_SIZE, Chunk
+from lucet.errors import CompileError, CompilerFailed, LimitExceeded
 
 Progress = Callable[[int, int], None]
 """Called in the thread that compiles, with the work done and all of it, in the same unit."""
 
 _GRACE_SECONDS: Final = 2
 _STDERR_TAIL: Final = 2000
+_NO_MEMORY: Final = ("bad_alloc", "out of memory", "allocation failed", "memoryerror", "cannot allocate memory")
+"""One of these is in what a process says last that has reached its limit of memory."""
+_LONG: Final = 2 * CHUNK_SIZE
+"""Bytes of a chunk that is one large function."""
 
 
 def compile_chunks(job: wire.Job, chunks: Sequence[Chunk], progress: Progress | None = None) -> list[bytes]:
@@ -223,7 +227,8 @@ class _Run:
         self._chunks = chunks
         self._progress = progress
         self._limit = job.options.workers or available_cpus()
-        self._next = 0
+        # Functions that take long come first, so that nobody waits for one alone at the end. To be popped.
+        self._todo = sorted(range(len(chunks)), key=lambda index: (chunks[index].size < _LONG, index), reverse=True)
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, int] = {}
         self._results: list[bytes] = [b""] * len(chunks)
@@ -233,13 +238,17 @@ class _Run:
     def results(self) -> list[bytes]:
         self._report(0)
         self._submit()
-        while self._busy and (self._failed is None or min(self._busy.values()) < self._failed[0]):
+        while self._busy and self._undecided():
             for worker in self._ready():
                 self._collect(worker, self._busy.pop(worker))
             self._submit()
         if self._failed is not None:
             raise self._failed[1]
         return self._results
+
+    def _undecided(self) -> bool:
+        """Nothing has failed, or something that comes before it may."""
+        return self._failed is None or any(index < self._failed[0] for index in (*self._busy.values(), *self._todo))
 
     def release(self) -> None:
         """Give the workers back; those that are still busy, after an error or Ctrl-C, end here."""
@@ -249,13 +258,13 @@ class _Run:
             self._pool.release(worker, usable=True)
 
     def _submit(self) -> None:
-        while self._next < len(self._chunks) and self._failed is None:
+        while self._todo:
             worker = self._worker()
             if worker is None:
                 return
-            self._busy[worker] = self._next
-            worker.submit(self._job, self._chunks[self._next])
-            self._next += 1
+            index = self._todo.pop()
+            self._busy[worker] = index
+            worker.submit(self._job, self._chunks[index])
 
     def _worker(self) -> _Worker | None:
         if self._idle:
@@ -275,7 +284,7 @@ class _Run:
             self._results[index] = worker.receive()
         except _WorkerDied as died:
             self._pool.release(worker, usable=False)
-            self._fail(index, CompilerFailed(f"a compiler process died compiling {self._name(index)}: {died}"))
+            self._fail(index, self._explained(index, str(died)))
             return
         except CompileError as error:
             self._fail(index, error)
@@ -288,6 +297,20 @@ class _Run:
     def _fail(self, index: int, error: CompileError) -> None:
         if self._failed is None or index < self._failed[0]:
             self._failed = index, error
+            # An earlier chunk may fail, too, and its error is the one to report.
+            self._todo = [one for one in self._todo if one < index]
+
+    def _explained(self, index: int, how: str) -> CompileError:
+        """What the death of a worker means."""
+        options = self._job.options
+        function = len(self._job.plan.function_imports) + self._chunks[index].start
+        if how.startswith(signal.SIGXCPU.name):
+            message = f"{self._name(index)}: compiling takes more than worker_seconds, {options.worker_seconds}"
+            return LimitExceeded(message, function=function)
+        if any(sign in how.lower() for sign in _NO_MEMORY):
+            message = f"{self._name(index)}: compiling needs more than worker_memory, {options.worker_memory} bytes"
+            return LimitExceeded(message, function=function)
+        return CompilerFailed(f"a compiler process died compiling {self._name(index)}: {how}")
 
     def _name(self, index: int) -> str:
         chunk = self._chunks[index]

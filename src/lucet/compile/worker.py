@@ -42,10 +42,12 @@ def main(opt_level: str) -> None:
 
 def _compile(module: Module, job: wire.Job, chunk: Chunk) -> bytes | CompileError:
     try:
-        plain, hard = chunk_texts(module, job.plan, chunk)
-        return llvm.compile_text(plain, job.options, emit=job.emit, hard=hard)
+        texts = chunk_texts(module, job.plan, chunk)
+        return llvm.compile_text(texts.plain, job.options, emit=job.emit, hard=texts.hard, untouched=texts.untouched)
     except CompileError as error:
         return error
+    except MemoryError:
+        raise  # ends the process, whose memory is full; the pool knows what that means
     except Exception as error:  # whatever went wrong is the caller's to know, and this process can go on
         trace = "".join(traceback.format_exception(error)[-2:]).strip()
         return CompilerFailed(f"internal error in the compiler: {trace}")
