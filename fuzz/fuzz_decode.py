@@ -267,6 +267,11 @@ def immediates(kind: str) -> SearchStrategy[bytes]:
             return st.just(b"")
         case "blocktype":
             return st.one_of(st.just(b"\x40"), valtypes(), integers())
+        case "try_table":
+            catches = st.one_of(
+                [join(st.just(bytes([kind])), *[integers(3)] * (1 if kind & 2 else 2)) for kind in range(4)]
+            )
+            return join(immediates("blocktype"), vectors(catches, 3))
         case "br_table":
             return join(vectors(integers(), 6), integers())
         case "memarg":

@@ -36,6 +36,7 @@ SKELETON: Final = """(module
   (table $a 2 funcref) (table $b 2 (ref null $unary)) (table $c 2 (ref $unary) (global.get $given))
   (table $d 2 externref) (table $e 2 nullfuncref)
   (memory 1)
+  (tag) (tag (param i32)) (tag (param externref (ref $unary))) (tag (param exnref))
   (global (mut i32) (i32.const 0)) (global (mut funcref) (ref.null func))
   (global (mut (ref $unary)) (global.get $given)) (global (ref null $self) (ref.null $self))
   (global (mut (ref null $maker)) (ref.func $imported))
@@ -60,6 +61,8 @@ LOCALS: Final = (
     b"\x63\x02",
     b"\x64\x70",
     b"\x73",
+    b"\x69",
+    b"\x64\x69",
 )
 BLOCK_TYPES: Final = (
     *(
@@ -74,15 +77,17 @@ BLOCK_TYPES: Final = (
         b"\x64\x01",
         b"\x63\x02",
         b"\x64\x73",
+        b"\x69",
+        b"\x64\x69",
     ),
     *(bytes([index]) for index in range(7)),
 )
-HEAP_TYPES: Final = (b"\x70", b"\x6f", b"\x73", b"\x72", b"\x01", b"\x02", b"\x03", b"\x05")
+HEAP_TYPES: Final = (b"\x70", b"\x6f", b"\x73", b"\x72", b"\x69", b"\x74", b"\x01", b"\x02", b"\x03", b"\x05")
 END: Final = bytes([BY_NAME["end"].code])
 UNREACHABLE: Final = bytes([BY_NAME["unreachable"].code])
 STUB: Final = b"\3\0" + UNREACHABLE + END
 CODE_SECTION: Final = 10
-OPENING: Final = frozenset({"block", "loop", "if"})
+OPENING: Final = frozenset({"block", "loop", "if", "try_table"})
 
 LIKELY: Final = [
     op
@@ -98,6 +103,11 @@ def immediate(op: Op, rng: random.Random, depth: int) -> bytes:
             return b""
         case "blocktype":
             return rng.choice(BLOCK_TYPES)
+        case "try_table":
+            catches = [catch(rng, depth) for _ in range(rng.randrange(3))]
+            return rng.choice(BLOCK_TYPES) + bytes([len(catches)]) + b"".join(catches)
+        case "tag":
+            return bytes([rng.randrange(5)])
         case "label":
             return bytes([rng.randrange(depth + 1)])
         case "br_table":
@@ -132,6 +142,12 @@ def immediate(op: Op, rng: random.Random, depth: int) -> bytes:
             return bytes(8)
         case kind:
             return bytes(1 + (kind.count("_")))
+
+
+def catch(rng: random.Random, depth: int) -> bytes:
+    kind = rng.randrange(4)
+    tag = b"" if kind & 2 else bytes([rng.randrange(5)])
+    return bytes([kind]) + tag + bytes([rng.randrange(depth + 1)])
 
 
 def section_bytes(section: int, contents: bytes) -> bytes:
