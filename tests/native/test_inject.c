@@ -251,6 +251,65 @@ static void life_of_memories(void) {
     lucet_memory_release(shared);
 }
 
+static lucet_host_result throw_it(lucet_instance *instance, u64 *slots, void *tag) {
+    lucet_exception *exception = lucet_exception_new(tag, (u64[2]){slots[0], 1}, &last_error);
+    if (!exception) {
+        check_error();
+        return LUCET_HOST_TERMINATE;
+    }
+    lucet_host_result result = lucet_throw(instance, exception);
+    lucet_exception_release(exception);
+    return result;
+}
+
+static void throw_in(lucet_instance *instance) {
+    u64 slots[1] = {3};
+    lucet_outcome_kind kind = call_slots(instance, "throw", slots);
+    if (kind == LUCET_THREW)
+        lucet_exception_release(last_outcome.exception);
+    else
+        CHECK(injection.fired && (kind == LUCET_FAILED || last_outcome.trap == TRAP_EXCEPTIONS_EXHAUSTED));
+    for (u32 i = 0; i < 3; i++) {
+        try_call(instance, "catch", i, 0, 0);
+        try_call(instance, "stop", 1, 0, 0);
+        try_call(instance, "pass", 1, 0, 0);
+    }
+}
+
+/* The tables of the module are read for the first time, whatever fails then. */
+static void load_and_throw(lucet_region *own) {
+    lucet_module *module = lucet_module_load(guest_path("exceptions"), &last_error);
+    if (!module) {
+        check_error();
+        return;
+    }
+    lucet_externtype type;
+    CHECK(lucet_module_type(module, LUCET_TAG, 0, &type));
+    lucet_tag *tag = lucet_tag_new(&type.functype, &last_error);
+    if (!tag) {
+        check_error();
+        lucet_module_release(module);
+        return;
+    }
+    lucet_import imports[] = {
+        {.from = LUCET_IMPORT_TAG, .tag = tag},
+        {.from = LUCET_IMPORT_HOST_FUNCTION, .function = throw_it, .data = tag},
+        {.from = LUCET_IMPORT_HOST_FUNCTION, .function = do_nothing},
+    };
+    lucet_linkage *linkage = lucet_link(module, imports, 3, &last_error);
+    lucet_module_release(module);
+    if (!linkage)
+        check_error();
+    lucet_instance *instance = linkage ? try_new(own, linkage) : NULL;
+    if (instance) {
+        throw_in(instance);
+        lucet_instance_free(instance);
+    }
+    if (linkage)
+        lucet_linkage_release(linkage);
+    lucet_tag_release(tag);
+}
+
 static void load_and_run_new(void) {
     lucet_region_config config = small_config(2);
     lucet_region *own = lucet_region_new(&config, &last_error);
@@ -285,6 +344,7 @@ static void load_and_run_new(void) {
         lucet_linkage_release(linkage);
     }
     if (own) {
+        load_and_throw(own);
         CHECK_EQUAL(lucet_region_used(own), 0);
         lucet_region_release(own);
     }
