@@ -747,7 +747,8 @@ static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkag
     instance->context = NULL;
     instance->released = false;
     instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
-    instance->timeout = instance->time_slice = 0;
+    instance->timeout = limits ? limits->timeout : 0;
+    instance->time_slice = 0;
     instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
     instance->birth = ++instance->births;
     if (UNLIKELY(linkage->links_instances) &&

@@ -220,9 +220,10 @@ typedef enum lucet_state {
 
 /* Per instance, at most the region's; 0 means the region's. */
 typedef struct lucet_instance_limits {
-    uint64_t memory; /* bytes of all memories together */
-    uint64_t table;  /* elements of each table */
-    int64_t fuel;    /* as of lucet_instance_set_fuel, before the start function runs; 0: unlimited, negative: none */
+    uint64_t memory;  /* bytes of all memories together */
+    uint64_t table;   /* elements of each table */
+    int64_t fuel;     /* as of lucet_instance_set_fuel, before the start function runs; 0: unlimited, negative: none */
+    uint64_t timeout; /* as of lucet_instance_set_timeout, for the start function, too */
 } lucet_instance_limits;
 
 lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,

@@ -258,7 +258,7 @@ static PyObject *get_timeout(PyObject *object, void *unused) {
 }
 
 /* Of seconds; None and deletion are 0. */
-static bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name) {
+bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name) {
     *nanoseconds = 0;
     if (!value || value == Py_None)
         return true;

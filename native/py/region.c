@@ -131,15 +131,16 @@ static LinkageObject *linkage_for(PyObject *what, PyObject *imports) {
     return (LinkageObject *)Py_XNewRef(module->bare_linkage);
 }
 
-/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None) */
+/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None) */
 static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     lucet_instance_limits limits = {0};
     PyObject *fuel = Py_None;
     PyObject *imports = count > 1 ? args[1] : Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError,
-                        "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None)");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None)");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < keywords; i++) {
@@ -155,6 +156,9 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
             imports = value;
         } else if (PyUnicode_CompareWithASCIIString(name, "fuel") == 0) {
             fuel = value;
+        } else if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
+            if (!nanoseconds_from_object(&limits.timeout, value, "timeout"))
+                return NULL;
         } else {
             return PyErr_Format(PyExc_TypeError, "new_instance() got an unexpected argument %R", name);
         }
@@ -199,7 +203,7 @@ static PyMethodDef methods[] = {
     {"link", (PyCFunction)(void (*)(void))region_link, METH_FASTCALL,
      "link(module, imports=None) -> Linkage\n\nBind the imports once, for many instances."},
     {"new_instance", (PyCFunction)(void (*)(void))region_new_instance, METH_FASTCALL | METH_KEYWORDS,
-     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None) -> Instance\n\n"
+     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None) -> Instance\n\n"
      "Instantiate a module (or a Linkage) in a free slot, and run its start function."},
     {NULL, NULL, 0, NULL},
 };

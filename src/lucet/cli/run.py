@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lucet.cli.common import Failure, Parser, about, default_signals, describe, guarded
+from lucet.cli.guest import add_guest_options, check_entry, check_options, execute
 from lucet.cli.inputs import (
     Kind,
     add_compile_options,
@@ -54,59 +55,18 @@ def guest_parser(prog: str, description: str) -> Parser:
         "program", metavar="PROGRAM", help="a .wasm, .wat or artifact (.so); what follows is the guest's"
     )
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
-    group = parser.add_argument_group("what the guest is given")
-    group.add_argument(
-        "--dir",
-        action="append",
-        default=[],
-        type=_directory,
-        metavar="HOST[::GUEST]",
-        help="a directory, under the name GUEST (default: the same name); may be repeated",
-    )
-    group.add_argument(
-        "--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="a variable; may be repeated"
-    )
-    group.add_argument(
-        "--fuel", type=_fuel, metavar="N", help="instructions that it may execute (and count them); then it is ended"
-    )
-    group.add_argument("--argv0", metavar="NAME", help="the program's own name; default: PROGRAM without its folder")
+    add_guest_options(parser)
     return parser
-
-
-def _directory(text: str) -> tuple[str, str]:
-    host, separator, guest = text.partition("::")
-    if not host or (separator and not guest):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST::GUEST")
-    return host, guest or host
-
-
-def _fuel(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63 - 1:
-        raise argparse.ArgumentTypeError(f"must be a number below 2**63 - 1, not {text!r}")
-    return int(text)
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not name or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def run_guest(given: argparse.Namespace, options: Options, *, cache: bool = True, public_key: str | None = None) -> int:
     """Run the program as the options say; returns its exit status. public_key: the file of who must have signed it."""
-    _check_directories(given)
+    check_options(given)
     if given.fuel is not None:
         options = replace(options, count_instructions=True)
     with about(given.program):
         module = _load(given.program, options, cache=cache, public_key=public_key)
     return _execute(module, given)
-
-
-def _check_directories(given: argparse.Namespace) -> None:
-    for host, _ in given.dir:
-        if not Path(host).is_dir():  # known before anything is compiled
-            raise Failure(f"--dir {host}: no such directory")
 
 
 def _run_counted(given: argparse.Namespace, options: Options) -> int:
@@ -118,7 +78,7 @@ def _run_counted(given: argparse.Namespace, options: Options) -> int:
     kind = kind_of(given.program)
     if kind is Kind.ARTIFACT:
         raise Failure(f"{given.program}: is compiled already; --profile-out needs the module")
-    _check_directories(given)
+    check_options(given)
     with about(given.program):
         source = read_source(given.program, kind, given.verify)
         with Progress(given.program) as progress, source.located():
@@ -135,23 +95,12 @@ def _run_counted(given: argparse.Namespace, options: Options) -> int:
 
 
 def _execute(module: Module, given: argparse.Namespace, at_end: Callable[[Instance], None] = lambda _: None) -> int:
-    """Run the command's _start; at_end(instance) is called however it ended."""
-    from lucet.runtime import Region
-    from lucet.wasi import WasiContext, run_command
-
-    if not {"_start", "_initialize"} & {export.name for export in module.exports}:
-        raise Failure(f"{given.program}: exports no _start, so it is not a WASI command")
+    """Run what the options say; at_end(instance) is called however it ended."""
+    check_entry(given, module)
     arguments = [Path(given.program).name if given.argv0 is None else given.argv0, *given.arguments]
     default_signals()
-    with (
-        about(given.program),
-        WasiContext(args=arguments, env=given.env, preopens=given.dir, stdin=0, stdout=1, stderr=2) as context,
-    ):
-        instance = Region(slots=1).new_instance(module, context.imports(), fuel=given.fuel)
-        try:
-            return run_command(instance) & 0xFF
-        finally:
-            at_end(instance)
+    with about(given.program):
+        return execute(module, arguments, given, at_end) & 0xFF
 
 
 def _load(path: str, options: Options, *, cache: bool, public_key: str | None) -> Module:

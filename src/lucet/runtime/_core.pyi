@@ -67,6 +67,7 @@ class Region:
         memory_limit: int = 0,
         table_limit: int = 0,
         fuel: int | None = None,
+        timeout: float | None = None,
     ) -> Instance: ...
     @property
     def capacity(self) -> int: ...

@@ -98,7 +98,8 @@ def run_program(
         args=args, env=env, preopens=folders, stdin=stdin, stdout=out, stderr=err, clock=clock, random=random
     ) as context:
         region = Region(slots=1, stack_size=stack_size)
-        with region.new_instance(module, context.imports(), memory_limit=memory_limit, fuel=fuel) as instance:
-            instance.timeout = timeout
+        with region.new_instance(
+            module, context.imports(), memory_limit=memory_limit, fuel=fuel, timeout=timeout
+        ) as instance:
             status = run_command(instance)
     return Outcome(status=status, stdout=out.getvalue(), stderr=err.getvalue())
