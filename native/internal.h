@@ -398,7 +398,8 @@ struct lucet_activation {
     pthread_t thread;
     u8 *stack_low;                /* lowest usable byte; the guard lies below */
     u64 deadline;                 /* of the run, CLOCK_MONOTONIC in ns; 0 for none */
-    u64 slice_end;                /* likewise, when it is to be suspended */
+    u64 time_slice;               /* in ns; 0 for none */
+    u64 slice_end;                /* when it is to be suspended */
     u64 due;                      /* the earlier of both */
     bool watched;                 /* there is one of them, or was */
     u32 deadline_index;           /* among those being watched; 0 if it is not */
@@ -410,7 +411,8 @@ struct lucet_activation {
     u32 trap;
     const u8 *trap_pc;
     struct abi_exception *exception; /* that nobody caught */
-    lucet_exception *thrown;         /* by a host function */
+    lucet_exception *thrown;         /* by a host function, or when it is resumed */
+    int suspended_how;               /* SWITCH_SUSPENDED and so on */
     struct landing landing;
     lucet_instance *suspended_instance;
     u64 *suspended_slots;

@@ -182,7 +182,7 @@ static bool reserve_deadline(void) {
 }
 
 bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
-    activation->slice_end = activation->instance->time_slice ? time_now() + activation->instance->time_slice : 0;
+    activation->slice_end = activation->time_slice ? time_now() + activation->time_slice : 0;
     set_due(activation);
     activation->watched = true;
     process_lock(DEADLINES_LOCK);

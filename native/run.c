@@ -182,6 +182,7 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
     case SWITCH_SUSPENDED:
     case SWITCH_OUT_OF_FUEL:
     case SWITCH_PREEMPTED:
+        activation->suspended_how = how;
         if (how == SWITCH_PREEMPTED) {
             activation->suspended_instance = instance;
             activation->suspended_slots = NULL;
@@ -257,7 +258,9 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     activation->watched = false;
     activation->preempt = 0;
     activation->thread = pthread_self();
-    if (UNLIKELY(instance->timeout | instance->time_slice)) {
+    /* A run that stands on another one goes on: nothing else could before it returns. */
+    activation->time_slice = group_top(group_of(instance)) ? 0 : instance->time_slice;
+    if (UNLIKELY(instance->timeout | activation->time_slice)) {
         activation->deadline = instance->timeout ? deadline_after(instance->timeout) : 0;
         if (!deadline_set(activation, error)) {
             region_give_stack(instance->region, activation);
@@ -367,7 +370,7 @@ static lucet_outcome_kind start_owned(lucet_instance *instance, lucet_outcome *o
         return LUCET_FAILED;
     }
     u64 time_slice = instance->time_slice;
-    instance->time_slice = 0; /* nobody could say where to go on */
+    instance->time_slice = 0; /* initialisers: nobody could say where to go on */
     if (module->header->init_rva && !instance->initialised)
         kind = run_owned(instance, &target, NULL, outcome, error);
     instance->time_slice = time_slice;
@@ -403,7 +406,8 @@ bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run) {
     return is;
 }
 
-lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error) {
+static lucet_outcome_kind resume(lucet_instance *instance, bool terminate, lucet_exception *exception,
+                                 lucet_outcome *outcome, lucet_error *error) {
     outcome->kind = LUCET_FAILED;
     struct group *group = group_of(instance);
     if (!signals_prepare_thread(error) || !group_take(group, error))
@@ -412,6 +416,11 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
     if (!activation || !atomic_load_explicit(&activation->suspended, memory_order_relaxed)) {
         group_leave(instance);
         fail(error, LUCET_ERROR_STATE, "the instance is not suspended");
+        return LUCET_FAILED;
+    }
+    if (exception && activation->suspended_how != SWITCH_SUSPENDED) {
+        group_leave(instance);
+        fail(error, LUCET_ERROR_STATE, "no host function suspended the instance");
         return LUCET_FAILED;
     }
     lucet_instance *called = activation->instance;
@@ -425,10 +434,15 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         atomic_store_explicit(&activation->suspended, false, memory_order_release);
         let_visitors_go(group);
         SYNC_POINT("resume");
-        if ((activation->deadline | called->time_slice) && !deadline_set(activation, error)) {
+        if ((activation->deadline | activation->time_slice) && !deadline_set(activation, error)) {
             atomic_store_explicit(&activation->suspended, true, memory_order_relaxed);
             group_leave(instance);
             return LUCET_FAILED;
+        }
+        if (exception) {
+            lucet_exception_retain(exception);
+            activation->thrown = exception;
+            activation->throws = 1;
         }
         go_in(activation);
         kind = come_back(activation, lucet_switch_resume(activation), outcome);
@@ -437,4 +451,13 @@ lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_
         started(called, kind);
     group_leave(called);
     return kind;
+}
+
+lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error) {
+    return resume(instance, terminate, NULL, outcome, error);
+}
+
+lucet_outcome_kind lucet_resume_throwing(lucet_instance *instance, lucet_exception *exception, lucet_outcome *outcome,
+                                         lucet_error *error) {
+    return resume(instance, false, exception, outcome, error);
 }

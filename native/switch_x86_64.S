@@ -169,6 +169,7 @@ FUNCTION lucet_stub_\name
     .endm
 
 /* The same, with the registers that guest code keeps across calls below the frame: exception.c looks for them there. */
+    .set KEPT, 6 * 8 /* five registers; the stack stays aligned */
     .macro KEEPING_STUB name
 FUNCTION lucet_stub_\name
     .cfi_startproc
@@ -205,8 +206,15 @@ FUNCTION lucet_stub_\name
     cmpl $SWITCH_SUSPENDED, %eax
     jne 1f
     movl %eax, %esi
+    leaq -KEPT(%rbp), %rsp /* it may yet throw, when it is resumed */
     call suspend
-    jmp 2f
+    movq %rbp, %rsp
+    movq lucet_current@gottpoff(%rip), %rcx
+    movq %fs:(%rcx), %rdi
+    cmpq $0, A_throws(%rdi)
+    je 2f
+    movq $0, A_throws(%rdi)
+    jmp 3f
 1:  movl %eax, %esi
     jmp lucet_switch_leave
 3:  movq A_host_sp(%rdi), %rsp

@@ -282,6 +282,9 @@ lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref 
 bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run);
 /* Go on after LUCET_SUSPENDED, LUCET_OUT_OF_FUEL or LUCET_PREEMPTED, on any thread. With terminate, the guest's frames are dropped instead. */
 lucet_outcome_kind lucet_resume(lucet_instance *instance, bool terminate, lucet_outcome *outcome, lucet_error *error);
+/* After LUCET_SUSPENDED only: as if the host function had thrown the exception, with lucet_throw. */
+lucet_outcome_kind lucet_resume_throwing(lucet_instance *instance, lucet_exception *exception, lucet_outcome *outcome,
+                                         lucet_error *error);
 /* Stop what runs in the instance's group: the run ends with trap INTERRUPTED, at once in guest code, else when the host
  * function returns. False if nothing runs there. */
 bool lucet_instance_interrupt(lucet_instance *instance);
@@ -290,7 +293,8 @@ bool lucet_instance_interrupt(lucet_instance *instance);
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
 /* A run that computes for so long is suspended with LUCET_PREEMPTED, wherever it is in guest code, and goes on with lucet_resume for as
- * long again. Time in host functions counts, too; while one runs, the guest goes on. 0: never. Generated code pays nothing for it. */
+ * long again. Time in host functions counts, too, but nothing is suspended while one runs, nor is a run that it makes in the same group.
+ * 0: never. Generated code pays nothing for it. */
 void lucet_instance_set_time_slice(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_time_slice(const lucet_instance *instance);
 /* Called in the signal handler when generated code faults in a way that no trap explains: a defect of the compiler or the machine,

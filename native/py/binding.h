@@ -155,6 +155,10 @@ HIDDEN PyObject *exnref_object(uint64_t value, InstanceObject *instance);
 HIDDEN lucet_host_result throw_pending(InstanceObject *instance); /* the Python exception that is set */
 HIDDEN bool tag_import(PyObject *value, lucet_import *import);
 
+/* exception.c: is_exception: whether a value is a WasmException, -1: an exception is set; make_exception: NULL with one set */
+HIDDEN int is_exception(PyObject *value);
+HIDDEN lucet_exception *make_exception(PyObject *value, InstanceObject *instance);
+
 /* suspended.c */
 HIDDEN bool is_suspension(const InstanceObject *instance, lucet_outcome_kind kind);
 HIDDEN PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, uint64_t *slots,

@@ -177,7 +177,7 @@ PyObject *exnref_object(uint64_t value, InstanceObject *instance) {
 
 /* ---- to the guest ---- */
 
-static int is_exception(PyObject *value) {
+int is_exception(PyObject *value) {
     PyObject *type = PyObject_GetAttrString(binding.errors, "WasmException");
     int is = type ? PyObject_IsInstance(value, type) : -1;
     Py_XDECREF(type);
@@ -185,7 +185,7 @@ static int is_exception(PyObject *value) {
 }
 
 /* From a WasmException. */
-static lucet_exception *make_exception(PyObject *value, InstanceObject *instance) {
+lucet_exception *make_exception(PyObject *value, InstanceObject *instance) {
     PyObject *tag = PyObject_GetAttrString(value, "tag"), *attribute = PyObject_GetAttrString(value, "values");
     PyObject *values = attribute ? PySequence_Tuple(attribute) : NULL;
     lucet_exception *exception = NULL;

@@ -189,6 +189,20 @@ static PyObject *instance_run(PyObject *object, PyObject *const *args, Py_ssize_
     return call_function(self, index, NULL, args + 1, count - 1);
 }
 
+/* lucet.aio.call(self, ...), which needs asyncio only when somebody uses it. */
+static PyObject *instance_call(PyObject *self, PyObject *args, PyObject *keywords) {
+    PyObject *module = PyImport_ImportModule("lucet.aio");
+    PyObject *call = module ? PyObject_GetAttrString(module, "call") : NULL;
+    PyObject *first = call ? PyTuple_Pack(1, self) : NULL;
+    PyObject *all = first ? PySequence_Concat(first, args) : NULL;
+    PyObject *coroutine = all ? PyObject_Call(call, all, keywords) : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(call);
+    Py_XDECREF(first);
+    Py_XDECREF(all);
+    return coroutine;
+}
+
 static PyObject *instance_export(PyObject *object, PyObject *name) {
     InstanceObject *self = (InstanceObject *)object;
     lucet_kind kind;
@@ -424,6 +438,8 @@ static void dealloc(PyObject *object) {
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))instance_run, METH_FASTCALL,
      "run(name, *args) -> result\n\nCall an exported function: None, one value or a tuple."},
+    {"call", (PyCFunction)(void (*)(void))instance_call, METH_VARARGS | METH_KEYWORDS,
+     "await call(function, *args, time_slice=None, executor=None) -> result\n\nAs run, without blocking the event loop: see lucet.aio.call."},
     {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global | Tag"},
     {"_export_names", instance_export_names, METH_NOARGS, NULL},
     {"reset", instance_reset, METH_NOARGS, "reset()\n\nBack to the state of a new instance, in the same slot."},

@@ -78,7 +78,7 @@ static bool check_current(const SuspendedObject *self) {
 }
 
 /* The slots go with the run: on to the next Suspended, or away. */
-static PyObject *go_on(SuspendedObject *self, bool terminate) {
+static PyObject *go_on(SuspendedObject *self, bool terminate, lucet_exception *exception) {
     InstanceObject *instance = self->instance;
     uint64_t *slots = self->slots;
     lucet_outcome outcome;
@@ -86,7 +86,8 @@ static PyObject *go_on(SuspendedObject *self, bool terminate) {
     Py_INCREF((PyObject *)instance);
     self->slots = NULL;
     GilFrame frame = run_begin(instance);
-    lucet_outcome_kind kind = lucet_resume(instance->instance, terminate, &outcome, &error);
+    lucet_outcome_kind kind = exception ? lucet_resume_throwing(instance->instance, exception, &outcome, &error)
+                                        : lucet_resume(instance->instance, terminate, &outcome, &error);
     run_end(instance, frame);
     PyObject *result = NULL;
     if (is_suspension(instance, kind)) {
@@ -115,7 +116,7 @@ static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t coun
         return NULL;
     if (!self->host) {
         if (!count || args[0] == Py_None)
-            return go_on(self, false);
+            return go_on(self, false, NULL);
         PyErr_SetString(PyExc_TypeError, "the run waits for fuel or time, not for a result");
         return NULL;
     }
@@ -131,7 +132,34 @@ static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t coun
     free(converted);
     if (!ok)
         return NULL;
-    return go_on(self, false);
+    return go_on(self, false, NULL);
+}
+
+/* As if the host function had raised it. */
+static PyObject *suspended_throw(PyObject *object, PyObject *value) {
+    SuspendedObject *self = (SuspendedObject *)object;
+    if (!PyExceptionInstance_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "an exception is expected, not %R", value);
+        return NULL;
+    }
+    if (!check_current(self))
+        return NULL;
+    int is = self->host ? is_exception(value) : 0;
+    if (is < 0)
+        return NULL;
+    if (is) {
+        lucet_exception *exception = make_exception(value, self->host_instance);
+        /* Making it may run Python code, which may have ended the run. */
+        PyObject *result = exception && check_current(self) ? go_on(self, false, exception) : NULL;
+        if (exception)
+            lucet_exception_release(exception);
+        return result;
+    }
+    PyObject *none = go_on(self, true, NULL);
+    if (none)
+        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+    Py_XDECREF(none);
+    return NULL;
 }
 
 static PyObject *suspended_close(PyObject *object, PyObject *unused) {
@@ -139,7 +167,7 @@ static PyObject *suspended_close(PyObject *object, PyObject *unused) {
     SuspendedObject *self = (SuspendedObject *)object;
     if (!self->slots || !self->instance->instance)
         return Py_NewRef(Py_None);
-    return check_current(self) ? go_on(self, true) : NULL;
+    return check_current(self) ? go_on(self, true, NULL) : NULL;
 }
 
 static PyObject *get_value(PyObject *object, void *unused) {
@@ -200,6 +228,8 @@ static void dealloc(PyObject *object) {
 static PyMethodDef methods[] = {
     {"resume", (PyCFunction)(void (*)(void))resume, METH_FASTCALL,
      "resume(result=None) -> result of the run, or Suspended again\n\nGo on: result is what the host function returns."},
+    {"throw", suspended_throw, METH_O,
+     "throw(exception) -> result of the run, or Suspended again\n\nAs if the host function had raised it: a WasmException is thrown\nat the guest, any other ends the run and is raised."},
     {"close", suspended_close, METH_NOARGS, "close()\n\nEnd the run: the guest's frames are dropped."},
     {NULL, NULL, 0, NULL},
 };

@@ -138,3 +138,30 @@ def test_an_instance_has_a_context(guest: lucet.Instance) -> None:
     assert guest.context is None
     guest.context = {"user": 1}
     assert guest.context == {"user": 1}
+
+
+def test_throwing_into_a_suspended_run(region: lucet.Region, load: Load) -> None:
+    text = """(module (import "h" "f" (func $f (result i32))) (tag $mine (export "mine") (param i32))
+      (func (export "catch") (param i64 i64) (result i64) (local i64)
+        (local.set 2 (i64.mul (local.get 0) (local.get 1)))
+        (block $caught (result i32)
+          (try_table (result i32) (catch $mine $caught) (call $f)))
+        (i64.add (i64.extend_i32_s) (i64.add (local.get 2) (local.get 1)))))"""
+
+    @lucet.host_function
+    def wait() -> lucet.i32 | lucet.Suspend:
+        return lucet.Suspend("waiting")
+
+    instance = region.new_instance(load(text), {"h": {"f": wait}})
+    mine = instance.export("mine")
+    assert isinstance(mine, lucet.Tag)
+    assert instance.run("catch", 6, 7).throw(lucet.WasmException(mine, (100,))) == 100 + 42 + 7
+    assert instance.run("catch", 6, 7).resume(1) == 1 + 42 + 7
+    run = instance.run("catch", 6, 7)
+    with pytest.raises(TypeError, match="an exception is expected"):
+        run.throw("nonsense")
+    with pytest.raises(KeyError, match="mine"):
+        run.throw(KeyError("mine"))
+    assert instance.state == "ready"
+    with pytest.raises(lucet.InstanceError, match="over"):
+        run.throw(lucet.WasmException(mine, (1,)))

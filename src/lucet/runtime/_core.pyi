@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
@@ -101,6 +102,14 @@ class Instance:
     def fuel(self) -> int | None: ...
     @fuel.setter
     def fuel(self, value: int | None, /) -> None: ...
+    async def call(
+        self,
+        function: str | Func,
+        /,
+        *args: Any,
+        time_slice: float | None = None,
+        executor: Executor | None = None,
+    ) -> Any: ...
     @property
     def time_slice(self) -> float | None: ...
     @time_slice.setter
@@ -121,6 +130,7 @@ class Instance:
 @final
 class Suspended:
     def resume(self, result: Any = None, /) -> Any: ...
+    def throw(self, exception: BaseException, /) -> Any: ...
     def close(self) -> None: ...
     @property
     def value(self) -> Any: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
@@ -53,7 +53,28 @@ class HostFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function itself, as before it was decorated."""
-        return self.callable(*args, **kwargs)
+        return getattr(self.callable, "coroutine_function", self.callable)(*args, **kwargs)
+
+
+class _Awaited:
+    """A call of a coroutine function, which begins when somebody awaits it."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._function(*self._args).__await__()
+
+
+class _Suspending:
+    """A coroutine function as the core calls it: the guest is suspended, and whoever runs it awaits the rest."""
+
+    def __init__(self, coroutine_function: Callable[..., Awaitable[Any]]) -> None:
+        self.coroutine_function = coroutine_function
+
+    def __call__(self, *args: Any) -> Suspend:
+        return Suspend(_Awaited(self.coroutine_function, args))
 
 
 def host_function(function: Callable[P, R]) -> HostFunction[P, R]:
@@ -64,7 +85,8 @@ def host_function(function: Callable[P, R]) -> HostFunction[P, R]:
 
     int is an i32 or i64, float an f32 or f64, as the module imports it. Without a return annotation, or with None,
     there is no result; a tuple annotation gives several; "| lucet.Suspend" says that the function may suspend. A first
-    parameter annotated lucet.Instance gets the instance that calls. TypeError says which annotation is missing or has
+    parameter annotated lucet.Instance gets the instance that calls. A coroutine function suspends the guest until it is
+    done: for guests that run in Instance.call. TypeError says which annotation is missing or has
     no WebAssembly type.
     """
     name = getattr(function, "__qualname__", repr(function))
@@ -81,7 +103,8 @@ def host_function(function: Callable[P, R]) -> HostFunction[P, R]:
         if parameter.name not in hints:
             raise TypeError(f"{name}: parameter {parameter.name!r} has no annotation")
         params.append(_valtype(hints[parameter.name], partial(_no_type, name, f"parameter {parameter.name!r}")))
-    return HostFunction(function, tuple(params), _results(name, _unsuspended(hints.get("return"))), wants_caller)
+    called: Any = _Suspending(function) if inspect.iscoroutinefunction(function) else function
+    return HostFunction(called, tuple(params), _results(name, _unsuspended(hints.get("return"))), wants_caller)
 
 
 def _unsuspended(hint: Any) -> Any:

@@ -1,0 +1,124 @@
+"""Calling a guest's function from a coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from lucet.aio.turns import Turns, turns
+from lucet.errors import InstanceError
+from lucet.runtime import Func, Instance, Suspended
+
+DEFAULT_TIME_SLICE: Final = 0.005
+"""Seconds that a guest computes before others on the loop have their turn."""
+
+
+async def call(
+    instance: Instance,
+    function: str | Func,
+    /,
+    *args: Any,
+    time_slice: float | None = None,
+    executor: Executor | None = None,
+) -> Any:
+    """Call an exported function, by name or as a Func of the instance: its result, as Instance.run gives it.
+
+    Host functions may be coroutine functions, or return lucet.Suspend(awaitable): the guest waits on its own stack
+    while they do, and the loop goes on. An exception of theirs ends the call and is raised here; a WasmException is
+    thrown at the guest. A guest that computes for longer than time_slice seconds (default: instance.time_slice, or
+    DEFAULT_TIME_SLICE) is suspended until it is its turn again. With an executor it computes in one of that's threads
+    instead, and host functions that are not coroutines run there, too; asyncio only.
+
+    When the task is cancelled, the guest's frames are dropped and the instance can be used again.
+    """
+    run = function if isinstance(function, Func) else instance.export(function)
+    if not isinstance(run, Func):
+        raise TypeError(f"the export {function!r} is not a function")
+    if executor is not None:
+        return await _in_threads(instance, executor, run, args)
+    before = instance.time_slice
+    instance.time_slice = time_slice or before or DEFAULT_TIME_SLICE
+    mine = turns()
+    try:
+        await mine.begin()
+        return await _finish(run(*args), mine)
+    finally:
+        mine.finish()
+        if instance.state != "closed":
+            instance.time_slice = before
+
+
+async def _finish(run: Any, mine: Turns) -> Any:
+    """Let a run go on until it is over."""
+    while isinstance(run, Suspended):
+        try:
+            go_on = await _what_it_waits_for(run, mine)
+        except BaseException:
+            run.close()
+            raise
+        run = go_on()
+    return run
+
+
+async def _what_it_waits_for(run: Suspended, mine: Turns) -> Callable[[], Any]:
+    """Waits, and gives what lets the run go on."""
+    if run.reason == "time":
+        await mine.end_slice()
+        return run.resume
+    if run.reason == "fuel":
+        raise run.value
+    mine.finish()
+    outcome = await _host_outcome(run)
+    await mine.begin()
+    return outcome
+
+
+async def _host_outcome(run: Suspended) -> Callable[[], Any]:
+    if not inspect.isawaitable(run.value):
+        raise InstanceError("the guest was suspended with a value that nobody here waits for: not an awaitable")
+    try:
+        result = await run.value
+    except Exception as error:
+        raised = error
+        return lambda: run.throw(raised)
+    return lambda: run.resume(result)
+
+
+async def _in_threads(instance: Instance, executor: Executor, run: Func, args: tuple[Any, ...]) -> Any:
+    result = await _in_thread(instance, executor, lambda: run(*args))
+    while isinstance(result, Suspended):
+        suspended = result
+        try:
+            if suspended.reason == "fuel":
+                raise suspended.value
+            go_on = suspended.resume if suspended.reason == "time" else await _host_outcome(suspended)
+        except BaseException:
+            suspended.close()
+            raise
+        result = await _in_thread(instance, executor, go_on)
+    return result
+
+
+async def _in_thread(instance: Instance, executor: Executor, work: Callable[[], Any]) -> Any:
+    """In a thread of the executor. If the task is cancelled, the guest is interrupted, and its end awaited."""
+    future = executor.submit(work)
+    waiting: Awaitable[Any] = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        while not future.cancel() and not future.done():
+            instance.interrupt()
+            await _a_moment()
+        if not future.cancelled() and future.exception() is None and isinstance(future.result(), Suspended):
+            future.result().close()
+        raise
+
+
+async def _a_moment() -> None:
+    """Not to be cancelled again: the thread still uses the instance."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0.001)
