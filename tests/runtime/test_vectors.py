@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 
 import pytest
 
 import lucet
+from lucet.abi.artifact_reader import read_artifact
+from lucet.abi.tables import STRUCTS
 from lucet.runtime import Func, Global, Table
 
 Load = Callable[[str], lucet.Module]
@@ -237,3 +240,24 @@ def test_exceptions_carry_vectors(load: Load, region: lucet.Region) -> None:
     with pytest.raises(lucet.WasmException) as caught:
         instance.run("throw", B, C)
     assert caught.value.values == (B, 5, C)
+
+
+@pytest.mark.parametrize(("moved", "loads"), [(-32, True), (-24, False), (-28, False)])
+def test_the_loader_wants_vector_globals_aligned(moved: int, loads: bool) -> None:
+    """Generated code accesses them with instructions that want it."""
+    globals_ = '(global (export "g") (mut v128) (v128.const i64x2 1 2)) (global (mut v128) (v128.const i64x2 0 0))'
+    data = bytearray(lucet.compile(f"(module {globals_} (global (mut v128) (v128.const i64x2 0 0)))", workers=1))
+    header, fields = read_artifact(bytes(data)).header, STRUCTS["artifact_header"].fields
+    at = header["globals_rva"] + STRUCTS["global"].fields["offset"].offset  # offsets in the file are addresses
+    offset = int.from_bytes(data[at : at + 4], "little", signed=True) + moved
+    last = at + 2 * STRUCTS["global"].size
+    data[last : last + 4] = data[at : at + 4]
+    data[at : at + 4] = offset.to_bytes(4, "little", signed=True)
+    checksum = header["self_rva"] + fields["checksum"].offset
+    data[checksum : checksum + 4] = bytes(4)
+    data[checksum : checksum + 4] = zlib.crc32(data).to_bytes(4, "little")
+    if loads:
+        lucet.Module.from_bytes(data)
+    else:
+        with pytest.raises(lucet.ArtifactError, match="bad global"):
+            lucet.Module.from_bytes(data)
