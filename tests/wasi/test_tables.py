@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno as host
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from lucet.wasi.calls import Calls
 from lucet.wasi.tables import ABIS, FROM_HOST, PREVIEW0, PREVIEW1, Abi, Errno, Right
 from lucet.wasm.decode import decode_module
 from tests.shared import shared_path
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("abi", ABIS, ids=lambda abi: abi.module)
@@ -90,3 +94,22 @@ def test_real_programs_import_these_functions_with_these_types() -> None:
                     assert functype.results == call.results, item.field
                     tested.add(item.field)
     assert len(tested) > 40
+
+
+@pytest.mark.python_only
+def test_the_core_has_the_same_numbers() -> None:
+    text = (ROOT / "src/lucet/abi/wasi.def").read_text()
+    errnos = {name: int(code) for name, code in re.findall(r"^(?:OWN_)?ERRNO\((\w+), (\d+)\)", text, re.MULTILINE)}
+    assert errnos == {errno.name: errno.value for errno in Errno}
+    bits = {name: 1 << int(bit) for name, bit in re.findall(r"^RIGHT\((\w+), (\d+)\)", text, re.MULTILINE)}
+    assert bits == {name: value for name, value in vars(Right).items() if not name.startswith("_")}
+
+
+@pytest.mark.python_only
+def test_the_page_has_every_call() -> None:
+    page = (ROOT / "docs/wasi.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(PREVIEW1.calls)
+    in_core = set(re.findall(r"^\| `(\w+)` \| core", page, re.MULTILINE))
+    source = (ROOT / "native/wasi_calls.c").read_text()
+    assert in_core == set(re.findall(r'^    \{"(\w+)", "[iI]*:i?", \w+, (?:true|false)\}', source, re.MULTILINE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import and_
 from typing import Final, Protocol
 
@@ -50,20 +50,35 @@ def functions(context: WasiContext, abi: Abi) -> Mapping[str, HostCall]:
     return {name: _adapt(getattr(calls, name), call) for name, call in abi.calls.items()}
 
 
+class Imports(Mapping[str, HostFunction[..., int]]):
+    """The host functions of one version, each made when it is asked for: most modules import a few."""
+
+    def __init__(self, context: WasiContext, abi: Abi) -> None:
+        self._calls, self._abi = Calls(context, abi), abi
+        self._made: dict[str, HostFunction[..., int]] = {}
+
+    def __getitem__(self, name: str) -> HostFunction[..., int]:
+        made = self._made.get(name)
+        if made is None:
+            call = self._abi.calls[name]
+            made = self._made[name] = HostFunction(
+                _adapt(getattr(self._calls, name), call),
+                tuple(param.type for param in call.params),
+                call.results,
+                native=self._calls.fds.core.function(self._abi.module, name),
+            )
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._abi.calls)
+
+    def __len__(self) -> int:
+        return len(self._abi.calls)
+
+
 def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction[..., int]]]:
     """The host functions of both versions, for region.new_instance."""
-    return {
-        abi.module: {
-            name: HostFunction(
-                function,
-                tuple(p.type for p in abi.calls[name].params),
-                abi.calls[name].results,
-                native=context.fds.core.function(abi.module, name),
-            )
-            for name, function in functions(context, abi).items()
-        }
-        for abi in ABIS
-    }
+    return {abi.module: Imports(context, abi) for abi in ABIS}
 
 
 def _adapt(method: Callable[..., int], call: Call) -> HostCall:
