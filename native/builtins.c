@@ -28,6 +28,7 @@ BUILTIN_C void builtin_out_of_fuel(u8 *vmctx);
 
 NO_TSAN static void note_trap(struct lucet_activation *activation, u32 trap) {
     activation->trap = trap;
+    activation->trap_sp = 0;
     activation->trap_pc = ((const u8 **)(uintptr_t)activation->frame)[1] - 1;
 }
 

@@ -410,6 +410,8 @@ struct lucet_activation {
     /* how it ended, or where it is suspended */
     u32 trap;
     const u8 *trap_pc;
+    u64 trap_sp; /* at trap_pc; 0: the registers are where the last stub has put them, else here */
+    u64 trap_registers[UNWIND_REGISTERS];
     struct abi_exception *exception; /* that nobody caught */
     lucet_exception *thrown;         /* by a host function, or when it is resumed */
     int suspended_how;               /* SWITCH_SUSPENDED and so on */
@@ -514,6 +516,10 @@ extern LUCET_INTERNAL const void *const lucet_builtins[];
 /* The kernel's answer, or -EINTR once *interrupt is set. */
 LUCET_INTERNAL long lucet_switch_syscall(const u64 *interrupt, long number, long a, long b, long c, long d, long e);
 extern LUCET_INTERNAL const u8 lucet_syscall_begin[], lucet_syscall_end[], lucet_syscall_cancelled[];
+
+/* ---- where a run ended: backtrace.c ---- */
+
+LUCET_INTERNAL void backtrace_take(const struct lucet_activation *activation, const u8 *pc);
 
 /* ---- errors ---- */
 

@@ -158,6 +158,7 @@ static void describe_trap(const struct lucet_activation *activation, lucet_outco
     const lucet_instance *owner = code_owner(activation, activation->trap_pc);
     if (owner && module_locate(owner->module, activation->trap_pc, &outcome->function, &outcome->wasm_offset))
         outcome->module = owner->module;
+    backtrace_take(activation, activation->trap_pc);
 }
 
 /* Nothing but generated code writes next to the canary, and that has no business there. */

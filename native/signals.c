@@ -137,9 +137,27 @@ NO_TSAN __attribute__((noinline)) static void pass_on(int signal, siginfo_t *inf
     passing = outer;
 }
 
+/* The place of the guest's call on top of its stack. */
+NO_TSAN static const u8 *caller_of_stub(const ucontext_t *context) {
+    return *(const u8 **)(uintptr_t)context->uc_mcontext.gregs[REG_RSP] - 1;
+}
+
 NO_TSAN static void leave_guest(struct lucet_activation *activation, ucontext_t *context, u32 trap, const u8 *pc) {
+    static const int registers[UNWIND_REGISTERS] = {
+        [UNWIND_RBX] = REG_RBX, [UNWIND_RBP] = REG_RBP, [UNWIND_R12] = REG_R12,
+        [UNWIND_R13] = REG_R13, [UNWIND_R14] = REG_R14, [UNWIND_R15] = REG_R15,
+    };
+    u64 sp = (u64)context->uc_mcontext.gregs[REG_RSP];
     activation->trap = trap;
     activation->trap_pc = pc;
+    activation->trap_sp = 0;
+    if (pc && pc != (const u8 *)(uintptr_t)context->uc_mcontext.gregs[REG_RIP])
+        sp = pc == caller_of_stub(context) ? sp + sizeof pc : 0;
+    if (pc && sp) {
+        activation->trap_sp = sp;
+        for (u32 i = 0; i < UNWIND_REGISTERS; i++)
+            activation->trap_registers[i] = (u64)context->uc_mcontext.gregs[registers[i]];
+    }
     context->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)lucet_switch_leave;
     context->uc_mcontext.gregs[REG_RDI] = (greg_t)(uintptr_t)activation;
     context->uc_mcontext.gregs[REG_RSI] = SWITCH_TRAPPED;
@@ -147,11 +165,6 @@ NO_TSAN static void leave_guest(struct lucet_activation *activation, ucontext_t 
 
 NO_TSAN static bool is_between(const u8 *pc, const u8 *begin, const u8 *end) {
     return pc >= begin && pc < end;
-}
-
-/* The place of the guest's call on top of its stack. */
-NO_TSAN static const u8 *caller_of_stub(const ucontext_t *context) {
-    return *(const u8 **)(uintptr_t)context->uc_mcontext.gregs[REG_RSP] - 1;
 }
 
 /* The interrupt flag is set: end the run, unless the way back to the guest still leads past a look at the flag. */

@@ -264,6 +264,18 @@ typedef struct lucet_outcome {
     uint64_t suspended_run; /* tells this suspension from all others: see lucet_is_suspended */
 } lucet_outcome;
 
+/* A frame of the guest. */
+typedef struct lucet_frame {
+    const lucet_module *module;
+    uint32_t function;
+    uint32_t wasm_offset; /* of the instruction that trapped, or of the call; LUCET_NO_OFFSET if unknown */
+} lucet_frame;
+#define LUCET_MAX_FRAMES 64
+
+/* The frames of the guest where the last run on this thread that trapped, threw or was out of fuel ended, innermost first; is_cut:
+ * there were more. Valid until the thread's next run, and as long as the modules are. */
+const lucet_frame *lucet_backtrace(uint32_t *count, bool *is_cut);
+
 const char *lucet_trap_name(uint32_t trap); /* "UNREACHABLE" */
 const char *lucet_trap_text(uint32_t trap); /* "unreachable" */
 

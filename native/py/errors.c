@@ -66,20 +66,40 @@ PyObject *outcome_offset(const lucet_outcome *outcome) {
     return outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);
 }
 
+/* ((function's name, offset or None), ...), and None last if there were more. */
+static PyObject *frames_object(void) {
+    uint32_t count;
+    bool is_cut;
+    const lucet_frame *frames = lucet_backtrace(&count, &is_cut);
+    PyObject *list = PyTuple_New((Py_ssize_t)count + is_cut);
+    for (uint32_t i = 0; list && i < count; i++) {
+        lucet_outcome one = {.module = frames[i].module, .function = frames[i].function};
+        one.wasm_offset = frames[i].wasm_offset;
+        PyObject *frame = Py_BuildValue("(NN)", outcome_function(&one), outcome_offset(&one));
+        if (!frame || PyTuple_SetItem(list, (Py_ssize_t)i, frame) < 0)
+            Py_CLEAR(list);
+    }
+    if (list && is_cut && PyTuple_SetItem(list, (Py_ssize_t)count, Py_NewRef(Py_None)) < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
 PyObject *trap_object(const lucet_outcome *outcome) {
     const char *name = lucet_trap_name(outcome->trap);
     PyObject *type = PyObject_GetAttrString(binding.errors, strcmp(name, "TIMED_OUT") == 0     ? "TimedOut"
                                                             : strcmp(name, "OUT_OF_FUEL") == 0 ? "OutOfFuel"
                                                                                                : "Trap");
-    PyObject *function = outcome_function(outcome), *offset = outcome_offset(outcome);
+    PyObject *function = outcome_function(outcome), *offset = outcome_offset(outcome), *frames = frames_object();
     PyObject *arguments = Py_BuildValue("(s)", lucet_trap_text(outcome->trap));
-    PyObject *keywords = function && offset ? Py_BuildValue("{s:s,s:O,s:O}", "code", lucet_trap_name(outcome->trap),
-                                                            "function", function, "offset", offset)
-                                            : NULL;
+    PyObject *keywords = function && offset && frames
+                             ? Py_BuildValue("{s:s,s:O,s:O,s:O}", "code", lucet_trap_name(outcome->trap), "function",
+                                             function, "offset", offset, "frames", frames)
+                             : NULL;
     PyObject *trap = type && arguments && keywords ? PyObject_Call(type, arguments, keywords) : NULL;
     Py_XDECREF(type);
     Py_XDECREF(function);
     Py_XDECREF(offset);
+    Py_XDECREF(frames);
     Py_XDECREF(arguments);
     Py_XDECREF(keywords);
     return trap;

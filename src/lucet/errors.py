@@ -24,6 +24,8 @@ LucetError(Exception)
 from __future__ import annotations
 
 from collections import abc
+from collections.abc import Sequence
+from functools import cached_property
 
 
 class LucetError(Exception):
@@ -125,20 +127,54 @@ class Trap(LucetError):
     """The guest trapped.
 
     code: the name in abi/traps.def ("UNREACHABLE"); function: the guest function's name or None;
-    offset: byte offset of the instruction in the .wasm or None.
+    offset: byte offset of the instruction in the .wasm or None; frames: the guest's, innermost first, each a function's
+    name and an offset or None, the first 64 of them. Tracebacks show them.
     """
 
-    def __init__(self, message: str, *, code: str, function: str | None = None, offset: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        function: str | None = None,
+        offset: int | None = None,
+        frames: Sequence[tuple[str, int | None] | None] = (),
+    ) -> None:
         super().__init__(message, code, function, offset)
         self.message = message
         self.code = code
         self.function = function
         self.offset = offset
+        self._frames = frames
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_trap, (type(self), self.message, self.code), vars(self)
+
+    @property
+    def frames(self) -> tuple[tuple[str, int | None], ...]:
+        return tuple(frame for frame in self._frames if frame is not None)
+
+    # What Python shows below an exception; made when somebody looks, and then a list like any other exception's.
+    @cached_property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # typeshed has a plain attribute
+        lines = [_shown(number, *frame) for number, frame in enumerate(self.frames)]
+        if len(self._frames) > len(lines):
+            lines.append("  ... and more")
+        return ["guest frames, innermost first:\n" + "\n".join(lines)] if lines else []
 
     def __str__(self) -> str:
         place = "" if self.function is None else f" in {self.function}"
         place += "" if self.offset is None else f" at offset {self.offset:#x}"
         return self.message + place
+
+
+def _rebuild_trap(cls: type[Trap], message: str, code: str) -> Trap:
+    return cls(message, code=code)
+
+
+def _shown(number: int, function: str, offset: int | None) -> str:
+    printable = "".join(one if one.isprintable() else "?" for one in function)
+    return f"  #{number} {printable}" + ("" if offset is None else f" at offset {offset:#x}")
 
 
 class TimedOut(Trap, TimeoutError):

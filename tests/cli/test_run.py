@@ -50,7 +50,9 @@ def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:
     outcome = lucet("run", "traps.wasm")
     offset = wasm.index(programs.UNREACHABLE + programs.END)
     assert outcome.returncode == 134
-    assert outcome.stderr.decode() == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}\n"
+    first, *frames = outcome.stderr.decode().splitlines()
+    assert first == f"lucet run: trap: unreachable in the_culprit at offset {offset:#x}"
+    assert frames[:2] == ["guest frames, innermost first:", f"  #0 the_culprit at offset {offset:#x}"]
 
 
 def test_fuel(lucet: Lucet, tmp_path: Path) -> None:

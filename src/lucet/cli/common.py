@@ -61,7 +61,7 @@ def guarded(
     except Exit as ended:
         return ended.status & 0xFF
     except Trap as trap:
-        return _complain(f"{prog}: trap: {trap}", EXIT_TRAP)
+        return _complain(f"{prog}: trap: {trap}", EXIT_TRAP, "\n".join(trap.__notes__))
     except KeyboardInterrupt:
         die_of_interrupt()
     except (LucetError, OSError, MemoryError) as error:
