@@ -65,6 +65,20 @@ LARGE = """(module (memory (export "memory") 40)
     (loop local.get 0 local.get 0 i32.store
     local.get 0 local.get 1 i32.add local.tee 0 i32.const 2621432 i32.lt_u br_if 0)))"""
 
+SHARER = """(module
+  (import "e" "shared" (memory 0 9 shared)) (memory (export "memory") 1 3) (memory (export "long") i64 1 3)
+  (memory (export "bytes") 100 9000 (pagesize 1)) (memory (export "shared") 1 4 shared)
+  (data (memory 1) (i32.const 16) "some data") (data (memory 4) (i32.const 16) "more")
+  (func (export "poke") (param i32 i32) (i32.store 1 (local.get 0) (local.get 1)))
+  (func (export "peek") (param i32) (result i32) (i32.atomic.load 0 (local.get 0)))
+  (func (export "add") (param i32) (result i64) (i64.atomic.rmw.add 4 (local.get 0) (i64.const 3)))
+  (func (export "copy") (param i32 i64 i32) (memory.copy 0 2 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "fill") (param i32 i32 i32) (memory.fill 3 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "grow") (param i32) (result i32) (drop (memory.grow 2 (i64.const 1))) (memory.grow 0 (local.get 0)))
+  (func (export "notify") (param i32 i32) (result i32) (memory.atomic.notify 0 (local.get 0) (local.get 1)))
+  (func (export "wait") (param i32 i64) (result i32) ;; for a millisecond at most
+    (memory.atomic.wait32 0 (local.get 0) (i32.const 0) (i64.and (local.get 1) (i64.const 0xfffff)))))"""
+
 
 class Player:
     """Keeps pools of objects and takes random steps with them."""
@@ -85,12 +99,16 @@ class Player:
             )
             for text in (EXPORTER, CALLER)
         ]
+        self.sharer = lucet.Module.from_bytes(
+            lucet.compile(text_to_binary(SHARER), opt_level="none", bounds="explicit")
+        )
         self.budget = budget = lucet.Budget(40 * 65536)
         self.regions = [
             lucet.Region(slots=5),
             lucet.Region(slots=3, random_slots=True, track_writes=False, budget=budget),
             lucet.Region(4, memory_reserved=5 * 65536, memory_guard=0, track_writes=False, budget=budget, stacks=2),
         ]
+        self.shared: list[Any] = []
         self.instances: list[Any] = []
         self.items: list[Any] = []
         self.views: list[Any] = []
@@ -201,6 +219,18 @@ class Player:
             instance.suspend_out_of_fuel = self.random.random() < 0.7
         self.instances.append(instance)
 
+    def make_sharer(self) -> None:
+        r = self.random
+        if r.random() < 0.4:
+            budget = r.choice([None, self.budget, self.value()])
+            keywords: Any = r.choice([{}, {}, {"index_type": "i64"}, {"page_size": 1}, {"page_size": self.number()}])
+            memory = self.lucet.SharedMemory(r.randrange(3), r.choice([4, 9, self.number()]), budget=budget, **keywords)
+        else:
+            memory = self.pick([*self.shared, *self.items])
+        self.shared.append(memory)
+        del self.shared[:-5]
+        self.instances.append(self.pick(self.regions).new_instance(self.sharer, {"e": {"shared": memory}}))
+
     def link(self) -> None:
         self.linkages.append(self.regions[0].link(self.modules[2], self.host))
         self.linkages.append(self.regions[0].link(self.modules[1], {"e": self.instance().exports}))
@@ -259,6 +289,10 @@ class Player:
             ("trap", ()),
             ("many", ()),
             ("bump", ()),
+            ("wait", (r.randrange(8) * 4, r.randrange(1 << 20))),
+            ("notify", (r.randrange(8) * 4, 1)),
+            ("add", (r.choice([0, 8, 65528]),)),
+            ("copy", (r.randrange(9000), r.randrange(9000), r.randrange(99000))),
         ]
         name, arguments = r.choice([call for call in calls if call[0] in exported])
         result = instance.run(name, *arguments)
@@ -322,6 +356,13 @@ class Player:
                 lambda: item.write_u32(r.choice([65532, self.number()]), self.number()),
                 lambda: item.read_u64(r.choice([65528, self.number()])),
             ],
+            "SharedMemory": [
+                lambda: item.grow(r.randrange(2)),
+                lambda: (item.size, item.pages, len(item), hash(item), item == self.pick(self.items)),
+                lambda: item.write(r.choice([0, self.number()]), r.choice([b"x" * r.randrange(9000), self.value()])),
+                lambda: item.notify(r.choice([0, 4, self.number()]), r.choice([1, self.number()])),
+                lambda: self.views.append(memoryview(item)),
+            ],
         }
         every = [use for several in uses.values() for use in several]
         r.choice(uses.get(type(item).__name__, every) if r.random() < 0.8 else every)()
@@ -375,6 +416,9 @@ class Player:
                     instance.run("spin", 20000)
                     instance.run("poke", 500, 3)
                     instance.memory.read(0, 100)
+                    if "wait" in instance.exports:
+                        instance.run("wait", 4, 500_000)
+                        instance.run("add", 8)
 
         self.threads.append(threading.Thread(target=work, daemon=True))
         self.threads[-1].start()
@@ -390,6 +434,7 @@ class Player:
         self.threads.clear()
         self.views.clear()
         self.items.clear()
+        self.shared.clear()
         self.suspended.clear()
         self.linkages.clear()
         self.instances.clear()
@@ -399,8 +444,8 @@ class Player:
             raise SystemExit(f"slots, and bytes of the budget, in use at the end: {used}")
 
     actions: tuple[Callable[[Player], None], ...] = (
-        make, make, make, link, make_linked, make_limited, close, drop, reset, export, export, drop_item, run,
-        run_well, run_well, run_well, configure, refuel, go_on, go_on, drop_run, use_item, use_item, use_item,
+        make, make, make, make_sharer, link, make_linked, make_limited, close, drop, reset, export, export, drop_item,
+        run, run_well, run_well, run_well, configure, refuel, go_on, go_on, drop_run, use_item, use_item, use_item,
         keep_result, view, array, use_view, release_view, look, interrupt, thread, collect,
     )  # fmt: skip
 

@@ -138,6 +138,7 @@ lucet_linkage *lucet_link(lucet_module *module, const lucet_import *imports, siz
         lucet_memory *shared = shared_memory_of(module, i, &imports[i]);
         if (shared) {
             lucet_memory_retain(shared);
+            linkage->has_memories = true;
             linkage->imports[i].import.from = LUCET_IMPORT_MEMORY;
             linkage->imports[i].import.memory = shared;
         } else if (imports[i].from == LUCET_IMPORT_ITEM) {
@@ -708,8 +709,10 @@ static void give_back(lucet_instance *instance) {
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
     if (UNLIKELY(!heap_reset(&instance->heap)) || UNLIKELY(has_other_memories(instance) && !memories_reset(instance)))
         instance_forget(instance);
-    if (UNLIKELY(instance->area_linkage && instance->area_linkage->links_instances))
-        instance_forget(instance); /* it points to other instances */
+    if (UNLIKELY(instance->area_linkage &&
+                 (instance->area_linkage->links_instances || instance->area_linkage->has_memories)))
+        instance_forget(
+            instance); /* it points to other instances, or keeps a memory that nobody else may want any more */
     if (instance->own_tables)
         shrink_tables(instance);
     SYNC_POINT("give back");

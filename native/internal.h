@@ -154,9 +154,9 @@ struct lucet_linkage {
     atomic_uint refs;
     lucet_module *module;
     u32 count;
-    bool links_instances, has_globals;
-    u32 *by_function;               /* import index of each imported function */
-    struct linked_import imports[]; /* by import index */
+    bool links_instances, has_memories, has_globals; /* has_memories: shared ones */
+    u32 *by_function;                                /* import index of each imported function */
+    struct linked_import imports[];                  /* by import index */
 };
 
 /* ---- types: types.c ---- */

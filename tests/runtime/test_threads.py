@@ -221,6 +221,17 @@ def test_limits_and_budgets() -> None:
         region.new_instance(compiled("(module (memory 4 9 shared) (memory 3 9 shared))"))
 
 
+def test_a_free_slot_keeps_no_memory() -> None:
+    budget = lucet.Budget(PAGE)
+    region = lucet.Region(1)
+    for _ in range(3):
+        memory = lucet.SharedMemory(1, 4, budget=budget)
+        region.new_instance(compiled(WAITER), {"m": {"m": memory}}).close()
+        del memory
+        gc.collect()
+        assert budget.used == 0
+
+
 def test_hundred_memories_of_the_largest_kind() -> None:
     text = f"(module {'(memory i64 0 0x1000000000000 shared)' * 100})"
     region = lucet.Region(2)
