@@ -1,0 +1,11 @@
+;; A 64-bit address is compared with the size once; the guard does the rest, up to its own size.
+(module (memory i64 1 2) (table $t i64 2 funcref)
+  (func (param i64) (result i64)
+    (i32.store8 offset=3 (local.get 0) (i32.load16_s (local.get 0)))
+    (i64.store (i64.const -8) (i64.const 1))
+    (i64.add (i64.load32_u offset=0x10000000 (local.get 0)) (i64.load offset=0x8000000000000000 (local.get 0))))
+  (func (param i64) (result i64)
+    (memory.copy (local.get 0) (i64.const 1) (i64.const -2))
+    (memory.fill (local.get 0) (i32.const 1) (i64.const 2))
+    (table.set $t (local.get 0) (ref.null func))
+    (i64.add (i64.add (memory.grow (i64.const 1)) (memory.size)) (table.size $t))))
