@@ -56,6 +56,8 @@ def check(fields: str) -> None:
         "(func (unreachable) (br_on_null 0) (drop))",
         "(func (result (ref $f)) (unreachable) (br_on_non_null 0) (unreachable))",
         "(func (result (ref $f) i32) (unreachable) (br_on_null 0) (drop) (return))",
+        "(func (result i32 funcref) (unreachable) (select (i32.const 1)) (ref.func $f0) (br 0))",
+        "(func (result funcref funcref) (unreachable) (select (i32.const 1)) (ref.func $f0) (br 0))",
         # Locals
         "(func (local (ref $f)) (local.set 0 (ref.func $f0)) (drop (local.get 0)))",
         "(func (local (ref $f)) (drop (local.tee 0 (ref.func $f0))) (block (drop (local.get 0))))",

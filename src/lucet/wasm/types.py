@@ -70,6 +70,8 @@ _LONG: Final = re.compile(r"\(ref (null )?(#[0-9a-f]{16}|#rec\.0|func|extern|exn
 
 BOTTOM_REF: Final = ValType(f"(ref {_BOTTOM_HEAP})")
 """Matches every reference type."""
+_BELOW_ANY_FUNCTION: Final = frozenset({NULLFUNCREF, ValType("(ref nofunc)"), BOTTOM_REF})
+"""What matches `(ref null $t)` for every $t."""
 
 
 def is_ref(valtype: ValType) -> bool:
@@ -97,14 +99,13 @@ def is_nullable(reftype: ValType) -> bool:
     return _parts(reftype)[1]
 
 
-@lru_cache(maxsize=4096)
 def _parts(reftype: ValType) -> tuple[str, bool]:
+    # Not by the regular expression: a hostile module may have a million types, each of which is looked at once.
+    if reftype.startswith("(ref "):
+        return (reftype[10:-1], True) if reftype.startswith("null ", 5) else (reftype[5:-1], False)
     if reftype in _HEAP_TYPES:
         return _HEAP_TYPES[reftype], True
-    match = _LONG.fullmatch(reftype)
-    if match is None:
-        raise ValueError(f"not a reference type: {reftype!r}")
-    return match[2], match[1] is not None
+    raise ValueError(f"not a reference type: {reftype!r}")
 
 
 def is_concrete(valtype: ValType) -> bool:
@@ -130,11 +131,18 @@ def nullable(reftype: ValType) -> ValType:
     return ref_type(heap_type(reftype), nullable=True)
 
 
-@lru_cache(maxsize=4096)
 def matches(sub: ValType, sup: ValType) -> bool:
     """Whether `sub` is `sup` or a subtype of it: specification, "Validation / Matching"."""
     if sub == sup:
         return True
+    # What a hostile module can have any number of is not for a cache.
+    if sup.startswith("(ref null #"):
+        return sub in _BELOW_ANY_FUNCTION or (sub.startswith("(ref #") and sub[5:] == sup[10:])
+    return _others_match(sub, sup)
+
+
+@lru_cache(maxsize=4096)
+def _others_match(sub: ValType, sup: ValType) -> bool:
     if not is_ref(sub) or not is_ref(sup):
         return False
     (sub_heap, sub_nullable), (sup_heap, sup_nullable) = _parts(sub), _parts(sup)

@@ -217,6 +217,9 @@ class _Validator:
         if missing and frame.unreachable and tuple(stack[frame.height :]) == expected[missing:]:
             del stack[frame.height :]
             return (_BOTTOM,) * missing + expected[missing:]
+        if not missing and _BOTTOM not in actual and _all_match(actual, expected):
+            del stack[-count:]
+            return actual
         return [self._pop(valtype) for valtype in reversed(expected)][::-1]
 
     def _push_all(self, valtypes: Sequence[ValType]) -> None:
