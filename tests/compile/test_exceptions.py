@@ -258,3 +258,75 @@ def test_a_tail_call_has_left_its_try_table(instantiate: Instantiate) -> None:
         with pytest.raises(lucet.WasmException):
             instance.run(name)
     assert instance.run("call") is None
+
+
+LEGACY = """(module
+  (import "host" "f" (func $host (param i32)))
+  (tag $a (param i32)) (tag $b (param i64)) (tag $c)
+  (func $throw (param i32)
+    (if (i32.eq (local.get 0) (i32.const 1)) (then (throw $a (i32.const 10))))
+    (if (i32.eq (local.get 0) (i32.const 2)) (then (throw $b (i64.const 20))))
+    (if (i32.eq (local.get 0) (i32.const 3)) (then (throw $c)))
+    (call $host (local.get 0)))
+  (func (export "clauses") (param i32) (result i32) (local $n i32)
+    (local.set $n (i32.const 100))
+    (try (result i32)
+      (do (local.set $n (i32.const 200)) (call $throw (local.get 0)) (local.set $n (i32.const 300)) (i32.const 1))
+      (catch $a (i32.add (local.get $n)))
+      (catch $b (i32.wrap_i64) (i32.add (local.get $n)))
+      (catch_all (local.get $n))))
+  ;; Thrown again, to the handler outside, after another exception came and went.
+  (func (export "again") (param i32) (result i32)
+    (try (result i32)
+      (do
+        (try (result i32)
+          (do (call $throw (local.get 0)) (i32.const 0))
+          (catch_all
+            (try (do (throw $a (i32.const 77))) (catch $a drop))
+            (rethrow 0))))
+      (catch $a)
+      (catch $b (i32.wrap_i64))))
+  ;; Past a handler in between, to the one that the label names, or out of the function.
+  (func (export "delegate") (param i32) (result i32)
+    (try $outer (result i32)
+      (do
+        (try $skipped (result i32)
+          (do (try (result i32) (do (call $throw (local.get 0)) (i32.const 0)) (delegate $outer)))
+          (catch_all (i32.const -1))))
+      (catch $a (i32.const 5) (i32.add))))
+  (func (export "delegate out") (param i32) (result i32)
+    (try $skipped (result i32)
+      (do (try (result i32) (do (call $throw (local.get 0)) (i32.const 0)) (delegate 1)))
+      (catch_all (i32.const -1))))
+  ;; A clause is not in its own try; nor is what is behind the end. In a loop, in a try_table.
+  (func (export "mixed") (param i32) (result i32) (local $n i32)
+    (block $all
+      (try_table (catch_all $all)
+        (loop $again
+          (try
+            (do (call $throw (local.get 0)) (throw $c))
+            (catch $c
+              (local.set $n (i32.add (local.get $n) (i32.const 1)))
+              (br_if $again (i32.lt_s (local.get $n) (i32.const 10)))
+              (throw $c))))
+        (unreachable)))
+    (local.get $n))
+  (func (export "no clause") (param i32) (try (do (call $throw (local.get 0))))))"""
+
+
+def test_the_first_proposal(instantiate: Instantiate) -> None:
+    @lucet.host_function
+    def nothing(n: lucet.i32) -> None:
+        if n == 9:
+            raise lucet.WasmException(lucet.Tag())
+
+    instance = instantiate(LEGACY, {"host": {"f": nothing}})
+    assert [instance.run("clauses", n) for n in (0, 1, 2, 3, 9)] == [1, 210, 220, 200, 200]
+    assert [instance.run("again", n) for n in (0, 1, 2)] == [0, 10, 20]
+    assert [instance.run("delegate", n) for n in (0, 1)] == [0, 15]
+    assert instance.run("delegate out", 0) == 0
+    assert [instance.run("mixed", n) for n in (0, 3, 1)] == [10, 10, 0]
+    assert instance.run("no clause", 0) is None
+    for name, n in (("again", 3), ("again", 9), ("delegate", 2), ("delegate out", 1), ("no clause", 2)):
+        with pytest.raises(lucet.WasmException):
+            instance.run(name, n)

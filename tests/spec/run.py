@@ -30,7 +30,7 @@ FEATURES: Final = frozenset(
 )
 """Of index.json: a script that needs no others runs whole."""
 
-FOLDERS: Final = ("core/", "custom-page-sizes/", "threads/", "wide-arithmetic/")
+FOLDERS: Final = ("core/", "custom-page-sizes/", "legacy/", "threads/", "wide-arithmetic/")
 
 EXTENDED_CONST: Final = frozenset({"core/data.json", "core/elem.json", "core/global.json"})
 """The scripts with extended constant expressions. They have modules of other features too, which are skipped."""

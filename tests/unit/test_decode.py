@@ -413,7 +413,6 @@ class TestCode:
             (b"\xfe\x04", Malformed, "illegal opcode fe 04", 0),
             (b"\xfb\0\0", Unsupported, "unsupported feature: garbage collection", 0),
             (b"\xfc\x12", Malformed, "illegal opcode fc 12", 0),
-            (b"\x06\x40\x0b", Unsupported, "unsupported feature: legacy exceptions", 0),
             (b"\xd0\2", Invalid, "unknown type 2", 1),
         ],
     )

@@ -138,6 +138,64 @@ def test_the_order_of_clauses_and_code_is_the_grammars() -> None:
             text_to_binary(text)
 
 
+# ---- the first proposal
+
+LEGACY = """(module (tag $e (param i32))
+  (func (result i32)
+    try $t (result i32)
+      try $u (result i32) (br $t (i32.const 1)) delegate $t
+    catch $e
+    catch_all
+      try rethrow $t catch $e drop end
+      i32.const 2
+    end $t)
+  (func (result i32)
+    (try (result i32) (do (try (result i32) (do (i32.const 1)) (delegate 0)))
+      (catch $e) (catch_all (rethrow 0)))))"""
+
+
+def test_legacy_text() -> None:
+    decoded = decode_module(text_to_binary(LEGACY))
+    names = {op.code: op.name for op in BY_NAME.values()}
+    listed = [(names[code], immediate) for code, _, immediate in decode_code(decoded, 0).instrs]
+    assert [one for one in listed if one[0] in ("catch", "catch_all", "delegate", "rethrow", "br")] == [
+        ("br", 1),
+        ("delegate", 0),
+        ("catch", 0),
+        ("catch_all", None),
+        ("rethrow", 1),
+        ("catch", 0),
+    ]
+    check_module(text_to_binary(LEGACY))
+    assert scan(decoded).exceptions
+    text = "\n".join(describe_module(decoded))
+    assert "delegate 0" in text
+    assert "catch_all" in text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"\x07\0\x0b",  # catch
+        b"\x19\x0b",  # catch_all
+        b"\x18\0\x0b",  # delegate
+        b"\x02\x40\x07\0\x0b\x0b",  # block catch
+        b"\x06\x40\x19\x07\0\x0b\x0b",  # try catch_all catch
+        b"\x06\x40\x07\0\x1a\x18\0\x0b",  # try catch delegate
+    ],
+)
+def test_legacy_clauses_stand_where_they_belong(code: bytes) -> None:
+    body = b"\0" + code
+    data = module(
+        section(TYPE, b"\2\x60\0\0\x60\1\x7f\0"),
+        section(FUNCTION, b"\1\0"),
+        section(TAG, b"\1\0\1"),
+        section(CODE, b"\1" + bytes([len(body)]) + body),
+    )
+    with pytest.raises(Malformed, match="END opcode expected, not"):
+        check_module(data)
+
+
 # ---- unwinding information
 
 HANDLER = """

@@ -87,7 +87,7 @@ def test_other_scripts_raise_only_what_they_should() -> None:
             elif command["type"] == "module" and name.startswith("core/"):
                 assert error is None, f"{name}:{command['line']}: {error!r}"
     assert set(features) == {
-        *("garbage collection", "legacy exceptions"),
+        "garbage collection",
     }
 
 

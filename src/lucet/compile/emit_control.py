@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from lucet.compile.handler import Handler
+from lucet.compile.handlers import begin_clause, finish
 from lucet.compile.ir import LLVM_TYPES, Frame, FunctionWriter, signature, slot_alignment
 from lucet.wasm.module import Code
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType, ValType
 
-_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try_table"))
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try", "try_table"))
+_CATCHES: Final = frozenset(BY_NAME[name].code for name in ("catch", "catch_all"))
+_DELEGATE: Final = BY_NAME["delegate"].code
 _ELSE: Final = BY_NAME["else"].code
 _END: Final = BY_NAME["end"].code
 
@@ -48,7 +51,7 @@ def _if(f: FunctionWriter, _: int, functype: FuncType) -> None:
 
 def _else(f: FunctionWriter, _: int, __: None) -> None:
     frame = f.frames[-1]
-    _jump(f, frame)
+    jump(f, frame)
     _begin_else(f, frame)
 
 
@@ -61,13 +64,17 @@ def _begin_else(f: FunctionWriter, frame: Frame) -> None:
     f.stack[frame.height :] = params
 
 
-def _end(f: FunctionWriter, _: int, __: None) -> None:
+def _end(f: FunctionWriter, offset: int, _: None) -> None:
     frame = f.frames[-1]
     if frame.alternative is not None:
-        _jump(f, frame)
+        jump(f, frame)
         _begin_else(f, frame)
-    if frame.kind != "loop" and frame.reached:
-        _jump(f, frame)
+    if frame.clause:
+        jump(f, frame)
+        finish(f, frame, f.frames[-2].handler, offset)
+        _begin_continuation(f, frame)
+    elif frame.kind != "loop" and frame.reached:
+        jump(f, frame)
         _begin_continuation(f, frame)
     f.leave_frame()
     if frame.behind:
@@ -77,12 +84,14 @@ def _end(f: FunctionWriter, _: int, __: None) -> None:
         _return_values(f)
 
 
-def _end_unreachable(f: FunctionWriter) -> bool:
+def _end_unreachable(f: FunctionWriter, offset: int) -> bool:
     """The end of the innermost frame, which cannot be reached by falling through. Is what follows reachable?"""
     frame = f.frames[-1]
     if frame.alternative is not None:
         _begin_else(f, frame)
-        _jump(f, frame)
+        jump(f, frame)
+    if frame.clause:
+        finish(f, frame, f.frames[-2].handler, offset)
     live = frame.kind != "loop" and frame.reached
     if live:
         _begin_continuation(f, frame)
@@ -90,6 +99,17 @@ def _end_unreachable(f: FunctionWriter) -> bool:
     if live and not f.frames:
         _return_values(f)
     return live
+
+
+def end_delegate(f: FunctionWriter, offset: int, label: int) -> bool:
+    """Behind the body of a `try` that ends with `delegate`. Is what follows reachable?"""
+    frame = f.frames[-1]
+    # As if it were thrown in that frame; the label does not count the one that ends here.
+    finish(f, frame, f.frames[-2 - label].handler, offset)
+    if frame.reached:
+        _begin_continuation(f, frame)
+    f.leave_frame()
+    return frame.reached
 
 
 def _begin_continuation(f: FunctionWriter, frame: Frame) -> None:
@@ -102,22 +122,30 @@ def _begin_continuation(f: FunctionWriter, frame: Frame) -> None:
 def skip(f: FunctionWriter) -> None:
     """Run ahead to where code is reachable again."""
     nested = 0
-    for opcode, _, _ in f.instrs:
+    for opcode, offset, immediate in f.instrs:
         if opcode in _OPENING:
             nested += 1
+        elif opcode in _CATCHES and not nested:
+            begin_clause(f, immediate)
+            return
+        elif opcode == _DELEGATE:
+            if nested:
+                nested -= 1
+            elif end_delegate(f, offset, immediate):
+                return
         elif opcode == _ELSE and not nested:
             _begin_else(f, f.frames[-1])
             return
         elif opcode == _END:
             if nested:
                 nested -= 1
-            elif _end_unreachable(f):
+            elif _end_unreachable(f, offset):
                 return
 
 
 def jump_out(f: FunctionWriter) -> None:
     """Return the values on the stack's top from the function."""
-    _jump(f, f.frames[0])
+    jump(f, f.frames[0])
     skip(f)
 
 
@@ -131,7 +159,7 @@ def _nop(_f: FunctionWriter, _: int, __: None) -> None:
 
 
 def _br(f: FunctionWriter, _: int, label: int) -> None:
-    _jump(f, f.frames[-1 - label])
+    jump(f, f.frames[-1 - label])
     skip(f)
 
 
@@ -212,7 +240,7 @@ def label_types(frame: Frame) -> tuple[ValType, ...]:
     return frame.params if frame.kind == "loop" else frame.results
 
 
-def _jump(f: FunctionWriter, frame: Frame) -> None:
+def jump(f: FunctionWriter, frame: Frame) -> None:
     store_slots(f, frame, label_types(frame))
     f.reach(frame, only=True)
     f.out.append(f"  br label %{frame.label}")

@@ -1,4 +1,4 @@
-"""Exceptions: throw, throw_ref, try_table.
+"""Exceptions: throw, throw_ref, try_table; and those of the first proposal: try, catch, catch_all, delegate, rethrow.
 
 Inside a try_table calls are LLVM invokes, whose landing pad leads to the dispatch below: the exception's tag is
 compared with those of the clauses, innermost try_table first; what no clause of the function wants is thrown again. So
@@ -11,16 +11,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from lucet.abi.tables import STRUCTS
-from lucet.compile.emit_control import label_types, push_frame, skip, store_slots
+from lucet.compile.emit_control import end_delegate, jump, label_types, push_frame, skip, store_slots
 from lucet.compile.handler import Handler
-from lucet.compile.ir import EXCEPTION, LLVM_TYPES, SLOT_SIZE, FunctionWriter, slot_offsets
+from lucet.compile.handlers import begin_clause, branch_unless_matches, caught_slot, keep, landing, pass_on, push_values
+from lucet.compile.ir import EXCEPTION, SLOT_SIZE, FunctionWriter, slot_offsets
 from lucet.wasm.module import Catch
 from lucet.wasm.types import FuncType
-
-_EXCEPTION: Final = {name: field.offset for name, field in STRUCTS["exception"].fields.items()}
-_PAYLOAD: Final = STRUCTS["exception"].size
-_LANDING: Final = "landingpad { ptr, i32 } cleanup"
 
 
 def _throw(f: FunctionWriter, offset: int, tag: int) -> None:
@@ -64,14 +60,8 @@ def _try_table(f: FunctionWriter, offset: int, immediate: tuple[FuncType, tuple[
     if not catches:
         return
     outer = f.handler
-    f.next += 1
-    number = f.next
-    f.alloca(EXCEPTION, "ptr")
-    f.out.append(f"  br label %body{number}\npad{number}:")
-    pad = f.emit(_LANDING)
-    f.out.append(f"  store ptr {f.emit(f'extractvalue {{ ptr, i32 }} {pad}, 0')}, ptr {EXCEPTION}")
-    f.return_from()
-    f.out.append(f"  br label %dispatch{number}\ndispatch{number}:")
+    number = landing(f)
+    f.out.append(f"dispatch{number}:")
     f.begin_handler()
     f.handler = 0
     _dispatch(f, offset, catches, outer)
@@ -92,31 +82,20 @@ def _dispatch(f: FunctionWriter, offset: int, catches: tuple[Catch, ...], outer:
         if catch.tag is None:
             _catch(f, catch, exception)
             return
-        f.next += 1
-        number = f.next
-        matches = f.emit(f"icmp eq ptr {found}, {f.word(f.plan.tags[catch.tag].offset)}")
-        f.out.append(f"  br i1 {matches}, label %hit{number}, label %miss{number}\nhit{number}:")
+        miss = branch_unless_matches(f, found, catch.tag)
         _catch(f, catch, exception)
-        f.out.append(f"miss{number}:")
-    if outer:
-        f.out.append(f"  br label %dispatch{outer}")
-    else:
-        f.builtin("throw_ref", (f"ptr {exception}",), offset)
-        f.out.append("  unreachable")
+        f.out.append(f"{miss}:")
+    pass_on(f, outer, offset)
 
 
 def _catch(f: FunctionWriter, catch: Catch, exception: str) -> None:
     # The try_table's own frame has been pushed, and the label does not count it.
     frame = f.frames[-2 - catch.label]
     height = len(f.stack)
-    params = () if catch.tag is None else f.module.tag_params(catch.tag)
-    for valtype, position in zip(params, slot_offsets(params), strict=False):
-        pointer = f.emit(f"getelementptr i8, ptr {exception}, i64 {_PAYLOAD + position}")
-        llvm_type = LLVM_TYPES[valtype]
-        f.stack.append(f"{llvm_type} {f.emit(f'load {llvm_type}, ptr {pointer}, align {SLOT_SIZE}')}")
+    if catch.tag is not None:
+        push_values(f, catch.tag, exception)
     if catch.with_ref:
-        pointer = f.emit(f"getelementptr i8, ptr {exception}, i64 {_EXCEPTION['kept']}")
-        f.out.append(f"  store i32 1, ptr {pointer}")
+        keep(f, exception)
         f.stack.append(f"ptr {exception}")
     store_slots(f, frame, label_types(frame))
     f.reach(frame)
@@ -124,8 +103,37 @@ def _catch(f: FunctionWriter, catch: Catch, exception: str) -> None:
     del f.stack[height:]
 
 
+def _try(f: FunctionWriter, _: int, functype: FuncType) -> None:
+    frame = push_frame(f, "try", "b", functype)
+    number = landing(f)
+    f.out.append(f"body{number}:")
+    frame.handler = f.handler = number
+    frame.clause = f"dispatch{number}"
+
+
+def _clause(f: FunctionWriter, _: int, tag: int | None) -> None:
+    jump(f, f.frames[-1])
+    begin_clause(f, tag)
+
+
+def _delegate(f: FunctionWriter, offset: int, label: int) -> None:
+    jump(f, f.frames[-1])
+    end_delegate(f, offset, label)
+
+
+def _rethrow(f: FunctionWriter, offset: int, label: int) -> None:
+    exception = f.emit(f"load ptr, ptr {caught_slot(f.frames[-1 - label])}")
+    f.builtin("throw_ref", (f"ptr {exception}",), offset)
+    _end_path(f)
+
+
 HANDLERS: Final[dict[str, Handler]] = {
     "throw": _throw,
     "throw_ref": _throw_ref,
     "try_table": _try_table,
+    "try": _try,
+    "catch": _clause,
+    "catch_all": _clause,
+    "delegate": _delegate,
+    "rethrow": _rethrow,
 }

@@ -192,6 +192,11 @@ class CountingWriter(FunctionWriter):
         self._interrupted = self._unit, self._dirty
         self._unit, self._dirty = Unit(0, 0, False), False
 
+    def begin_clause(self) -> None:
+        self._dirty = False
+        self._states[-1].lowest = -1
+        self._begin_unit(False)
+
     def end_handler(self) -> None:
         self._unit, self._dirty = self._interrupted
 

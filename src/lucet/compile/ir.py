@@ -162,7 +162,19 @@ FENCED_BITS: Final = {
 class Frame:
     """A control frame: a block, loop, if, or the function itself."""
 
-    __slots__ = ("alternative", "behind", "depth", "handler", "height", "kind", "label", "params", "reached", "results")
+    __slots__ = (
+        "alternative",
+        "behind",
+        "clause",
+        "depth",
+        "handler",
+        "height",
+        "kind",
+        "label",
+        "params",
+        "reached",
+        "results",
+    )
 
     def __init__(self, kind: str, label: str, functype: FuncType, height: int, depth: int) -> None:
         self.kind = kind
@@ -176,7 +188,9 @@ class Frame:
         self.behind = ""
         """Of a loop with a copy: where both go on."""
         self.handler = 0
-        """Number of the innermost try_table that catches what is thrown in the frame; 0 for none."""
+        """Number of the innermost try_table or try that catches what is thrown in the frame; 0 for none."""
+        self.clause = ""
+        """Of a `try`: the label from where what no clause so far has taken goes on; "" behind catch_all."""
         self.alternative: tuple[str, list[str]] | None = None
         """Of an `if` whose `else` has not come yet: label and parameters of the other arm."""
 
@@ -290,6 +304,9 @@ class FunctionWriter:
 
     def begin_handler(self) -> None:
         """An exception has been caught: where it came from, everything was settled."""
+
+    def begin_clause(self) -> None:
+        """A clause of a `try` begins, at its label; the same."""
 
     def end_handler(self) -> None:
         """On with the code in front of begin_handler."""

@@ -57,7 +57,7 @@ _IMMEDIATES: Final = {
 """Kind of immediate -> the bytes it takes. Kinds that are not here stop the run: they need a look."""
 
 _WANTED: Final = frozenset(
-    "throw throw_ref return_call return_call_indirect return_call_ref "
+    "throw throw_ref try catch catch_all rethrow delegate return_call return_call_indirect return_call_ref "
     "ref.func table.get table.set table.grow table.size table.fill".split()
 )
 """Of those that could be stepped over, the ones that must not be."""
@@ -182,7 +182,7 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
     if op is None:
         return 0
     seen.tail_calls |= op.name.startswith("return_call")
-    seen.exceptions |= op.feature == "exceptions"
+    seen.exceptions |= op.feature in ("exceptions", "legacy_exceptions")
     if op.name not in _RECORD:
         skipped = _TAILS[op.immediates].match(body, position) if op.immediates in _TAILS else None
         return skipped.end() if skipped else 0

@@ -28,10 +28,18 @@ _OTHER: Final = 7
 _PREFIX: Final = 8
 _ILLEGAL: Final = 9
 _TRY_TABLE: Final = 10
+_CLAUSE: Final = 11
 
 _END_CODE: Final = BY_NAME["end"].code
 _IF_CODE: Final = BY_NAME["if"].code
 _ELSE_CODE: Final = BY_NAME["else"].code
+_TRY_CODE, _CATCH_CODE, _DELEGATE_CODE = (BY_NAME[name].code for name in ("try", "catch", "delegate"))
+_CLAUSE_FOLLOWS: Final = {
+    _CATCH_CODE: (_TRY_CODE, _CATCH_CODE),
+    BY_NAME["catch_all"].code: (_TRY_CODE, _CATCH_CODE),
+    _DELEGATE_CODE: (_TRY_CODE,),
+}
+"""The first proposal's clauses, and what is open before them."""
 _LAST_BYTE_CODE: Final = 0xFF
 _LAST_NUMBER: Final = 0xFFF
 
@@ -145,6 +153,15 @@ def decode_instrs(reader: Reader, types: tuple[FuncType, ...], *, data_count_mis
                     raise reader.malformed("END opcode expected, not else", pos - 1)
                 open_blocks[-1] = code
                 append((code, at, None))
+            elif kind == _CLAUSE:
+                if not open_blocks or open_blocks[-1] not in _CLAUSE_FOLLOWS[code]:
+                    raise reader.malformed(f"END opcode expected, not {OPS[code].name}", pos - 1)
+                open_blocks.pop()
+                if code != _DELEGATE_CODE:
+                    open_blocks.append(code)
+                reader.pos = pos
+                append((code, at, _DECODERS[code](reader)))
+                pos = reader.pos
             elif kind == _TRY_TABLE:
                 open_blocks.append(code)
                 reader.pos = pos
@@ -293,6 +310,8 @@ def _kind(code: int) -> int:
         return _PREFIX if code in PREFIXES else _ILLEGAL
     if code in (_END_CODE, _ELSE_CODE):
         return _END if code == _END_CODE else _ELSE
+    if code in _CLAUSE_FOLLOWS:
+        return _CLAUSE
     if op.immediates in _INDEX_IMMEDIATES:
         return _INDEX
     special = {"": _NONE, "i32": _SIGNED, "i64": _SIGNED, "memarg": _MEMARG}

@@ -15,9 +15,10 @@ from lucet.wasm.opcodes import BY_NAME, OPS
 from lucet.wasm.text_keywords import CATCHES
 from lucet.wasm.types import I64, FuncType, GlobalType, Limits, MemoryType, TableType, TagType, heap_type
 
-_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try_table"))
-_ELSE: Final = BY_NAME["else"].code
+_OPENING: Final = frozenset(BY_NAME[name].code for name in ("block", "loop", "if", "try", "try_table"))
+_CLAUSES: Final = frozenset(BY_NAME[name].code for name in ("else", "catch", "catch_all"))
 _END: Final = BY_NAME["end"].code
+_DELEGATE: Final = BY_NAME["delegate"].code
 
 _DEEPEST_INDENT: Final = 40
 """Blocks nest as deep as a module likes, and a line should not be as long as that."""
@@ -67,10 +68,10 @@ def describe_function(module: Module, func_index: int) -> Iterator[str]:
 def disassemble(instrs: Sequence[Instr]) -> Iterator[str]:
     depth = 1
     for code, offset, immediate in instrs:
-        if code in (_ELSE, _END):
+        if code in (_END, _DELEGATE) or code in _CLAUSES:
             depth -= 1
         yield f"{offset:#08x}: {'  ' * min(depth, _DEEPEST_INDENT)}{format_instr(code, immediate)}"
-        if code in _OPENING or code == _ELSE:
+        if code in _OPENING or code in _CLAUSES:
             depth += 1
 
 

@@ -28,7 +28,9 @@ opcode: the byte, or opcodes.prefixed_code for prefixed ones (memory.copy is 0xF
 immediate, by instruction:
     block, loop, if              FuncType of the block
     try_table                    (FuncType of the block, tuple of Catch)
-    throw                        tag index
+    try                          FuncType of the block
+    throw, catch                 tag index
+    rethrow, delegate            label
     br, br_if                    label
     br_table                     (tuple of labels, default label)
     call, return_call, ref.func  function index

@@ -82,6 +82,7 @@ FEATURES: Final = (
     "tail_call",
     "function_references",
     "exceptions",
+    "legacy_exceptions",
     "wide_arithmetic",
     "simd",
     "relaxed_simd",
@@ -165,6 +166,11 @@ _TABLE: Final = (
     _op(0x03, "loop", "control", None, "blocktype"),
     _op(0x04, "if", "control", None, "blocktype"),
     _op(0x05, "else", "control", None),
+    _op(0x06, "try", "control", None, "blocktype", feature="legacy_exceptions"),
+    _op(0x07, "catch", "control", None, "tag", feature="legacy_exceptions"),
+    _op(0x09, "rethrow", "control", None, "label", feature="legacy_exceptions"),
+    _op(0x18, "delegate", "control", None, "label", feature="legacy_exceptions"),
+    _op(0x19, "catch_all", "control", None, feature="legacy_exceptions"),
     _op(0x08, "throw", "control", None, "tag", feature="exceptions"),
     _op(0x0A, "throw_ref", "control", None, feature="exceptions"),
     _op(0x0B, "end", "control", None),
@@ -715,8 +721,6 @@ PREFIXES: Final = frozenset({0xFB, 0xFC, 0xFD, 0xFE})
 """First bytes that an unsigned LEB128 number follows, which together are the opcode."""
 
 UNSUPPORTED_OPS: Final[dict[int, str]] = {
-    # The first exception handling proposal: try, catch, rethrow, delegate, catch_all
-    **dict.fromkeys((0x06, 0x07, 0x09, 0x18, 0x19), "legacy exceptions"),
     # ref.eq
     0xD3: "garbage collection",
 }

@@ -36,6 +36,8 @@ def _opcode(op: Op) -> bytes:
 _OPCODES: Final = {name: _opcode(op) for name, op in BY_NAME.items()}
 _SELECT_T: Final = _OPCODES["select_t"]
 _ELSE: Final = _OPCODES["else"]
+_CLAUSES: Final = frozenset({"catch", "catch_all", "delegate"})
+"""Of `try`: what may follow its body."""
 _END: Final = _OPCODES["end"]
 
 
@@ -60,9 +62,21 @@ class _State(Enum):
     """`(else`, or the closing parenthesis."""
     AFTER_ELSE = auto()
     """The closing parenthesis."""
+    TRY = auto()
+    """Instructions, until a clause or `end`."""
+    CATCH = auto()
+    """The same, but `delegate`."""
+    FOLDED_TRY = auto()
+    """`(do`."""
+    AFTER_DO = auto()
+    """`(catch`, `(catch_all`, `(delegate`, or the closing parenthesis."""
+    AFTER_CATCH = auto()
+    """The same, but `(delegate`."""
 
 
-_TAKES_INSTRS: Final = frozenset({_State.BODY, _State.BLOCK, _State.IF, _State.FOLDED_BLOCK, _State.ARM})
+_TAKES_INSTRS: Final = frozenset(
+    {_State.BODY, _State.BLOCK, _State.IF, _State.FOLDED_BLOCK, _State.ARM, _State.TRY, _State.CATCH}
+)
 _TAKES_FOLDED: Final = _TAKES_INSTRS | {_State.FOLDED, _State.FOLDED_IF}
 
 
@@ -164,13 +178,16 @@ class Expressions:
         if word in BLOCKS:
             label, instr = self.block_start()
             self.output += instr
-            self.push_block(_Frame(_State.IF if word == "if" else _State.BLOCK, label=label))
+            state = {"if": _State.IF, "try": _State.TRY}.get(word, _State.BLOCK)
+            self.push_block(_Frame(state, label=label))
+        elif word in _CLAUSES and frame.state in (_State.TRY, _State.CATCH):
+            self.clause(frame)
         elif word == "else" and frame.state is _State.IF:
             cursor.index += 1
             self.repeated_label(frame)
             self.output += _ELSE
             frame.state = _State.BLOCK
-        elif word == "end" and frame.state in (_State.IF, _State.BLOCK):
+        elif word == "end" and frame.state in (_State.IF, _State.BLOCK, _State.TRY, _State.CATCH):
             cursor.index += 1
             self.repeated_label(frame)
             self.pop_block()
@@ -191,6 +208,13 @@ class Expressions:
             self.output += _ELSE
             self.frames[-1].state = _State.AFTER_ELSE
             self.frames.append(_Frame(_State.ARM))
+        elif word == "do" and state is _State.FOLDED_TRY:
+            cursor.index += 1
+            self.frames[-1].state = _State.AFTER_DO
+            self.frames.append(_Frame(_State.ARM))
+        elif word in _CLAUSES and state in (_State.AFTER_DO, _State.AFTER_CATCH):
+            self.mark(token)
+            self.folded_clause()
         elif state not in _TAKES_FOLDED:
             raise cursor.unexpected()
         elif word == "if":
@@ -200,7 +224,7 @@ class Expressions:
             label, instr = self.block_start()
             self.mark(token)
             self.output += instr
-            self.push_block(_Frame(_State.FOLDED_BLOCK, label=label))
+            self.push_block(_Frame(_State.FOLDED_TRY if word == "try" else _State.FOLDED_BLOCK, label=label))
         else:
             self.frames.append(_Frame(_State.FOLDED, instr=self.plain(), token=token))
 
@@ -214,6 +238,51 @@ class Expressions:
         self.push_block(frame)
         self.frames.append(_Frame(_State.ARM))
 
+    def clause(self, frame: _Frame) -> None:
+        """`catch $tag`, `catch_all`, or `delegate $label`, which ends the block."""
+        word = self.cursor.text
+        if word == "delegate":
+            if frame.state is not _State.TRY:
+                raise self.cursor.unexpected()
+            self.delegate()
+            self.pop_block(b"")
+        else:
+            self.cursor.index += 1
+            self.output += _OPCODES[word]
+            frame.state = _State.BLOCK
+            if word == "catch":
+                self.output += unsigned_leb128(self.cursor.expect_index(self.spaces.tags))
+                frame.state = _State.CATCH
+
+    def folded_clause(self) -> None:
+        cursor, frame = self.cursor, self.frames[-1]
+        word = cursor.text
+        if word == "delegate":
+            if frame.state is not _State.AFTER_DO:
+                raise cursor.unexpected()
+            self.delegate()
+            cursor.expect_close()
+            self.pop_block(b"")
+            cursor.expect_close()
+            return
+        cursor.index += 1
+        self.output += _OPCODES[word]
+        if word == "catch":
+            self.output += unsigned_leb128(cursor.expect_index(self.spaces.tags))
+        frame.state = _State.AFTER_CATCH if word == "catch" else _State.AFTER_ELSE
+        self.frames.append(_Frame(_State.ARM))
+
+    def delegate(self) -> None:
+        """The label is one outside: the block that ends here does not count."""
+        self.cursor.index += 1
+        own = self.labels.pop()
+        if own is not None:
+            self.label_depths[own].pop()
+        self.output += _OPCODES["delegate"] + self.label()
+        self.labels.append(own)
+        if own is not None:
+            self.label_depths[own].append(len(self.labels) - 1)
+
     def close(self) -> None:
         frame = self.frames[-1]
         match frame.state:
@@ -226,7 +295,7 @@ class Expressions:
                 self.frames.pop()
             case _State.ARM:
                 self.frames.pop()
-            case _State.FOLDED_BLOCK | _State.AFTER_THEN | _State.AFTER_ELSE:
+            case _State.FOLDED_BLOCK | _State.AFTER_THEN | _State.AFTER_ELSE | _State.AFTER_DO | _State.AFTER_CATCH:
                 self.mark(self.cursor.index)
                 self.pop_block()
             case _:
@@ -264,8 +333,8 @@ class Expressions:
         self.labels.append(frame.label)
         self.frames.append(frame)
 
-    def pop_block(self) -> None:
-        self.output += _END
+    def pop_block(self, end: bytes = _END) -> None:
+        self.output += end
         self.frames.pop()
         label = self.labels.pop()
         if label is not None:
@@ -283,7 +352,7 @@ class Expressions:
     def plain(self) -> bytes:
         cursor = self.cursor
         word = cursor.text
-        if cursor.kind is not Kind.KEYWORD or word not in INSTRS or word in ("else", "end"):
+        if cursor.kind is not Kind.KEYWORD or word not in INSTRS or word in _CLAUSES | {"else", "end"}:
             raise cursor.unexpected(UNSUPPORTED_INSTRS)
         cursor.index += 1
         if word == "select" and cursor.at_form("result"):

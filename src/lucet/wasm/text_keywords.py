@@ -44,7 +44,7 @@ REF_NULL: Final = b"\x63"
 REF: Final = b"\x64"
 """First bytes of `(ref null ht)` and `(ref ht)`."""
 
-BLOCKS: Final = frozenset({"block", "loop", "if", "try_table"})
+BLOCKS: Final = frozenset({"block", "loop", "if", "try", "try_table"})
 
 CATCHES: Final = ("catch", "catch_ref", "catch_all", "catch_all_ref")
 """Clauses of try_table, in the order of their codes."""
@@ -73,7 +73,6 @@ _GC: Final = (
 
 _FEATURES: Final = {
     "garbage collection": _GC,
-    "legacy exceptions": ("try", "rethrow", "delegate"),
 }
 
 UNSUPPORTED_INSTRS: Final[dict[str, str]] = {
