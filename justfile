@@ -67,6 +67,10 @@ test-spec *args: build
 test-apps *args: build
     pytest tests/apps {{args}}
 
+# build the programs of examples/guests from C, C++, Rust and AssemblyScript, as far as there are toolchains, and run them
+guests *args: build
+    python examples/guests/build_and_run.py {{args}}
+
 # hypothesis on the decoder and validator for SECONDS, then bodies whose verdict wasmtime must share, and vectors
 fuzz seconds="300": build
     python fuzz/fuzz_decode.py --seconds {{seconds}}
