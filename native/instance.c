@@ -525,6 +525,7 @@ static bool area_new(lucet_instance *instance, lucet_error *error) {
     VMCTX_WORD(vmctx, VMCTX_BUILTINS) = (u64)(uintptr_t)lucet_builtins;
     VMCTX_WORD(vmctx, VMCTX_INSTANCE) = (u64)(uintptr_t)instance;
     VMCTX_WORD(vmctx, VMCTX_CANARY) = canary_of(instance);
+    VMCTX_WORD(vmctx, VMCTX_CPU) = cpu_features();
     for (u32 i = 0; i < h->imports_count; i++)
         if (!set_import(instance, i, error))
             return false;

@@ -116,6 +116,8 @@ struct lucet_module {
 };
 
 LUCET_INTERNAL const char *module_string(const lucet_module *module, u32 string, u32 *size);
+/* What this machine has: LUCET_CPU_*. */
+LUCET_INTERNAL u64 cpu_features(void);
 /* Which function of the module contains pc, and where in the .wasm; false if none does. */
 LUCET_INTERNAL bool module_locate(const lucet_module *module, const u8 *pc, u32 *function, u32 *wasm_offset);
 static inline bool module_has_code(const lucet_module *module, const void *pc) {

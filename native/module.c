@@ -205,13 +205,17 @@ static const struct abi_artifact_header *find_header(const struct file *file, u6
     return NULL;
 }
 
-static bool cpu_has(u64 features, char *missing, size_t size) {
+struct cpu_feature {
+    u64 bit;
+    const char *name;
+    bool present;
+};
+
+#define CPU_FEATURES 13
+
+static void cpu_look(struct cpu_feature *known) {
     __builtin_cpu_init();
-    struct {
-        u64 bit;
-        const char *name;
-        bool present;
-    } known[] = {
+    const struct cpu_feature found[CPU_FEATURES] = {
         {LUCET_CPU_SSSE3, "ssse3", __builtin_cpu_supports("ssse3")},
         {LUCET_CPU_SSE4_1, "sse4.1", __builtin_cpu_supports("sse4.1")},
         {LUCET_CPU_SSE4_2, "sse4.2", __builtin_cpu_supports("sse4.2")},
@@ -229,10 +233,29 @@ static bool cpu_has(u64 features, char *missing, size_t size) {
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl")},
     };
+    memcpy(known, found, sizeof found);
+}
+
+u64 cpu_features(void) {
+    static _Atomic u64 kept;
+    u64 features = atomic_load_explicit(&kept, memory_order_relaxed);
+    if (features)
+        return features;
+    struct cpu_feature known[CPU_FEATURES];
+    cpu_look(known);
+    for (size_t i = 0; i < CPU_FEATURES; i++)
+        features |= known[i].present ? known[i].bit : 0;
+    atomic_store_explicit(&kept, features, memory_order_relaxed);
+    return features;
+}
+
+static bool cpu_has(u64 features, char *missing, size_t size) {
+    struct cpu_feature known[CPU_FEATURES];
+    cpu_look(known);
     features &= ~(u64)LUCET_CPU_NATIVE;
     size_t used = 0;
     missing[0] = 0;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    for (size_t i = 0; i < CPU_FEATURES; i++) {
         if ((features & known[i].bit) && !known[i].present && used < size)
             used += (size_t)snprintf(missing + used, size - used, "%s%s", used ? ", " : "", known[i].name);
         features &= ~known[i].bit;

@@ -34,6 +34,7 @@ from lucet.compile.ir import (
 )
 from lucet.compile.loops import CheckedLoop, find_loops
 from lucet.compile.plan import Plan
+from lucet.compile.versions import versions
 from lucet.wasm.module import Code, Module
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType
@@ -85,7 +86,7 @@ def translate(
         _translate_plainly(f, code)
     else:
         _translate(f, code, _special_handlers(loops, inliner))
-    return FunctionText(
+    text = FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
         subprogram=subprogram_text(scope, symbol),
@@ -94,6 +95,7 @@ def translate(
         hard=bool(loops) if plan.hot is None else hot,
         optimise=optimise,
     )
+    return versions(f, text, scope) if plan.multi and text.hard else text
 
 
 def _writer(module: Module, plan: Plan, function: int, *, wasm_offset: int, scope: int) -> FunctionWriter:

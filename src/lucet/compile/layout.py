@@ -91,6 +91,8 @@ def make_plan(module: Module, options: Options) -> Plan:
         count_instructions=options.count_instructions,
         copied_size=0 if options.count_instructions else _COPIED_SIZES.get(options.opt_level, 0),
         hot=None if options.hot is None else frozenset(options.hot),
+        # A version is a C function that another jumps to.
+        multi=options.target_cpu == "multi" and not facts.tail_calls,
         inlines=options.opt_level in {"default", "best"} and not options.count_instructions,
         features=features,
         rounds="SSE4_1" in features,

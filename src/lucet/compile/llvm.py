@@ -97,6 +97,7 @@ def compile_text(
 
 def _target_machine(options: Options) -> llvm.TargetMachine:
     name, features = host_cpu() if options.target_cpu == "native" else (options.target_cpu, "")
+    name = "x86-64-v2" if name == "multi" else name
     if options.target_features:
         chosen = options.features()
         signed = (("+" if one in chosen else "-", names) for one, names in LLVM_FEATURES.items())

@@ -10,10 +10,13 @@ from typing import Any, Final
 from lucet.abi.tables import CONSTANTS, STRUCTS
 from lucet.compile import elf, lines, link
 from lucet.compile.plan import Plan
+from lucet.compile.versions import LEVELS
 from lucet.errors import CompilerFailed
 from lucet.wasm.module import Import, Module
 from lucet.wasm.types import GlobalType, MemoryType, TableType, TagType, valtype_code
 
+_MAX_GAP: Final = 64
+"""Bytes between two functions: no alignment is larger."""
 _NONE: Final = CONSTANTS["LUCET_NONE"]
 _NO_MAXIMUM: Final = (1 << 64) - 1
 
@@ -164,7 +167,7 @@ class Metadata:
             rows_of = lines.read_lines(self._code.merged.objects[number], starts)
             for function, definition in functions:
                 rows = rows_of.get(definition.section)
-                end = definition.value + definition.size
+                end = definition.value + self._size(self._body_symbol(function))
                 blob = rows and lines.encode_lines(rows, definition.value, end, self._distances(function))
                 if blob:
                     offsets[function] = len(span)
@@ -175,6 +178,18 @@ class Metadata:
         bodies, imported = self._module.bodies, self._imported
         start = bodies[function - imported].offset
         return lambda other: bodies[other - imported].offset - start
+
+    def _size(self, symbol: str) -> int:
+        """Bytes of a function's code, with its versions, which stand behind it."""
+        definition = self._code.definition(symbol)
+        end = definition.offset + definition.size
+        if self._plan.multi:
+            found = [self._code.merged.symbols.get(symbol + suffix) for suffix in LEVELS]
+            for version in (one for one in found if one is not None):
+                if not end <= version.offset < end + _MAX_GAP:
+                    raise CompilerFailed(f"the versions of {symbol} do not follow one another")
+                end = version.offset + version.size
+        return end - definition.offset
 
     def _body_symbol(self, function: int) -> str:
         tail = self._plan.tail_calls and function >= self._imported
@@ -199,7 +214,7 @@ class Metadata:
             callable_from_c = imported or not plan.tail_calls or index in plan.escapes
             yield (
                 code.rva(f"f{index}") if callable_from_c else 0,
-                code.definition(body).size,
+                self._size(body),
                 canonical,
                 self._string(names[index]) if index in names else _NONE,
                 0 if imported else self._module.bodies[index - self._imported].offset,

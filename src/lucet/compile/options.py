@@ -35,8 +35,9 @@ CPU_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "x86-64-v2": _V2,
     "x86-64-v3": _V3,
     "x86-64-v4": _V4,
+    "multi": _V2,
 }
-"""Target CPU -> what the machine must have, as named in artifact.def (LUCET_CPU_...)."""
+"""Target CPU -> what the machine must have, as named in artifact.def (LUCET_CPU_...). multi: see versions.py."""
 
 TARGET_CPUS: Final = (*CPU_FEATURES, "native")
 

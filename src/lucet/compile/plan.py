@@ -161,6 +161,8 @@ class Plan:
     """
     hot: frozenset[int] | None = None
     """Functions that are optimised hard; None: all."""
+    multi: bool = False
+    """Functions that are optimised hard exist in versions for several CPUs: versions.py."""
     inlines: bool = False
     """Calls of small functions become their instructions: see emit_inline.py."""
     features: frozenset[str] = frozenset()
