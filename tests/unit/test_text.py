@@ -358,6 +358,15 @@ def test_kinds_of_memories() -> None:
         assert message(f"(memory 1 (pagesize {size}))") == f"invalid custom page size {size} at 1:21"
 
 
+def test_segments_with_a_number_alone() -> None:
+    module = parsed(
+        """(table 1 funcref) (memory 1) (memory 1) (func $f)
+           (elem 0 (i32.const 0) $f) (data 1 (i32.const 2) "a") (data $d 0 (offset (i32.const 3)) "b")"""
+    )
+    assert [(elem.mode, elem.table, len(elem.items)) for elem in module.elems] == [("active", 0, 1)]
+    assert [(data.memory, data.bytes) for data in module.datas] == [(1, b"a"), (0, b"b")]
+
+
 def test_atomic_instructions() -> None:
     module = "(memory 1 1 shared) (memory $m i64 1 1 shared (pagesize 1)) (func %s)"
     fence = "atomic.fence"

@@ -55,12 +55,13 @@ class Segments:
             flags = _PASSIVE_OR_DECLARATIVE | _EXPLICIT_INDEX_OR_DECLARATIVE
             self.sections.elems.append(_encode_elem(flags, b"", self.elem_list()))
             return
+        number_alone = cursor.kind is Kind.NAT
         table = self.use("table")
         offset = self.offset() if table is not None or not self.at_elem_list() else None
         if offset is None:
             self.sections.elems.append(_encode_elem(_PASSIVE_OR_DECLARATIVE, b"", self.elem_list()))
             return
-        bare = table is None and (cursor.at_index() or cursor.kind is Kind.CLOSE)
+        bare = (table is None or number_alone) and (cursor.at_index() or cursor.kind is Kind.CLOSE)
         self.add_active_elem(table or 0, offset, self.func_indices() if bare else self.elem_list())
 
     def define_data(self) -> None:
@@ -101,7 +102,9 @@ class Segments:
     # Parts of segments
 
     def use(self, word: str) -> int | None:
-        """`(table x)` or `(memory x)`."""
+        """`(table x)` or `(memory x)`; or a number alone, as the first version of the language had it."""
+        if self.cursor.kind is Kind.NAT:
+            return self.cursor.expect_index(self.spaces.by_word[word])
         if not self.cursor.take_form(word):
             return None
         index = self.cursor.expect_index(self.spaces.by_word[word])
