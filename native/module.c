@@ -727,6 +727,7 @@ static bool check_descriptors(const struct check *c) {
     if (h->instance_size % 16 || h->instance_size < VMCTX_FIXED_SIZE || h->instance_size > (1U << 30) ||
         !check_array(c, h->template_rva, h->instance_size, 1, "template") ||
         !check_array(c, h->lines_rva, h->lines_size, 1, "lines") ||
+        !check_array(c, h->sources_rva, h->sources_size, 1, "sources") ||
         !check_array(c, h->strings_rva, h->strings_size, 1, "strings"))
         return damaged(c, "instance area");
     const Elf64_Phdr *code = NULL;
@@ -1116,6 +1117,11 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
 
 lucet_string lucet_module_function_name(const lucet_module *module, uint32_t index) {
     return string_of(module, index < module->header->functions_count ? module->functions[index].name : LUCET_NONE);
+}
+
+lucet_string lucet_module_sources(const lucet_module *module) {
+    const struct abi_artifact_header *h = module->header;
+    return (lucet_string){h->sources_size ? (const char *)module->base + h->sources_rva : NULL, h->sources_size};
 }
 
 lucet_string lucet_module_producer(const lucet_module *module) {

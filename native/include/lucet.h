@@ -136,6 +136,8 @@ bool lucet_module_type(const lucet_module *module, lucet_kind kind, uint32_t ind
 const lucet_functype *lucet_module_functype(const lucet_module *module, uint32_t index);
 /* The function's name for people; {NULL, 0} if the module has none. */
 lucet_string lucet_module_function_name(const lucet_module *module, uint32_t index);
+/* The module's DWARF lines, packed as docs/artifact.md says; no bytes if it has none. */
+lucet_string lucet_module_sources(const lucet_module *module);
 lucet_string lucet_module_producer(const lucet_module *module);
 const uint8_t *lucet_module_source_digest(const lucet_module *module); /* 32 bytes: SHA-256 of the .wasm */
 

@@ -66,8 +66,15 @@ PyObject *outcome_offset(const lucet_outcome *outcome) {
     return outcome->wasm_offset == LUCET_NO_OFFSET ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(outcome->wasm_offset);
 }
 
-/* ((function's name, offset or None), ...), and None last if there were more. */
+/* A module's DWARF lines as bytes, None if it has none. */
+static PyObject *sources_object(const lucet_module *module) {
+    lucet_string sources = lucet_module_sources(module);
+    return sources.bytes ? PyBytes_FromStringAndSize(sources.bytes, (Py_ssize_t)sources.size) : Py_NewRef(Py_None);
+}
+
+/* ((function's name, offset or None, lines of its module or None), ...), and None last if there were more. */
 static PyObject *frames_object(void) {
+    PyObject *sources = NULL;
     uint32_t count;
     bool is_cut;
     const lucet_frame *frames = lucet_backtrace(&count, &is_cut);
@@ -75,10 +82,16 @@ static PyObject *frames_object(void) {
     for (uint32_t i = 0; list && i < count; i++) {
         lucet_outcome one = {.module = frames[i].module, .function = frames[i].function};
         one.wasm_offset = frames[i].wasm_offset;
-        PyObject *frame = Py_BuildValue("(NN)", outcome_function(&one), outcome_offset(&one));
+        if (!i || frames[i].module != frames[i - 1].module) {
+            Py_XDECREF(sources);
+            sources = sources_object(frames[i].module);
+        }
+        PyObject *frame =
+            sources ? Py_BuildValue("(NNO)", outcome_function(&one), outcome_offset(&one), sources) : NULL;
         if (!frame || PyTuple_SetItem(list, (Py_ssize_t)i, frame) < 0)
             Py_CLEAR(list);
     }
+    Py_XDECREF(sources);
     if (list && is_cut && PyTuple_SetItem(list, (Py_ssize_t)count, Py_NewRef(Py_None)) < 0)
         Py_CLEAR(list);
     return list;

@@ -24,7 +24,7 @@ LucetError(Exception)
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 
@@ -138,7 +138,7 @@ class Trap(LucetError):
         code: str,
         function: str | None = None,
         offset: int | None = None,
-        frames: Sequence[tuple[str, int | None] | None] = (),
+        frames: Sequence[tuple[str, int | None, bytes | None] | None] = (),
     ) -> None:
         super().__init__(message, code, function, offset)
         self.message = message
@@ -152,12 +152,18 @@ class Trap(LucetError):
 
     @property
     def frames(self) -> tuple[tuple[str, int | None], ...]:
-        return tuple(frame for frame in self._frames if frame is not None)
+        return tuple(frame[:2] for frame in self._frames if frame is not None)
+
+    @cached_property
+    def sources(self) -> tuple[tuple[str, int] | None, ...]:
+        """(file, line) of each frame, None where it is not known: the module must carry DWARF."""
+        return tuple(_find_source(frame[1], frame[2]) for frame in self._frames if frame is not None)
 
     # What Python shows below an exception; made when somebody looks, and then a list like any other exception's.
     @cached_property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # typeshed has a plain attribute
-        lines = [_shown(number, *frame) for number, frame in enumerate(self.frames)]
+        both = zip(self.frames, self.sources, strict=True)
+        lines = [_shown(number, *frame, source) for number, (frame, source) in enumerate(both)]
         if len(self._frames) > len(lines):
             lines.append("  ... and more")
         return ["guest frames, innermost first:\n" + "\n".join(lines)] if lines else []
@@ -172,9 +178,23 @@ def _rebuild_trap(cls: type[Trap], message: str, code: str) -> Trap:
     return cls(message, code=code)
 
 
-def _shown(number: int, function: str, offset: int | None) -> str:
-    printable = "".join(one if one.isprintable() else "?" for one in function)
-    return f"  #{number} {printable}" + ("" if offset is None else f" at offset {offset:#x}")
+def _shown(number: int, function: str, offset: int | None, source: tuple[str, int] | None) -> str:
+    place = "" if offset is None else f" at offset {offset:#x}"
+    place += "" if source is None else f" ({source[0]}:{source[1]})"
+    return "".join(one if one.isprintable() else "?" for one in f"  #{number} {function}{place}")
+
+
+def _find_source(offset: int | None, packed: bytes | None) -> tuple[str, int] | None:
+    return None if offset is None or packed is None else source_finder(offset, packed)
+
+
+def _no_sources(offset: int, packed: bytes) -> tuple[str, int] | None:
+    del offset, packed
+    return None
+
+
+source_finder: Callable[[int, bytes], tuple[str, int] | None] = _no_sources
+"""From an offset in a .wasm and what its artifact has of its DWARF to file and line: lucet.runtime replaces it."""
 
 
 class TimedOut(Trap, TimeoutError):

@@ -19,6 +19,7 @@ from lucet.compile.options import CPU_FEATURES, EMITS, LLVM_FEATURES, Options
 from lucet.compile.pool import Progress, compile_chunks
 from lucet.compile.wire import Job
 from lucet.errors import CompilerFailed
+from lucet.wasm import dwarf
 from lucet.wasm.decode import decode_module
 from lucet.wasm.module import Module
 from lucet.wasm.text import text_to_binary
@@ -57,7 +58,7 @@ def compile_module(
         objects = compile_incrementally(module, job, chunks, progress)
     else:
         objects = compile_chunks(job, chunks, progress)
-    return artifact.build(module, plan, objects, _provenance(wasm, options))
+    return artifact.build(module, plan, objects, _provenance(wasm, options, module))
 
 
 def compile(
@@ -148,7 +149,7 @@ _EMIT: Final = {"obj": _emit_obj, "asm": _emit_asm, "ir": _emit_ir}
 assert {*_EMIT, "so"} == set(EMITS)
 
 
-def _provenance(wasm: bytes, options: Options) -> Provenance:
+def _provenance(wasm: bytes, options: Options, module: Module) -> Provenance:
     cpu_name, names = _required_cpu(options)
     return Provenance(
         source_digest=hashlib.sha256(wasm).digest(),
@@ -156,6 +157,7 @@ def _provenance(wasm: bytes, options: Options) -> Provenance:
         cpu_name=cpu_name,
         cpu_features=sum(CONSTANTS[f"LUCET_CPU_{name}"] for name in names),
         flags=CONSTANTS["LUCET_FLAG_COUNTS_INSTRUCTIONS"] if options.count_instructions else 0,
+        sources=dwarf.pack([(name, contents) for name, contents, _ in module.customs], wasm),
     )
 
 

@@ -33,6 +33,8 @@ class Provenance:
     """LUCET_CPU_* of what the machine must have."""
     flags: int = 0
     """LUCET_FLAG_* of the header."""
+    sources: bytes = b""
+    """The module's DWARF lines: wasm.dwarf.pack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +115,13 @@ class Metadata:
             "source_digest": provenance.source_digest,
             "checksum": 0,
             "reserved2": 0,
-            "reserved3": 0,
             "reserved4": 0,
             "digest": bytes(32),
         }
         header = out.add(".lucet.module", self._data, alignment=16)
         strings = out.add(".lucet.strings", self._strings, alignment=4)
         line_section = out.add(".lucet.lines", line_blobs)
+        sources = out.add(".lucet.sources", provenance.sources)
         template = out.add(".lucet.template", plan.template, alignment=16)
         values |= {
             "template_rva": template.offset,
@@ -128,6 +130,8 @@ class Metadata:
             "strings_size": len(self._strings),
             "lines_rva": line_section.offset,
             "lines_size": len(line_blobs),
+            "sources_rva": sources.offset if provenance.sources else 0,
+            "sources_size": len(provenance.sources),
         }
         self._data[: STRUCTS["artifact_header"].size] = STRUCTS["artifact_header"].pack(**values)
         return header

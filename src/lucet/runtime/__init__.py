@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
+from lucet import errors
 from lucet.runtime import _core
 from lucet.runtime._core import (
     Budget,
@@ -41,6 +43,9 @@ from lucet.runtime.hostfunc import (
 )
 from lucet.runtime.module import ExportType, ImportType, Module
 from lucet.wasm.types import FuncType, GlobalType
+
+if TYPE_CHECKING:
+    from lucet.wasm.dwarf import Sources
 
 __all__ = [
     "Budget",
@@ -100,3 +105,17 @@ def _watch_ctrl_c() -> None:
 
 
 _watch_ctrl_c()
+
+
+@lru_cache(maxsize=4)
+def _sources(packed: bytes) -> Sources:
+    from lucet.wasm.dwarf import Sources
+
+    return Sources(packed)
+
+
+def _find_source(offset: int, packed: bytes) -> tuple[str, int] | None:
+    return _sources(packed).find(offset)
+
+
+errors.source_finder = _find_source
