@@ -20,7 +20,8 @@ _LEVEL_OPTIONS: Final = {
     # live ranges, which takes half of the time and gains 3 %. Scheduling is for that allocator.
     "fast": ("-optimize-regalloc", "-regalloc=basic", "-enable-misched=false"),
     # The search for where to split a live range grows faster than the function, and what is found late is worth little.
-    "default": ("-grow-region-complexity-budget=100",),
+    # Two passes look for library calls and chains of comparisons that become one, which code without either has not.
+    "default": ("-grow-region-complexity-budget=100", "-disable-merge-icmps", "-disable-partial-libcall-inlining"),
 }
 
 
