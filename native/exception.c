@@ -413,6 +413,7 @@ NO_TSAN static struct landing *unwind(struct lucet_activation *activation, struc
                 builtin_trap(TRAP_EXCEPTIONS_EXHAUSTED);
             activation->exception = e;
             activation->trap_sp = 0;
+            activation->trap_sp = 0;
             activation->trap_pc = e->place ? (const u8 *)(uintptr_t)e->place : return_address_of(activation) - 1;
             lucet_switch_leave(activation, SWITCH_THREW);
         }

@@ -210,6 +210,8 @@ static lucet_outcome_kind come_back(struct lucet_activation *activation, int how
         outcome->kind = outcome->exception ? LUCET_THREW : LUCET_TRAPPED;
         activation->trap = TRAP_EXCEPTIONS_EXHAUSTED;
         describe_trap(activation, outcome);
+        /* The frames are those of where it was thrown last, perhaps again. */
+        backtrace_take(activation, ((const u8 **)(uintptr_t)activation->frame)[1] - 1);
         break;
     case SWITCH_TERMINATED:
         outcome->kind = LUCET_TERMINATED;

@@ -119,6 +119,7 @@ HIDDEN PyObject *raise_error(const lucet_error *error, PyObject *path);
 HIDDEN PyObject *raise_trap(const lucet_outcome *outcome);
 HIDDEN PyObject *outcome_function(const lucet_outcome *outcome); /* name and offset, or None */
 HIDDEN PyObject *outcome_offset(const lucet_outcome *outcome);
+HIDDEN PyObject *frames_object(void);                       /* of the run that has just ended */
 HIDDEN PyObject *trap_object(const lucet_outcome *outcome); /* the exception itself */
 
 /* values.c */

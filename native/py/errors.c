@@ -73,7 +73,7 @@ static PyObject *sources_object(const lucet_module *module) {
 }
 
 /* ((function's name, offset or None, lines of its module or None), ...), and None last if there were more. */
-static PyObject *frames_object(void) {
+PyObject *frames_object(void) {
     PyObject *sources = NULL;
     uint32_t count;
     bool is_cut;

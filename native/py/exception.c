@@ -139,10 +139,12 @@ PyObject *exception_object(const lucet_exception *exception, const lucet_outcome
     PyObject *tag = new_tag(lucet_exception_tag(exception)), *values = values_object(exception, instance);
     PyObject *arguments = tag && values ? PyTuple_Pack(2, tag, values) : NULL, *keywords = PyDict_New();
     PyObject *function = outcome ? outcome_function(outcome) : NULL, *offset = outcome ? outcome_offset(outcome) : NULL;
+    PyObject *frames = outcome ? frames_object() : NULL;
     PyObject *result = NULL;
     bool ok = type && arguments && keywords;
     if (ok && outcome)
-        ok = function && offset && PyDict_SetItemString(keywords, "function", function) == 0 &&
+        ok = function && offset && frames && PyDict_SetItemString(keywords, "function", function) == 0 &&
+             PyDict_SetItemString(keywords, "frames", frames) == 0 &&
              PyDict_SetItemString(keywords, "offset", offset) == 0;
     if (ok)
         result = PyObject_Call(type, arguments, keywords);
@@ -153,6 +155,7 @@ PyObject *exception_object(const lucet_exception *exception, const lucet_outcome
     Py_XDECREF(keywords);
     Py_XDECREF(function);
     Py_XDECREF(offset);
+    Py_XDECREF(frames);
     return result;
 }
 

@@ -123,7 +123,31 @@ class MemoryAccessError(LucetError, IndexError):
     """The host asked for bytes outside guest memory."""
 
 
-class Trap(LucetError):
+class _GuestFrames(LucetError):
+    """Shows the guest's frames where a run ended."""
+
+    _frames: Sequence[tuple[str, int | None, bytes | None] | None]
+
+    @property
+    def frames(self) -> tuple[tuple[str, int | None], ...]:
+        return tuple(frame[:2] for frame in self._frames if frame is not None)
+
+    @cached_property
+    def sources(self) -> tuple[tuple[str, int] | None, ...]:
+        """(file, line) of each frame, None where it is not known: the module must carry DWARF."""
+        return tuple(_find_source(frame[1], frame[2]) for frame in self._frames if frame is not None)
+
+    # What Python shows below an exception; made when somebody looks, and then a list like any other exception's.
+    @cached_property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # typeshed has a plain attribute
+        both = zip(self.frames, self.sources, strict=True)
+        lines = [_shown(number, *frame, source) for number, (frame, source) in enumerate(both)]
+        if len(self._frames) > len(lines):
+            lines.append("  ... and more")
+        return ["guest frames, innermost first:\n" + "\n".join(lines)] if lines else []
+
+
+class Trap(_GuestFrames):
     """The guest trapped.
 
     code: the name in abi/traps.def ("UNREACHABLE"); function: the guest function's name or None;
@@ -149,24 +173,6 @@ class Trap(LucetError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_trap, (type(self), self.message, self.code), vars(self)
-
-    @property
-    def frames(self) -> tuple[tuple[str, int | None], ...]:
-        return tuple(frame[:2] for frame in self._frames if frame is not None)
-
-    @cached_property
-    def sources(self) -> tuple[tuple[str, int] | None, ...]:
-        """(file, line) of each frame, None where it is not known: the module must carry DWARF."""
-        return tuple(_find_source(frame[1], frame[2]) for frame in self._frames if frame is not None)
-
-    # What Python shows below an exception; made when somebody looks, and then a list like any other exception's.
-    @cached_property
-    def __notes__(self) -> list[str]:  # type: ignore[override]  # typeshed has a plain attribute
-        both = zip(self.frames, self.sources, strict=True)
-        lines = [_shown(number, *frame, source) for number, (frame, source) in enumerate(both)]
-        if len(self._frames) > len(lines):
-            lines.append("  ... and more")
-        return ["guest frames, innermost first:\n" + "\n".join(lines)] if lines else []
 
     def __str__(self) -> str:
         place = "" if self.function is None else f" in {self.function}"
@@ -205,17 +211,24 @@ class OutOfFuel(Trap):
     """The run needs more instructions than Instance.fuel allows."""
 
 
-class WasmException(LucetError):
+class WasmException(_GuestFrames):
     """A WebAssembly exception: one that the guest did not catch, or one for a host function to throw at the guest.
 
     tag: the lucet.Tag; values: what it carries, a tuple that fits the tag's params; function, offset: where the guest
-    threw it, as in Trap.
+    threw it, and frames, as in Trap.
     """
 
     def __init__(
-        self, tag: object, values: abc.Iterable[object] = (), *, function: str | None = None, offset: int | None = None
+        self,
+        tag: object,
+        values: abc.Iterable[object] = (),
+        *,
+        function: str | None = None,
+        offset: int | None = None,
+        frames: Sequence[tuple[str, int | None, bytes | None] | None] = (),
     ) -> None:
         super().__init__(tag, tuple(values))
+        self._frames = frames
         self.tag = tag
         self.values: tuple[object, ...] = self.args[1]
         self.function = function

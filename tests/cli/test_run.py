@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,19 @@ def test_exit_status_is_the_guests_modulo_256(lucet: Lucet, tmp_path: Path, stat
     outcome = lucet("run", "exits.wasm")
     assert outcome.returncode == status & 0xFF
     assert outcome.stderr == b""
+
+
+def test_an_exception_that_nobody_catches(lucet: Lucet, tmp_path: Path) -> None:
+    body = '(func $main (export "_start") (throw $e (i32.const 3)))'
+    text = f'(module (tag $e (param i32)) (memory (export "memory") 1) {body})'
+    (tmp_path / "throws.wat").write_text(text)
+    outcome = lucet("run", "throws.wat")
+    assert outcome.returncode == 134
+    assert re.fullmatch(
+        r"lucet run: uncaught exception \(3,\) with <Tag \('i32',\)> in main at offset 0x[0-9a-f]+\n"
+        r"guest frames, innermost first:\n  #0 main at offset 0x[0-9a-f]+\n",
+        outcome.stderr.decode(),
+    )
 
 
 def test_a_trap_says_what_and_where(lucet: Lucet, tmp_path: Path) -> None:

@@ -38,11 +38,25 @@ def test_an_exception_that_nobody_catches(load: Load, region: lucet.Region) -> N
         assert caught.value.function == "deep"
         assert isinstance(caught.value.offset, int)
         assert "(-1, 4294967296, 0.5, -2.0)" in str(caught.value)
+        assert [name for name, _ in caught.value.frames] == (["deep"] * (depth + 1) + ["throw"])[:64]
+        assert "#0 deep at offset 0x" in caught.value.__notes__[0]
     with pytest.raises(lucet.WasmException) as other:
         instance.run("empty throw")
     assert other.value.values == ()
     assert other.value.tag == instance.export("empty") != instance.export("e")
     assert instance.state == "ready"
+
+
+def test_the_frames_of_an_exception_that_was_thrown_again(load: Load, region: lucet.Region) -> None:
+    text = """(module (tag $e) (tag $other)
+      (func $origin (throw $e))
+      (func $between (call $origin))
+      (func $again (block $h (try_table (catch $other $h) (call $between))))
+      (func (export "run") (call $again)))"""
+    with pytest.raises(lucet.WasmException) as caught:
+        region.new_instance(load(text)).run("run")
+    assert caught.value.function == "origin"
+    assert [name for name, _ in caught.value.frames] == ["again", "run"]
 
 
 def test_tags(load: Load, region: lucet.Region) -> None:

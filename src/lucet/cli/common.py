@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from lucet.errors import Exit, LocatedError, LucetError, Trap
+from lucet.errors import Exit, LocatedError, LucetError, Trap, WasmException
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
@@ -62,6 +62,8 @@ def guarded(
         return ended.status & 0xFF
     except Trap as trap:
         return _complain(f"{prog}: trap: {trap}", EXIT_TRAP, "\n".join(trap.__notes__))
+    except WasmException as exception:
+        return _complain(f"{prog}: {exception}", EXIT_TRAP, "\n".join(exception.__notes__))
     except KeyboardInterrupt:
         die_of_interrupt()
     except (LucetError, OSError, MemoryError) as error:
@@ -95,7 +97,7 @@ def about(path: str) -> Iterator[None]:
     """Put the file's name in front of what Lucet says about it."""
     try:
         yield
-    except (Trap, Exit, Failure):
+    except (Trap, WasmException, Exit, Failure):
         raise
     except LocatedError as error:
         if error.line is None:
