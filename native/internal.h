@@ -518,6 +518,9 @@ extern LUCET_INTERNAL const void *const lucet_builtins[];
 /* The kernel's answer, or -EINTR once *interrupt is set. */
 LUCET_INTERNAL long lucet_switch_syscall(const u64 *interrupt, long number, long a, long b, long c, long d, long e);
 extern LUCET_INTERNAL const u8 lucet_syscall_begin[], lucet_syscall_end[], lucet_syscall_cancelled[];
+#ifdef LUCET_INJECT
+#define lucet_switch_syscall(...) (lucet_inject("syscall") ? -(long)errno : lucet_switch_syscall(__VA_ARGS__))
+#endif
 
 /* ---- where a run ended: backtrace.c ---- */
 

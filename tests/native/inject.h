@@ -2,6 +2,7 @@
 #ifndef LUCET_TESTS_INJECT_H
 #define LUCET_TESTS_INJECT_H
 
+#include <errno.h>
 #include <stdbool.h>
 
 /* True: pretend to have failed; errno is set. */
@@ -20,6 +21,9 @@ bool lucet_inject(const char *function);
 #define fstat(...) (lucet_inject("fstat") ? -1 : fstat(__VA_ARGS__))
 #define memfd_create(...) (lucet_inject("memfd_create") ? -1 : memfd_create(__VA_ARGS__))
 #define getrandom(...) (lucet_inject("getrandom") ? -1 : getrandom(__VA_ARGS__))
+#define preadv(...) (lucet_inject("preadv") ? -1 : preadv(__VA_ARGS__))
+#define pwritev(...) (lucet_inject("pwritev") ? -1 : pwritev(__VA_ARGS__))
+#define lseek(...) (lucet_inject("lseek") ? -1 : lseek(__VA_ARGS__))
 #define dlopen(...) (lucet_inject("dlopen") ? NULL : dlopen(__VA_ARGS__))
 #define dlinfo(...) (lucet_inject("dlinfo") ? -1 : dlinfo(__VA_ARGS__))
 #define sigaltstack(...) (lucet_inject("sigaltstack") ? -1 : sigaltstack(__VA_ARGS__))
