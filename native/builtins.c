@@ -60,6 +60,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
     /* While the host function runs, this thread is not in the guest: a fault there is the host's. */
     group_of(activation->instance)->crossings++;
+    instance->host_calls++;
     lucet_current = activation->previous;
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
@@ -81,8 +82,13 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
         }
         instance_drop_thrown(instance);
     }
-    if (LIKELY(result == LUCET_HOST_OK))
-        return 0;
+    if (LIKELY(result == LUCET_HOST_OK)) {
+        /* A guest that hardly does anything but call the host is nearly never found in its own code. */
+        if (LIKELY(!__atomic_load_n(&activation->preempt, __ATOMIC_RELAXED)))
+            return 0;
+        activation->preempt = 0;
+        return SWITCH_PREEMPTED;
+    }
     if (result == LUCET_HOST_SUSPEND) {
         activation->suspended_instance = instance;
         activation->suspended_function = function;

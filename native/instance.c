@@ -316,8 +316,10 @@ static bool table_reserve(struct lucet_table *table, u64 length) {
 
 u64 table_grow(struct lucet_table *table, u64 delta, u64 value) {
     u64 old = table->head.length, limit = table->maximum < table->limit ? table->maximum : table->limit;
-    if (old > limit || delta > limit - old || !table_reserve(table, old + delta))
+    if (old > limit || delta > limit - old || !table_reserve(table, old + delta)) {
+        table->refused |= old <= table->maximum && delta <= table->maximum - old;
         return UINT64_MAX;
+    }
     u64 *entries = (u64 *)(uintptr_t)table->head.entries;
     for (u64 i = old; i < old + delta; i++)
         entries[i] = value;
@@ -346,6 +348,7 @@ static bool tables_new(lucet_instance *instance, lucet_error *error) {
         table->reftype = (u8)abi->reftype;
         table->type_id = abi->type_id;
         table->head.length = 0;
+        table->refused = false;
         if (!table_reserve(table, abi->minimum))
             return fail(error, LUCET_ERROR_MEMORY, "out of memory for a table of %llu elements",
                         (unsigned long long)abi->minimum);
@@ -655,6 +658,8 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     bool warm = instance->area_linkage == linkage && !linkage->links_instances;
     lucet_module *module = linkage->module;
     instance->memory_bytes = memories_minimum(module, false);
+    instance->host_calls = 0;
+    instance->memory_refused = false;
     instance->shared_bytes = 0;
     if (UNLIKELY(!budget_charge(instance, instance->memory_bytes)))
         return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
@@ -849,6 +854,15 @@ const char *lucet_state_text(lucet_state state) {
 
 lucet_module *lucet_instance_module(const lucet_instance *instance) {
     return instance->module;
+}
+
+lucet_usage lucet_instance_usage(const lucet_instance *instance) {
+    lucet_usage usage = {.host_calls = instance->host_calls,
+                         .memory = instance->memory_bytes,
+                         .memory_refused = instance->memory_refused};
+    for (u32 i = 0; i < instance->module->header->tables_count; i++)
+        usage.table_refused |= instance->tables[i] && instance->tables[i]->refused;
+    return usage;
 }
 
 lucet_region *lucet_instance_region(const lucet_instance *instance) {

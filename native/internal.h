@@ -171,6 +171,7 @@ LUCET_INTERNAL bool is_funcref_type(u8 valtype);
 struct lucet_table {
     struct abi_table_head head; /* what generated code reads */
     u64 capacity, maximum, limit;
+    bool refused; /* the limit, not its maximum, has kept it from growing */
     u8 reftype;
     u64 type_id;
 };
@@ -341,11 +342,13 @@ struct lucet_instance {
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
     u64 memory_bytes; /* of all own memories together, which the limit is for */
-    u64 shared_bytes; /* of that limit, what shared memories may grow to */
-    u64 charged;      /* to the region's budget */
-    u64 timeout;      /* of each run, in ns; 0 for none */
-    u64 time_slice;   /* likewise: after it a run is suspended */
-    u64 fuel_base;    /* what the word FUEL would be if nothing had been counted */
+    u64 host_calls;
+    bool memory_refused; /* a limit, not the module's own maximum, has kept a memory from growing */
+    u64 shared_bytes;    /* of that limit, what shared memories may grow to */
+    u64 charged;         /* to the region's budget */
+    u64 timeout;         /* of each run, in ns; 0 for none */
+    u64 time_slice;      /* likewise: after it a run is suspended */
+    u64 fuel_base;       /* what the word FUEL would be if nothing had been counted */
     bool fuel_is_bounded;
     struct group own_group;
     struct heap heap;

@@ -235,12 +235,16 @@ static u64 grow_shared(lucet_memory *memory, u64 delta) {
 static bool grow_own(lucet_memory *memory, u64 old, u64 delta) {
     lucet_instance *owner = memory->owner;
     u64 size, left = owner->memory_limit - owner->shared_bytes - owner->memory_bytes, total = owner->memory_bytes;
-    if (!may_grow(memory, old, delta, old + left, &size))
+    if (!may_grow(memory, old, delta, old + left, &size)) {
+        owner->memory_refused |= may_grow(memory, old, delta, UINT64_MAX, &size);
         return false;
+    }
     if (!delta)
         return true;
-    if (!budget_charge(owner, total + (size - old)))
+    if (!budget_charge(owner, total + (size - old))) {
+        owner->memory_refused = true;
         return false;
+    }
     if (memory == &owner->slot_memory ? !heap_grow(&owner->heap, size) : !grow_mapping(memory, size)) {
         budget_charge(owner, total);
         return false;

@@ -203,9 +203,11 @@ FUNCTION lucet_stub_\name
     movq %fs:(%rcx), %rdi
     cmpl $SWITCH_THREW, %eax
     je 3f
+    cmpl $SWITCH_PREEMPTED, %eax
+    je 4f
     cmpl $SWITCH_SUSPENDED, %eax
     jne 1f
-    movl %eax, %esi
+4:  movl %eax, %esi
     leaq -KEPT(%rbp), %rsp /* it may yet throw, when it is resumed */
     call suspend
     movq %rbp, %rsp

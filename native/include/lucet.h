@@ -237,6 +237,14 @@ lucet_state lucet_instance_state(const lucet_instance *instance);
 const char *lucet_state_text(lucet_state state);
 lucet_module *lucet_instance_module(const lucet_instance *instance);
 lucet_region *lucet_instance_region(const lucet_instance *instance);
+/* What it has used since it was new, or reset. */
+typedef struct lucet_usage {
+    uint64_t host_calls; /* of its module's imported functions */
+    uint64_t memory;     /* bytes of its own memories, which only grow */
+    bool memory_refused; /* a limit or budget, not the module's own maximum, has kept a memory from growing */
+    bool table_refused;  /* likewise a table */
+} lucet_usage;
+lucet_usage lucet_instance_usage(const lucet_instance *instance);
 void lucet_instance_set_context(lucet_instance *instance, void *context);
 void *lucet_instance_context(const lucet_instance *instance);
 
@@ -307,7 +315,7 @@ bool lucet_instance_interrupt(lucet_instance *instance);
 void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
 /* A run that computes for so long is suspended with LUCET_PREEMPTED, wherever it is in guest code, and goes on with lucet_resume for as
- * long again. Time in host functions counts, too, but nothing is suspended while one runs, nor is a run that it makes in the same group.
+ * long again. Time in host functions counts, too, but nothing is suspended before one returns, nor is a run that it makes in the same group.
  * 0: never. Generated code pays nothing for it. */
 void lucet_instance_set_time_slice(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_time_slice(const lucet_instance *instance);

@@ -298,6 +298,17 @@ static int set_timeout(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+/* (host calls, bytes of memory, whether a limit refused memory, or table entries) */
+static PyObject *get_raw_usage(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    if (!instance)
+        return NULL;
+    lucet_usage usage = lucet_instance_usage(instance);
+    return Py_BuildValue("(KKNN)", (unsigned long long)usage.host_calls, (unsigned long long)usage.memory,
+                         PyBool_FromLong(usage.memory_refused), PyBool_FromLong(usage.table_refused));
+}
+
 static PyObject *get_time_slice(PyObject *object, void *unused) {
     (void)unused;
     lucet_instance *instance = instance_open((InstanceObject *)object);
@@ -459,6 +470,7 @@ static PyGetSetDef getset[] = {
     {"timeout", get_timeout, set_timeout,
      "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.",
      NULL},
+    {"_raw_usage", get_raw_usage, NULL, NULL, NULL},
     {"time_slice", get_time_slice, set_time_slice,
      "Seconds of computing after which a later run is suspended, or None: run gives a Suspended.", NULL},
     {"fuel", get_fuel, set_fuel,

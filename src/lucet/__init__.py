@@ -6,7 +6,7 @@ The public names, each imported from its home on first use: `import lucet` costs
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lucet.compile.driver import compile as compile
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lucet.runtime import i32 as i32
     from lucet.runtime import i64 as i64
     from lucet.runtime import v128 as v128
+    from lucet.sandbox import Sandbox as Sandbox
 
     __version__: str
 
@@ -74,6 +75,7 @@ __all__ = [
     "OutOfFuel",
     "Region",
     "RegionFull",
+    "Sandbox",
     "SharedMemory",
     "SignatureError",
     "Suspend",
@@ -95,31 +97,6 @@ __all__ = [
     "v128",
 ]
 
-_RUNTIME: Final = frozenset(
-    [
-        "Budget",
-        "Func",
-        "FuncType",
-        "Instance",
-        "Memory",
-        "Module",
-        "Region",
-        "SharedMemory",
-        "Suspend",
-        "Suspended",
-        "Tag",
-        "exnref",
-        "externref",
-        "f32",
-        "f64",
-        "funcref",
-        "host_function",
-        "i32",
-        "i64",
-        "v128",
-    ]
-)
-
 if not TYPE_CHECKING:  # a checker that saw __getattr__ would accept any name
 
     def __getattr__(name: str) -> object:
@@ -131,7 +108,12 @@ if not TYPE_CHECKING:  # a checker that saw __getattr__ would accept any name
             raise AttributeError(f"module 'lucet' has no attribute {name!r}")
         if name == "compile":
             return importlib.import_module("lucet.compile")  # the package is callable, see there
-        home = importlib.import_module("lucet.runtime" if name in _RUNTIME else "lucet.errors")
+        if name == "Sandbox":
+            home = importlib.import_module("lucet.sandbox")
+        else:
+            home = importlib.import_module("lucet.errors")
+            if not hasattr(home, name):
+                home = importlib.import_module("lucet.runtime")
         value: object = getattr(home, name)
         globals()[name] = value
         return value

@@ -32,4 +32,5 @@
     (i32.add (call $overflow (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
   (func (export "call_and_mix") (param i32) (result i64 f64)
     (call $mix (call $host (local.get 0))))
+  (func (export "call_for_ever") (loop $again (br_if $again (call $host (i32.const 1)))))
   (func (export "spin") (loop $again (br $again))))

@@ -289,5 +289,29 @@ static void with_host_functions(void) {
     lucet_instance_free(instance);
 }
 
+static lucet_host_result yield(lucet_instance *instance, u64 *slots) {
+    (void)instance;
+    usleep(20);
+    slots[0] = 1;
+    return LUCET_HOST_OK;
+}
+
+/* One that is hardly ever found in its own code. */
+static void all_the_time_in_host_functions(void) {
+    lucet_instance *instance = preempt_instance(1);
+    on_call = yield;
+    lucet_instance_set_time_slice(instance, 20 * SLICE);
+    alarm(60);
+    u64 slots[2] = {0};
+    lucet_outcome_kind kind = call_slots(instance, "call_for_ever", slots);
+    for (u32 i = 0; i < 20; i++) {
+        CHECK_EQUAL(kind, LUCET_PREEMPTED);
+        kind = resume(instance);
+    }
+    CHECK_EQUAL(kind, LUCET_PREEMPTED);
+    alarm(0);
+    lucet_instance_free(instance);
+}
+
 MAIN(TEST(at_every_instruction), TEST(many_guests_take_turns), TEST(deep_stacks), TEST(ended_while_it_waits),
-     TEST(interrupted_at_random_moments), TEST(with_host_functions))
+     TEST(interrupted_at_random_moments), TEST(with_host_functions), TEST(all_the_time_in_host_functions))

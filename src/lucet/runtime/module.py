@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +12,8 @@ from lucet.runtime import _core
 from lucet.wasm.types import FuncType, GlobalType, Limits, MemoryType, TableType, TagType, ValType
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from lucet.signing import PublicKey
 
 ExternType = FuncType | TableType | MemoryType | GlobalType | TagType
@@ -34,7 +37,23 @@ class ExportType:
 
 
 class Module(_core.Module):
-    """A loaded artifact: Module.load(path) or Module.from_bytes(data)."""
+    """A loaded artifact: Module.load(path) or Module.from_bytes(data).
+
+    It can be pickled: as the path, or as the bytes, that it was loaded from.
+    """
+
+    _origin: tuple[str, str | bytes]
+
+    def __reduce__(self) -> tuple[Callable[[str | bytes], Module], tuple[str | bytes]]:
+        how, what = self._origin
+        return getattr(Module, how), (what,)
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, /) -> Self:
+        """Load an artifact from memory. Raises ArtifactError."""
+        module = super().from_bytes(data)
+        module._origin = ("from_bytes", data if isinstance(data, bytes) else bytes(data))
+        return module
 
     @classmethod
     def load(
@@ -47,7 +66,9 @@ class Module(_core.Module):
         by this key. Raises ArtifactError; SignatureError, before anything of the file is mapped.
         """
         if public_key is None:
-            return super().load(path)
+            module = super().load(path)
+            module._origin = ("load", str(Path(os.fsdecode(path)).absolute()))
+            return module
         from lucet import signing
 
         key = public_key
