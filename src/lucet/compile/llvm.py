@@ -36,6 +36,8 @@ def initialize(opt_level: str) -> None:
     llvm.set_option("", "-x86-cmov-converter=0")
     # Parsing would verify all of the module to see whether its debug information needs an upgrade: ours does not.
     llvm.set_option("", "-disable-auto-upgrade-debug-info")
+    # Of the two ways to follow variables through optimised code, the quicker one: there are none to follow.
+    llvm.set_option("", "-experimental-debug-variable-locations=0")
     for option in _LEVEL_OPTIONS.get(opt_level, ()):
         llvm.set_option("", option)
 
