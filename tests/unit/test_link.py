@@ -38,7 +38,7 @@ def shared_object(objects: Sequence[bytes], exported: str = "f0") -> bytes:
         for name, one in merged.symbols.items()
     ]
     place = (sections[definition.area], definition.offset, definition.size)
-    file, _ = out.finish(exported=place, symbols=symbols, eh_frame_hdr=hdr_section)
+    file, _ = out.finish(exported=place, symbols=symbols, eh_frame_hdr=hdr_section, debug={})
     return bytes(file)
 
 

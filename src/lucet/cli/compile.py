@@ -126,6 +126,7 @@ def _options(given: argparse.Namespace) -> Options:
         max_reserved_size=maximum,
         guard_size=Options.guard_size if given.guard_size is None else given.guard_size,
         bindings=bindings,
+        debug_info=given.debug_info,
         incremental=given.incremental,
     )
 
@@ -175,6 +176,12 @@ def _parser(prog: str) -> Parser:
         "--incremental",
         action="store_true",
         help="keep objects in the cache's directory, and take those of unchanged functions from there",
+    )
+    parser.add_argument(
+        "-g",
+        action="store_true",
+        dest="debug_info",
+        help="source lines for gdb, if the module has DWARF (clang -g)",
     )
     add_compile_options(parser)
     parser.add_argument(

@@ -13,10 +13,12 @@ from typing import Final
 
 from lucet.abi.tables import STRUCTS
 from lucet.compile import elf, link, unwind
+from lucet.compile.debug import sections
 from lucet.compile.metadata import LinkedCode, Metadata, Provenance, function_names
 from lucet.compile.plan import Plan
 from lucet.errors import LimitExceeded
 from lucet.limits import HOST_PAGE_SIZE
+from lucet.wasm.dwarf import Sources
 from lucet.wasm.module import Module
 
 EXPORTED_SYMBOL: Final = "lucet_module"
@@ -30,8 +32,14 @@ def build(module: Module, plan: Plan, objects: Sequence[bytes], provenance: Prov
     out = elf.SharedObject(EXPORTED_SYMBOL)
     code, eh_frame_hdr = _place_code(out, merged, plan)
     images = _place_images(out, plan)
-    header = Metadata(module, plan, code, images, eh_frame_hdr).place(out, provenance)
-    return _finish(out, header, eh_frame_hdr, _symbols(code, function_names(module)))
+    metadata = Metadata(module, plan, code, images, eh_frame_hdr)
+    header = metadata.place(out, provenance)
+    debug: Mapping[str, bytes] = {}
+    if provenance.debug_info:
+        text_section = code.sections[link.TEXT]
+        text = text_section.offset, len(text_section.data)
+        debug = sections(list(metadata.bodies()), Sources(provenance.sources), text=text, producer=provenance.producer)
+    return _finish(out, header, eh_frame_hdr, _symbols(code, function_names(module)), debug)
 
 
 def _place_code(out: elf.SharedObject, merged: link.Merged, plan: Plan) -> tuple[LinkedCode, elf.OutputSection]:
@@ -129,9 +137,11 @@ def _finish(
     header: elf.OutputSection,
     eh_frame_hdr: elf.OutputSection,
     symbols: Sequence[elf.OutputSymbol],
+    debug: Mapping[str, bytes],
 ) -> bytes:
     struct = STRUCTS["artifact_header"]
-    file, loaded = out.finish(exported=(header, 0, struct.size), symbols=symbols, eh_frame_hdr=eh_frame_hdr)
+    exported = (header, 0, struct.size)
+    file, loaded = out.finish(exported=exported, symbols=symbols, eh_frame_hdr=eh_frame_hdr, debug=debug)
     if len(file) >= MAX_SIZE:
         raise LimitExceeded(f"the artifact is larger than {MAX_SIZE} bytes")
 

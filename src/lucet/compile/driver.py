@@ -72,6 +72,7 @@ def compile(
     min_reserved_size: int | None = _DEFAULT.min_reserved_size,
     max_reserved_size: int | None = _DEFAULT.max_reserved_size,
     guard_size: int = _DEFAULT.guard_size,
+    debug_info: bool = _DEFAULT.debug_info,
     bindings: Mapping[str, Mapping[str, str]] | None = None,
     hot: Iterable[int] | None = _DEFAULT.hot,
     validate: Description | None = None,
@@ -97,6 +98,7 @@ def compile(
         min_reserved_size=min_reserved_size,
         max_reserved_size=max_reserved_size,
         guard_size=guard_size,
+        debug_info=debug_info,
         bindings=read_bindings([json.dumps(bindings)]) if bindings is not None else (),
         hot=None if hot is None else tuple(hot),
         workers=workers,
@@ -157,6 +159,7 @@ def _provenance(wasm: bytes, options: Options, module: Module) -> Provenance:
         cpu_name=cpu_name,
         cpu_features=sum(CONSTANTS[f"LUCET_CPU_{name}"] for name in names),
         flags=CONSTANTS["LUCET_FLAG_COUNTS_INSTRUCTIONS"] if options.count_instructions else 0,
+        debug_info=options.debug_info,
         sources=dwarf.pack([(name, contents) for name, contents, _ in module.customs], wasm),
     )
 

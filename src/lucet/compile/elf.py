@@ -8,7 +8,7 @@ of its x86-64 supplement.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -211,9 +211,15 @@ class SharedObject:
         exported: tuple[OutputSection, int, int],
         symbols: Iterable[OutputSymbol],
         eh_frame_hdr: OutputSection,
+        debug: Mapping[str, bytes],
     ) -> tuple[bytearray, int]:
-        """The whole file, and how many bytes from its start are loaded. exported: section, offset in it, size."""
+        """The whole file, and how many bytes from its start are loaded.
+
+        exported: section, offset in it, size; debug: sections that are not loaded.
+        """
         loaded = self._add_dynamic()
+        for name, data in debug.items():
+            self._append(name, data, alignment=1, kind=SHT_PROGBITS, flags=0)
         section, offset, size = exported
         info = STB_GLOBAL << 4 | STT_OBJECT
         entry = SYMBOL.pack(1, info, 0, section.index, section.offset + offset, size)

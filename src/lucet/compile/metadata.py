@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lucet.abi.artifact_reader import decode_lines
 from lucet.abi.tables import CONSTANTS, STRUCTS
 from lucet.compile import elf, lines, link
+from lucet.compile.debug import Body
 from lucet.compile.plan import Plan
 from lucet.compile.versions import LEVELS
 from lucet.errors import CompilerFailed
@@ -35,6 +37,8 @@ class Provenance:
     """LUCET_FLAG_* of the header."""
     sources: bytes = b""
     """The module's DWARF lines: wasm.dwarf.pack."""
+    debug_info: bool = False
+    """The same for native debuggers, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ class Metadata:
         self._data = bytearray()
         self._strings = bytearray()
         self._known_strings: dict[str, int] = {}
+        self._blobs: dict[int, bytes] = {}
 
     def place(self, out: elf.SharedObject, provenance: Provenance) -> elf.OutputSection:
         """Add the sections. Returns that of the header; what it says of the whole file is still 0."""
@@ -174,9 +179,24 @@ class Metadata:
                 end = definition.value + self._size(self._body_symbol(function))
                 blob = rows and lines.encode_lines(rows, definition.value, end, self._distances(function))
                 if blob:
+                    self._blobs[function] = blob
                     offsets[function] = len(span)
                     span += blob
         return offsets, bytes(span)
+
+    def bodies(self) -> Iterator[Body]:
+        """The functions' code and its places in the .wasm, after place()."""
+        names = function_names(self._module)
+        for function in range(self._imported, len(self._plan.function_types)):
+            symbol = self._body_symbol(function)
+            start = self._module.bodies[function - self._imported].offset
+            rows = decode_lines(self._blobs.get(function, b"\0"))
+            yield Body(
+                name=names.get(function, f"wasm_function_{function}"),
+                address=self._code.rva(symbol),
+                size=self._size(symbol),
+                rows=[(code, None if offset < 0 else start + offset) for code, offset in rows],
+            )
 
     def _distances(self, function: int) -> Callable[[int], int]:
         bodies, imported = self._module.bodies, self._imported

@@ -115,6 +115,8 @@ class Options:
     """A memory that needs more is refused."""
     guard_size: int = MEMORY_GUARD_SIZE
     """Bytes after 4 GiB of address space that fault: an access whose static offset is within them needs no check."""
+    debug_info: bool = False
+    """Native DWARF: source lines for debuggers, if the module carries DWARF."""
     bindings: tuple[Binding, ...] = ()
     """The names that the host has for imported functions; if there are any, all must have one."""
     hot: tuple[int, ...] | None = None
