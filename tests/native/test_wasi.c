@@ -122,7 +122,8 @@ static void free_world(struct world *world) {
 
 static u64 ask(struct world *world, const char *name, const u64 *arguments, u32 count) {
     u64 slots[10] = {0};
-    memcpy(slots, arguments, count * sizeof *slots);
+    if (count)
+        memcpy(slots, arguments, count * sizeof *slots);
     CHECK_EQUAL(call_slots(world->instance, name, slots), LUCET_RETURNED);
     return (u32)slots[0];
 }
