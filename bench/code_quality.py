@@ -377,6 +377,21 @@ distribution ships. wasmtime has no such choice: its code is for the machine it 
 processes.
 """
 
+_NOTES: Final = """\
+## What is slower than 1.3, and why
+
+* `bignum`: WebAssembly has neither a product of 128 bits nor a carry. The product is one `mul` here, too (`multi3.py`),
+  but it goes through memory, and carries are comparisons.
+* `image` for plain x86-64: clang unrolled the loops by two for WebAssembly, so vectors must be taken apart, and SSE2
+  has no instruction to do that with bytes. With AVX2 it is as fast as native code.
+* `gemm` on the machine's own CPU, likewise: vectors of 256 bits, where native code has several of 512 in flight.
+* `simd_*` on the machine's own CPU: vectors in WebAssembly have 128 bits, clang's native ones 512.
+* `radixsort` waits for memory; its ratio differs from run to run more than from engine to engine.
+
+Kernels that walk structures with pointers (`list`, `tree`, `dijkstra`) can be faster than native code, because their
+pointers have 32 bits. `floyd` is where the copy of the loop is vectorised and clang's native one is not.
+"""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compares Lucet's code with native code and wasmtime's.")
@@ -406,7 +421,7 @@ def main() -> int:
         if given.samples is not None:
             given.samples.write_text(json.dumps(results))
     about = f"{common.conditions(given.rounds)} {given.processes} processes; clang of ziglang {version('ziglang')}."
-    text = f"# Code quality\n\n{_WORDS}\n{about}\n\n{tables(results)}\n"
+    text = f"# Code quality\n\n{_WORDS}\n{about}\n\n{tables(results)}\n\n{_NOTES}"
     if given.output:
         given.output.write_text(text)
     print(text)
