@@ -81,6 +81,10 @@ fuzz seconds="300": build
 bench *args: build
     python -m bench.compare_wasmtime {{args}}
 
+# the code against native code and wasmtime's, in one interleaved run
+bench-code *args: build
+    python -m bench.code_quality --output docs/code-quality.md {{args}}
+
 # what compiling costs against wasmtime-py, at each level: CPU time, wall time on one and two workers, memory
 bench-compile *args: build
     python -m bench.compile_time {{args}}
