@@ -456,8 +456,12 @@ class FunctionWriter:
             fits = self.emit(f"icmp ule i64 {end}, {self.memory_size(memory)}")
         elif size <= _ADDRESS_SPACE:
             # Neither side can overflow: room is the number of places where such an access may begin.
-            room = f"i64 {self.memory_size(memory)}, i64 {size - 1}"
-            fits = self.emit(f"icmp ult {operand}, {self.emit(f'call i64 @llvm.usub.sat.i64({room})')}")
+            present, plan = self.memory_size(memory), self.plan.memories[memory]
+            if size <= plan.minimum << plan.page_size_log2:
+                room = self.emit(f"sub nuw i64 {present}, {size - 1}")
+            else:
+                room = self.emit(f"call i64 @llvm.usub.sat.i64(i64 {present}, i64 {size - 1})")
+            fits = self.emit(f"icmp ult {operand}, {room}")
         else:
             fits = "false"
         self.trap_unless(fits, "OUT_OF_BOUNDS_MEMORY_ACCESS", offset)
