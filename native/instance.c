@@ -24,11 +24,6 @@ static bool reservation_suffices(const struct abi_memory *memory, u64 reserved, 
            (!(memory->flags & LUCET_FLAG_64) || memory->guard <= guard);
 }
 
-/* In a packed region nothing faults, however much is reserved. */
-static u64 faulting_space(const lucet_region *region) {
-    return region->packed ? 0 : region->config.memory_reserved;
-}
-
 static bool memory_matches(const lucet_module *module, u32 index, const lucet_memory *memory) {
     const struct abi_memory *abi = &module->memories[index];
     struct memory_type wanted = memory_type_of(abi);
@@ -361,95 +356,6 @@ static bool tables_new(lucet_instance *instance, lucet_error *error) {
     return true;
 }
 
-/* ---- memories ---- */
-
-/* Those that the instance owns: all but the imported ones, which come first. */
-static u32 first_own_memory(const lucet_module *module) {
-    return module->header->memories_count - module->other_memories - module->has_slot_memory;
-}
-
-/* Bytes of all own memories of a new instance, with or without the shared ones; UINT64_MAX if they are too many to count. */
-static u64 memories_minimum(const lucet_module *module, bool with_shared) {
-    u64 sum = module->memory_minimum;
-    for (u32 i = 0; module->other_memories && i < module->header->memories_count; i++) {
-        struct memory_type type = memory_type_of(&module->memories[i]);
-        if (!(module->memories[i].flags & LUCET_FLAG_IMPORTED) && module->memories[i].offset &&
-            (with_shared || !type.is_shared) && __builtin_add_overflow(sum, memtype_minimum(&type), &sum))
-            return UINT64_MAX;
-    }
-    return sum;
-}
-
-/* left: what the instance's limit leaves for growth, of which the memory gets all that it may want. */
-static lucet_memory *new_shared_memory(lucet_instance *instance, const struct memory_type *type, u64 *left,
-                                       lucet_error *error) {
-    u64 minimum = memtype_minimum(type), most = memtype_maximum(type);
-    u64 extra = most - minimum < *left ? most - minimum : *left;
-    lucet_memory *memory = shared_memory_new(type, minimum + extra, instance->region->config.budget, error);
-    if (memory) {
-        *left -= extra;
-        instance->shared_bytes += minimum + extra;
-    }
-    return memory;
-}
-
-static lucet_memory *mapped_memory(lucet_instance *instance, u32 index, u64 *left, lucet_error *error) {
-    const lucet_region_config *config = &instance->region->config;
-    struct memory_type type = memory_type_of(&instance->module->memories[index]);
-    if (type.is_shared)
-        return new_shared_memory(instance, &type, left, error);
-    u64 reserved = memtype_maximum(&type) < instance->memory_limit ? memtype_maximum(&type) : instance->memory_limit;
-    if (memory_relies_on_space(&type))
-        reserved = config->memory_reserved;
-    lucet_memory *memory = memory_new(&type, reserved, config->memory_guard, error);
-    if (memory)
-        memory->owner = instance;
-    return memory;
-}
-
-static bool memories_new(lucet_instance *instance, lucet_error *error) {
-    const lucet_module *module = instance->module;
-    u64 left = instance->memory_limit - memories_minimum(module, true);
-    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
-        if (instance->memories[i])
-            continue; /* the slot had the same module, and its memories were reset */
-        if (!module->memories[i].offset) {
-            instance->memories[i] = &instance->slot_memory;
-            continue;
-        }
-        if (!(instance->memories[i] = mapped_memory(instance, i, &left, error)))
-            return false;
-        VMCTX_WORD(instance->vmctx, module->memories[i].offset) = (u64)(uintptr_t)instance->memories[i]->base;
-    }
-    return true;
-}
-
-/* As in a new instance. The heap resets itself. */
-static bool memories_reset(lucet_instance *instance) {
-    const lucet_module *module = instance->area_linkage->module;
-    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
-        lucet_memory *memory = instance->memories[i];
-        if (memory && !memory->owner) {
-            lucet_memory_release(memory); /* a new instance has one of its own; others may go on with this one */
-            instance->memories[i] = NULL;
-        } else if (memory && memory != &instance->slot_memory && !memory_reset(memory)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void memories_free(lucet_instance *instance, const lucet_module *module) {
-    for (u32 i = first_own_memory(module); instance->memories && i < module->header->memories_count; i++)
-        if (instance->memories[i] && !instance->memories[i]->owner)
-            lucet_memory_release(instance->memories[i]);
-        else if (instance->memories[i] && instance->memories[i] != &instance->slot_memory)
-            memory_free(instance->memories[i]);
-    if (instance->memories != &instance->only_memory)
-        free(instance->memories);
-    instance->memories = NULL;
-}
-
 /* ---- the instance area ---- */
 
 static void set_global_import(lucet_instance *instance, const struct abi_import *abi, const lucet_import *import) {
@@ -626,15 +532,6 @@ static int initial_state(const lucet_module *module) {
                                                                                     : LUCET_STATE_READY;
 }
 
-static void slot_memory_init(lucet_instance *instance) {
-    const lucet_region_config *config = &instance->region->config;
-    instance->slot_memory = (struct lucet_memory){.base = instance->vmctx,
-                                                  .owner = instance,
-                                                  .type = memory_type_of(&instance->module->memories[0]),
-                                                  .reserved = faulting_space(instance->region),
-                                                  .guard = config->memory_guard};
-}
-
 static bool fill_fresh(lucet_instance *instance, lucet_error *error) {
     const lucet_module *module = instance->module;
     u32 tables = module->header->tables_count, memories = module->header->memories_count;
@@ -648,8 +545,6 @@ static bool fill_fresh(lucet_instance *instance, lucet_error *error) {
     instance->memories = memories > 1 ? calloc(memories, sizeof *instance->memories) : &instance->only_memory;
     if (!instance->memories)
         return fail(error, LUCET_ERROR_MEMORY, "out of memory");
-    if (module->has_slot_memory)
-        slot_memory_init(instance);
     return area_new(instance, error) && memories_new(instance, error) && tables_new(instance, error);
 }
 

@@ -379,6 +379,13 @@ LUCET_INTERNAL bool instance_make_tags(lucet_instance *instance, lucet_error *er
 LUCET_INTERNAL void instance_forget_tags(lucet_instance *instance, const lucet_module *module);
 LUCET_INTERNAL void instance_drop_exceptions(lucet_instance *instance);
 LUCET_INTERNAL void instance_drop_thrown(lucet_instance *instance);
+/* Bytes of all own memories of a new instance, with or without the shared ones; UINT64_MAX if they are too many to count. */
+LUCET_INTERNAL u64 memories_minimum(const lucet_module *module, bool with_shared);
+/* The own memories that are not there yet. */
+LUCET_INTERNAL bool memories_new(lucet_instance *instance, lucet_error *error);
+/* As in a new instance; the heap resets itself. */
+LUCET_INTERNAL bool memories_reset(lucet_instance *instance);
+LUCET_INTERNAL void memories_free(lucet_instance *instance, const lucet_module *module);
 LUCET_INTERNAL u64 table_grow(struct lucet_table *table, u64 delta, u64 value);
 LUCET_INTERNAL const struct abi_funcref *instance_funcref(lucet_instance *instance, u32 function);
 /* The value of item `item` (see abi elem) of an element segment. */
@@ -449,6 +456,11 @@ struct lucet_region {
     u32 stacks_made;
     struct registered *registered; /* its entry in the registry; NULL if it has none */
 };
+
+/* In a packed region nothing faults, however much is reserved. */
+static inline u64 faulting_space(const lucet_region *region) {
+    return region->packed ? 0 : region->config.memory_reserved;
+}
 
 enum { STACK_GUARD = 1 << 16, NO_SLOT = 0xffffffff };
 

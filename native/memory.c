@@ -269,3 +269,103 @@ bool lucet_memory_will_write(lucet_memory *memory, uint64_t offset, uint64_t siz
     u64 present = memory_size(memory);
     return offset <= present && size <= present - offset;
 }
+
+/* ---- those of an instance ---- */
+
+/* Those that the instance owns: all but the imported ones, which come first. */
+static u32 first_own_memory(const lucet_module *module) {
+    return module->header->memories_count - module->other_memories - module->has_slot_memory;
+}
+
+/* Bytes of all own memories of a new instance, with or without the shared ones; UINT64_MAX if they are too many to count. */
+u64 memories_minimum(const lucet_module *module, bool with_shared) {
+    u64 sum = module->memory_minimum;
+    for (u32 i = 0; module->other_memories && i < module->header->memories_count; i++) {
+        struct memory_type type = memory_type_of(&module->memories[i]);
+        if (!(module->memories[i].flags & LUCET_FLAG_IMPORTED) && module->memories[i].offset &&
+            (with_shared || !type.is_shared) && __builtin_add_overflow(sum, memtype_minimum(&type), &sum))
+            return UINT64_MAX;
+    }
+    return sum;
+}
+
+/* left: what the instance's limit leaves for growth, of which the memory gets all that it may want. */
+static lucet_memory *new_shared_memory(lucet_instance *instance, const struct memory_type *type, u64 *left,
+                                       lucet_error *error) {
+    u64 minimum = memtype_minimum(type), most = memtype_maximum(type);
+    u64 extra = most - minimum < *left ? most - minimum : *left;
+    lucet_memory *memory = shared_memory_new(type, minimum + extra, instance->region->config.budget, error);
+    if (memory) {
+        *left -= extra;
+        instance->shared_bytes += minimum + extra;
+    }
+    return memory;
+}
+
+static lucet_memory *mapped_memory(lucet_instance *instance, u32 index, u64 *left, lucet_error *error) {
+    const lucet_region_config *config = &instance->region->config;
+    struct memory_type type = memory_type_of(&instance->module->memories[index]);
+    if (type.is_shared)
+        return new_shared_memory(instance, &type, left, error);
+    /* Not this instance's limit: the slot keeps the memory for others. */
+    u64 most = memtype_maximum(&type), reserved = most < config->memory_limit ? most : config->memory_limit;
+    if (memory_relies_on_space(&type))
+        reserved = config->memory_reserved;
+    lucet_memory *memory = memory_new(&type, reserved, config->memory_guard, error);
+    if (memory)
+        memory->owner = instance;
+    return memory;
+}
+
+static void slot_memory_init(lucet_instance *instance) {
+    const lucet_region_config *config = &instance->region->config;
+    instance->slot_memory = (struct lucet_memory){.base = instance->vmctx,
+                                                  .owner = instance,
+                                                  .type = memory_type_of(&instance->module->memories[0]),
+                                                  .reserved = faulting_space(instance->region),
+                                                  .guard = config->memory_guard};
+}
+
+bool memories_new(lucet_instance *instance, lucet_error *error) {
+    const lucet_module *module = instance->module;
+    u64 left = instance->memory_limit - memories_minimum(module, true);
+    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
+        if (instance->memories[i])
+            continue; /* the slot had the same module, and its memories were reset */
+        if (!module->memories[i].offset) {
+            slot_memory_init(instance);
+            instance->memories[i] = &instance->slot_memory;
+            continue;
+        }
+        if (!(instance->memories[i] = mapped_memory(instance, i, &left, error)))
+            return false;
+        VMCTX_WORD(instance->vmctx, module->memories[i].offset) = (u64)(uintptr_t)instance->memories[i]->base;
+    }
+    return true;
+}
+
+/* As in a new instance. The heap resets itself. */
+bool memories_reset(lucet_instance *instance) {
+    const lucet_module *module = instance->area_linkage->module;
+    for (u32 i = first_own_memory(module); i < module->header->memories_count; i++) {
+        lucet_memory *memory = instance->memories[i];
+        if (memory && !memory->owner) {
+            lucet_memory_release(memory); /* a new instance has one of its own; others may go on with this one */
+            instance->memories[i] = NULL;
+        } else if (memory && memory != &instance->slot_memory && !memory_reset(memory)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void memories_free(lucet_instance *instance, const lucet_module *module) {
+    for (u32 i = first_own_memory(module); instance->memories && i < module->header->memories_count; i++)
+        if (instance->memories[i] && !instance->memories[i]->owner)
+            lucet_memory_release(instance->memories[i]);
+        else if (instance->memories[i] && instance->memories[i] != &instance->slot_memory)
+            memory_free(instance->memories[i]);
+    if (instance->memories != &instance->only_memory)
+        free(instance->memories);
+    instance->memories = NULL;
+}

@@ -132,6 +132,18 @@ def test_a_limit_is_for_all_memories_together() -> None:
         region.new_instance(module("two"), memory_limit=2 * PAGE)
 
 
+def test_the_next_instance_may_have_a_larger_limit() -> None:
+    region = lucet.Region(1)
+    linkage = region.link(compiled('(module (memory (export "a") i64 1) (memory (export "b") i64 1))'))
+    for limit in (2, 7, 3, 20):
+        with region.new_instance(linkage, memory_limit=limit * PAGE) as instance:
+            memory = memories(instance)["b"]
+            with pytest.raises(lucet.LimitsExceeded):
+                memory.grow(limit - 1)
+            assert memory.grow(limit - 2) == 1
+            memory.write(memory.size - 1, b"x")
+
+
 def test_a_budget_counts_all_memories() -> None:
     budget = lucet.Budget(10 * PAGE)
     region = lucet.Region(3, budget=budget)
