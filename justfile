@@ -77,6 +77,10 @@ fuzz seconds="300": build
     python -m fuzz.fuzz_valid --seconds {{seconds}}
     python -m fuzz.fuzz_vectors --seconds {{seconds}}
 
+# random modules and mutated ones here and on wasmtime: results, traps, memories, globals. `just fuzz-differential 3600`
+fuzz-differential seconds="300" *args: build
+    python -m fuzz.fuzz_differential --seconds {{seconds}} {{args}}
+
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build
     python -m bench.compare_wasmtime {{args}}

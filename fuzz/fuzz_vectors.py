@@ -120,11 +120,11 @@ class Generator:
                 params.append(valtype)
                 arguments.append(value)
                 return f"(local.get $p{len(params) - 1})"
-            literal = _literal(valtype, value)
+            written = literal(valtype, value)
             if self.random.random() < 0.5:
-                return literal
+                return written
             declared.append(f"(local $c{len(declared)} {valtype})")
-            front.append(f"(local.set $c{len(front)} {literal}) (block (br_if 0 (i32.const 0)))")
+            front.append(f"(local.set $c{len(front)} {written}) (block (br_if 0 (i32.const 0)))")
             return f"(local.get $c{len(front) - 1})"
 
         def applied(op: Op) -> str:
@@ -163,7 +163,8 @@ class Generator:
         return self.random.choice(CORNERS[width]) if self.random.random() < 0.8 else self.random.getrandbits(width)
 
 
-def _literal(valtype: str, value: int) -> str:
+def literal(valtype: str, value: int) -> str:
+    """A constant of those bits, as text."""
     if valtype == "v128":
         return f"(v128.const i64x2 {value & (1 << 64) - 1} {value >> 64})"
     if valtype[0] == "i":
