@@ -1,6 +1,6 @@
 """Loops of WASI calls: Lucet and wasmtime-py with the same guest, interleaved, and the same calls of a native program.
 
-usage: python -m bench.wasi [--rounds N] [--calls N] [--size MiB] [--folder PATH]
+usage: python -m bench.wasi [--rounds N] [--calls N] [--size MiB] [--only FUNCTION]... [--folder PATH]
 
 Each loop runs in one call of an exported function; its time is the wall clock's, in each round once for both engines,
 which take turns at being first. Prints Markdown tables.
@@ -182,6 +182,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--size", type=int, default=1024, help="of the file that is read, in MiB")
+    parser.add_argument("--only", metavar="FUNCTION", action="append", help="one of the guest's loops; may be repeated")
     parser.add_argument("--folder", type=Path, help="where the file is made; default: a temporary folder")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
@@ -200,6 +201,7 @@ def main() -> int:
             Case("args_get", "args_get", given.calls, "null"),
             Case("environ_get", "environ_get", given.calls, "null"),
         ]
+        rows = [row for row in rows if given.only is None or row.function in given.only]
         samples = [measure(case, folder, native, given.rounds) for case in rows]
     print(common.conditions(given.rounds))
     print("\nNanoseconds are those of one call (path_open + fd_close: of both).\n")
