@@ -107,7 +107,7 @@ def test_the_core_has_the_same_numbers() -> None:
 
 @pytest.mark.python_only
 def test_the_page_has_every_call() -> None:
-    page = (ROOT / "docs/wasi.md").read_text()
+    page = (ROOT / "docs/wasi.md").read_text().partition("## The calls")[2].partition("## Reactors")[0]
     rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(PREVIEW1.calls)
     in_core = set(re.findall(r"^\| `(\w+)` \| core", page, re.MULTILINE))
