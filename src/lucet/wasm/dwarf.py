@@ -16,6 +16,11 @@ from typing import Final
 
 from lucet.wasm.reader import Reader
 
+# The line number program's opcodes (DW_LNS_...) and extended ones (DW_LNE_...), as DWARF numbers them.
+_EXTENDED, _COPY, _ADVANCE_PC, _ADVANCE_LINE, _SET_FILE = range(5)
+_CONST_ADD_PC, _FIXED_ADVANCE_PC = 8, 9
+_END_SEQUENCE, _SET_ADDRESS = 1, 2
+
 _SECTIONS: Final = (".debug_line", ".debug_line_str", ".debug_str")
 _CODE_SECTION: Final = 10
 _MAX_PACKED: Final = 1 << 28
@@ -170,30 +175,30 @@ class Sources:
                 address += adjusted // line_range * step
                 line += line_base + adjusted % line_range
                 row()
-            elif opcode == 0:
+            elif opcode == _EXTENDED:
                 length = r.uleb()
                 after = r.at + length
                 kind = r.fixed(1) if length else 0
-                if kind == 1:
+                if kind == _END_SEQUENCE:
                     row(end=True)
                     if sequence[0][0] and sequence[0][0] not in _TOMBSTONES:
                         self._rows += sequence
                     sequence = []
                     address, file, line = 0, 1, 1
-                elif kind == 2:
+                elif kind == _SET_ADDRESS:
                     address = r.fixed(min(length - 1, 8))
                 r.at = after
-            elif opcode == 1:
+            elif opcode == _COPY:
                 row()
-            elif opcode == 2:
+            elif opcode == _ADVANCE_PC:
                 address += r.uleb() * step
-            elif opcode == 3:
+            elif opcode == _ADVANCE_LINE:
                 line += r.sleb()
-            elif opcode == 4:
+            elif opcode == _SET_FILE:
                 file = r.uleb()
-            elif opcode == 8:
+            elif opcode == _CONST_ADD_PC:
                 address += (255 - opcode_base) // line_range * step
-            elif opcode == 9:
+            elif opcode == _FIXED_ADVANCE_PC:
                 address += r.fixed(2)
             else:
                 for _ in range(operands[opcode - 1]):
