@@ -168,7 +168,7 @@ def test_offset_of_the_trap(instantiate: Instantiate, name: str) -> None:
     assert caught.value.function == name
 
 
-def test_offset_where_two_paths_end_alike(instantiate: Instantiate, opt_level: str) -> None:
+def test_offset_where_two_paths_end_alike(instantiate: Instantiate) -> None:
     path = """(i64.store (i32.const 0) (i64.const 5))
               (local.set 1 (i32.load (i32.const 12)))
               (i32.store offset=1 (local.get 1) (local.get 0))
@@ -183,5 +183,4 @@ def test_offset_where_two_paths_end_alike(instantiate: Instantiate, opt_level: s
     for argument, place in zip((0, 1), places, strict=True):
         with pytest.raises(lucet.Trap) as caught:
             instance.run("f", argument)
-        # At the highest level LLVM may make one access of the two, whose place is unknown; never that of the other one.
-        assert caught.value.offset == place or (opt_level == "best" and caught.value.offset is None)
+        assert caught.value.offset == place
