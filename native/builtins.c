@@ -6,12 +6,20 @@
 
 #include "internal.h"
 
+#define ROWS(name, offset)                                                                                             \
+    _Static_assert(offsetof(lucet_rows, name) == (offset), "lucet_rows." #name " is not where context.def has it");
+#define ACTIVATION(name, offset)
+#include "context.def"
+#undef ACTIVATION
+#undef ROWS
+
 /* Traps drop these functions' frames without their ends being run. */
 #define BUILTIN_C LUCET_INTERNAL NO_TSAN __attribute__((used))
 
 /* Called from switch_x86_64.S only. */
 BUILTIN_C _Noreturn void activation_interrupted(void);
 BUILTIN_C _Noreturn void activation_interrupted_early(void);
+BUILTIN_C bool activation_next_rows(struct lucet_activation *activation, lucet_rows *rows);
 BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots);
 BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta);
 BUILTIN_C void builtin_memory_copy(u8 *vmctx, u32 to, u32 from, u64 d, u64 s, u64 n);
@@ -53,19 +61,16 @@ BUILTIN_C _Noreturn void activation_interrupted_early(void) {
     lucet_switch_leave(activation, SWITCH_TRAPPED);
 }
 
-BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
-    struct lucet_activation *activation = lucet_current;
-    lucet_instance *instance = instance_of_vmctx(vmctx);
-    const lucet_linkage *linkage = instance->linkage;
-    const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
-    /* While the host function runs, this thread is not in the guest: a fault there is the host's. */
+/* While the host's code runs, this thread is not in the guest: a fault there is the host's. */
+static inline void leave_for_host(const struct lucet_activation *activation) {
     group_of(activation->instance)->crossings++;
-    instance->host_calls++;
     lucet_current = activation->previous;
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(activation->host_mxcsr);
     SYNC_POINT("hostcall");
-    lucet_host_result result = import->function(instance, slots, import->data);
+}
+
+static inline void return_to_guest(struct lucet_activation *activation) {
     SYNC_POINT("hostcall done");
     /* Not read, which takes longer than all the rest: its control bits are callee-saved, the function has them as they were. */
     if (UNLIKELY(activation->host_mxcsr))
@@ -74,6 +79,23 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     if (UNLIKELY(group_top(group) != activation))
         drop_activations(group, activation);
     lucet_current = activation;
+}
+
+BUILTIN_C bool activation_next_rows(struct lucet_activation *activation, lucet_rows *rows) {
+    leave_for_host(activation);
+    bool more = rows->next(rows);
+    return_to_guest(activation);
+    return more;
+}
+
+BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
+    struct lucet_activation *activation = lucet_current;
+    lucet_instance *instance = instance_of_vmctx(vmctx);
+    const lucet_linkage *linkage = instance->linkage;
+    const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
+    leave_for_host(activation);
+    lucet_host_result result = import->function(instance, slots, import->data);
+    return_to_guest(activation);
     if (UNLIKELY(instance->thrown)) {
         if (result == LUCET_HOST_THROW) {
             activation->thrown = instance->thrown;
@@ -82,13 +104,8 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
         }
         instance_drop_thrown(instance);
     }
-    if (LIKELY(result == LUCET_HOST_OK)) {
-        /* A guest that hardly does anything but call the host is nearly never found in its own code. */
-        if (LIKELY(!__atomic_load_n(&activation->preempt, __ATOMIC_RELAXED)))
-            return 0;
-        activation->preempt = 0;
-        return SWITCH_PREEMPTED;
-    }
+    if (LIKELY(result == LUCET_HOST_OK))
+        return 0;
     if (result == LUCET_HOST_SUSPEND) {
         activation->suspended_instance = instance;
         activation->suspended_function = function;

@@ -409,7 +409,7 @@ NO_TSAN static struct landing *unwind(struct lucet_activation *activation, struc
     for (;;) {
         const struct place *place = find_place(group, pool, return_address);
         if (UNLIKELY(!place)) {
-            if (return_address != lucet_entering_end)
+            if (return_address != lucet_entering_end && return_address != lucet_repeating_called)
                 builtin_trap(TRAP_EXCEPTIONS_EXHAUSTED);
             activation->exception = e;
             activation->trap_sp = 0;

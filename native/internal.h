@@ -521,11 +521,14 @@ LUCET_INTERNAL void groups_release(void);
 /* switch_x86_64.S */
 LUCET_INTERNAL int lucet_switch_enter(struct lucet_activation *activation, void *stack_top, const void *entry,
                                       void *vmctx, const void *code, u64 *slots);
+LUCET_INTERNAL int lucet_switch_enter_many(struct lucet_activation *activation, void *stack_top, const void *entry,
+                                           void *vmctx, const void *code, lucet_rows *rows);
 LUCET_INTERNAL int lucet_switch_resume(struct lucet_activation *activation);
 LUCET_INTERNAL _Noreturn void lucet_switch_leave(struct lucet_activation *activation, int how);
 extern LUCET_INTERNAL const u8 lucet_stubs_begin[], lucet_stubs_end[];
 /* Where the interrupt flag may have been looked at already, but no guest code runs yet. */
 extern LUCET_INTERNAL const u8 lucet_entering_begin[], lucet_entering_end[];
+extern LUCET_INTERNAL const u8 lucet_repeating_begin[], lucet_repeating_called[], lucet_repeating_end[];
 extern LUCET_INTERNAL const u8 lucet_unpreempting_begin[], lucet_unpreempting_end[];
 LUCET_INTERNAL void lucet_stub_preempted(void); /* never called: the signal handler makes guest code go there */
 extern LUCET_INTERNAL const u8 lucet_returning_begin[], lucet_returning_end[];

@@ -243,6 +243,7 @@ static void go_in(struct lucet_activation *activation) {
 struct target {
     const void *entry, *code;
     void *vmctx;
+    lucet_rows *rows; /* for each of these instead of the slots; or NULL */
 };
 
 /* In a group that this thread owns. */
@@ -273,7 +274,10 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     atomic_store_explicit(&activation->suspended, false, memory_order_relaxed); /* a dropped one's may be true */
     push(group_of(instance), activation);
     go_in(activation);
-    int how = lucet_switch_enter(activation, activation, target->entry, target->vmctx, target->code, slots);
+    int how =
+        UNLIKELY(target->rows != NULL)
+            ? lucet_switch_enter_many(activation, activation, target->entry, target->vmctx, target->code, target->rows)
+            : lucet_switch_enter(activation, activation, target->entry, target->vmctx, target->code, slots);
     return come_back(activation, how, outcome);
 }
 
@@ -303,7 +307,7 @@ static bool find_target(const lucet_instance *instance, u32 function, struct tar
     u32 entry = module->types[f->type].entry_rva;
     if (UNLIKELY(!entry || !f->code_rva))
         return fail(error, LUCET_ERROR_ARGUMENT, "function %u is internal to its module: it is not exported", function);
-    *target = (struct target){module->base + entry, module->base + f->code_rva, instance->vmctx};
+    *target = (struct target){module->base + entry, module->base + f->code_rva, instance->vmctx, NULL};
     if (UNLIKELY(function < module->imported_functions)) {
         const lucet_linkage *linkage = instance->linkage;
         const u64 *words = (const u64 *)(instance->vmctx + module->imports[linkage->by_function[function]].offset);
@@ -322,25 +326,47 @@ lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint6
     return run(instance, &target, slots, outcome, error);
 }
 
-lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
-                                  lucet_outcome *outcome, lucet_error *error) {
+lucet_outcome_kind lucet_call_many(lucet_instance *instance, uint32_t function, lucet_rows *rows,
+                                   lucet_outcome *outcome, lucet_error *error) {
+    struct target target;
+    outcome->kind = LUCET_FAILED;
+    if (!check_state(instance, outcome, error) || !find_target(instance, function, &target, error))
+        return LUCET_FAILED;
+    target.rows = rows;
+    return run(instance, &target, NULL, outcome, error);
+}
+
+static bool find_ref_target(const lucet_instance *instance, const lucet_funcref *ref, struct target *target,
+                            lucet_error *error) {
     const struct abi_funcref *r = (const struct abi_funcref *)ref;
     const lucet_instance *called = lucet_funcref_instance(ref);
-    if (!check_state(instance, outcome, error))
-        return LUCET_FAILED;
-    outcome->kind = LUCET_FAILED;
-    if (group_of(called) != group_of(instance)) {
-        fail(error, LUCET_ERROR_ARGUMENT, "the function belongs to an instance that this one is not linked to");
-        return LUCET_FAILED;
-    }
+    if (group_of(called) != group_of(instance))
+        return fail(error, LUCET_ERROR_ARGUMENT, "the function belongs to an instance that this one is not linked to");
     u32 entry = called->module->types[called->module->functions[r->function].type].entry_rva;
-    if (!entry || !r->code) {
-        fail(error, LUCET_ERROR_ARGUMENT, "the function is internal to its module");
+    if (!entry || !r->code)
+        return fail(error, LUCET_ERROR_ARGUMENT, "the function is internal to its module");
+    *target = (struct target){called->module->base + entry, (const void *)(uintptr_t)r->code,
+                              (void *)(uintptr_t)r->vmctx, NULL};
+    return true;
+}
+
+lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
+                                  lucet_outcome *outcome, lucet_error *error) {
+    struct target target;
+    outcome->kind = LUCET_FAILED;
+    if (!check_state(instance, outcome, error) || !find_ref_target(instance, ref, &target, error))
         return LUCET_FAILED;
-    }
-    struct target target = {called->module->base + entry, (const void *)(uintptr_t)r->code,
-                            (void *)(uintptr_t)r->vmctx};
     return run(instance, &target, slots, outcome, error);
+}
+
+lucet_outcome_kind lucet_call_ref_many(lucet_instance *instance, const lucet_funcref *ref, lucet_rows *rows,
+                                       lucet_outcome *outcome, lucet_error *error) {
+    struct target target;
+    outcome->kind = LUCET_FAILED;
+    if (!check_state(instance, outcome, error) || !find_ref_target(instance, ref, &target, error))
+        return LUCET_FAILED;
+    target.rows = rows;
+    return run(instance, &target, NULL, outcome, error);
 }
 
 /* ---- instantiation's own code ---- */
@@ -366,7 +392,7 @@ static bool is_starting(const lucet_instance *instance) {
 static lucet_outcome_kind start_owned(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
     const lucet_module *module = instance->module;
     lucet_outcome_kind kind = LUCET_RETURNED;
-    struct target target = {module->base + module->header->init_rva, NULL, instance->vmctx};
+    struct target target = {module->base + module->header->init_rva, NULL, instance->vmctx, NULL};
     if (!lucet_instance_needs_start(instance) || is_starting(instance)) {
         lucet_state state = is_starting(instance) ? LUCET_STATE_RUNNING : lucet_instance_state(instance);
         fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text(state));

@@ -171,6 +171,7 @@ NO_TSAN static bool is_between(const u8 *pc, const u8 *begin, const u8 *end) {
 NO_TSAN static void interrupt_guest(struct lucet_activation *activation, ucontext_t *context, const u8 *pc) {
     const u8 *place;
     if (is_between(pc, lucet_entering_begin, lucet_entering_end) ||
+        is_between(pc, lucet_repeating_begin, lucet_repeating_end) ||
         is_between(pc, lucet_unpreempting_begin, lucet_unpreempting_end))
         place = NULL;
     else if (is_between(pc, lucet_returning_begin, lucet_returning_end))

@@ -3,8 +3,10 @@
  * function can never overflow one. */
 
 #define ACTIVATION(name, offset) .set A_##name, offset;
+#define ROWS(name, offset) .set ROWS_##name, offset;
 #include "context.def"
 #undef ACTIVATION
+#undef ROWS
 
 #define VMCTX(name, offset) .set VMCTX_##name, offset;
 #include "instance.def"
@@ -102,6 +104,61 @@ lucet_entering_end:
     call activation_interrupted_early
     .cfi_endproc
     .size lucet_switch_enter, . - lucet_switch_enter
+
+/* int lucet_switch_enter_many(activation, stack_top, entry, vmctx, code, rows): the same for each row of slots. */
+FUNCTION lucet_switch_enter_many
+    .cfi_startproc
+    SAVE
+    movq %rsp, A_host_sp(%rdi)
+    movq %rsi, %rsp
+    movq %rdi, %rbx
+    .cfi_remember_state
+    .cfi_escape 0x0f, 5, 0x73, A_host_sp, 0x06, 0x23, 64
+    movq %rdx, %r12
+    movq %rcx, %r13
+    movq %r8, %r14
+    movq %r9, %r15
+1:  movq ROWS_slots(%r15), %rbp
+    cmpq ROWS_end(%r15), %rbp
+    je 3f
+    /* The handler may end the run anywhere from here, so what has been done stands in the rows. */
+    .globl lucet_repeating_begin
+    .hidden lucet_repeating_begin
+lucet_repeating_begin:
+2:  cmpq $0, A_interrupt(%rbx)
+    jne 4f
+    movq %r13, %rdi
+    movq %r14, %rsi
+    movq %rbp, %rdx
+    call *%r12
+    .globl lucet_repeating_called
+    .hidden lucet_repeating_called
+lucet_repeating_called:
+    addq ROWS_stride(%r15), %rbp
+    movq %rbp, ROWS_slots(%r15)
+    cmpq ROWS_end(%r15), %rbp
+    jne 2b
+    .globl lucet_repeating_end
+    .hidden lucet_repeating_end
+lucet_repeating_end:
+3:  movq %rsp, %rbp
+    movq A_host_sp(%rbx), %rsp
+    movq %rbx, %rdi
+    movq %r15, %rsi
+    call activation_next_rows
+    movq %rbp, %rsp
+    testb %al, %al
+    jne 1b
+    movq A_host_sp(%rbx), %rsp
+    .cfi_restore_state
+    .cfi_remember_state
+    xorl %eax, %eax
+    RESTORE_AND_RETURN
+4:  movq A_host_sp(%rbx), %rsp
+    .cfi_restore_state
+    call activation_interrupted_early
+    .cfi_endproc
+    .size lucet_switch_enter_many, . - lucet_switch_enter_many
 
 /* int lucet_switch_resume(activation): go on where lucet_switch_suspend stopped. */
 FUNCTION lucet_switch_resume

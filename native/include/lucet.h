@@ -300,6 +300,23 @@ lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint6
                               lucet_error *error);
 lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
                                   lucet_outcome *outcome, lucet_error *error);
+/* Many calls in one run, one for each row of slots: whatever ends the run ends all of them, and a timeout is for all together. Slots,
+ * end and stride may change in `next` only, which is called when slots == end, before the first row too: by the thread that runs,
+ * on the host's stack, as host functions are. It puts rows into memory of its own and says where, or returns false: that was all.
+ * When a run has ended early, `slots` is the row that it ended in; rows before that have their results. */
+typedef struct lucet_rows {
+    uint64_t *slots; /* of the next call: as for lucet_call */
+    uint64_t *end;   /* behind the last row; a multiple of the stride beyond slots */
+    uint64_t stride; /* bytes */
+    bool (*next)(struct lucet_rows *rows);
+    void *data; /* for it */
+} lucet_rows;
+
+/* The rows must stay valid until the run is over, however often it is suspended. */
+lucet_outcome_kind lucet_call_many(lucet_instance *instance, uint32_t function, lucet_rows *rows,
+                                   lucet_outcome *outcome, lucet_error *error);
+lucet_outcome_kind lucet_call_ref_many(lucet_instance *instance, const lucet_funcref *ref, lucet_rows *rows,
+                                       lucet_outcome *outcome, lucet_error *error);
 /* Whether it is the suspension of that number that lucet_resume would end, not one of an inner or later run. */
 bool lucet_is_suspended(lucet_instance *instance, uint64_t suspended_run);
 /* Go on after LUCET_SUSPENDED, LUCET_OUT_OF_FUEL or LUCET_PREEMPTED, on any thread. With terminate, the guest's frames are dropped instead. */

@@ -29,7 +29,12 @@ from functools import cached_property
 
 
 class LucetError(Exception):
-    """Base of every exception that Lucet raises on purpose."""
+    """Base of every exception that Lucet raises on purpose.
+
+    element: of Func.map, which element of the arrays it was, counted in C order; else None.
+    """
+
+    element: int | None = None
 
 
 class CompileError(LucetError):
