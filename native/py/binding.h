@@ -204,12 +204,19 @@ HIDDEN PyObject *item_get_instance(PyObject *object, void *unused);
 HIDDEN bool offset_from(PyObject *object, uint64_t *offset);
 HIDDEN bool arguments_are(Py_ssize_t count, Py_ssize_t wanted, const char *usage);
 HIDDEN PyObject *new_item(lucet_kind kind, InstanceObject *instance, uint32_t index, const lucet_funcref *ref);
+/* module.function(self, *args, **keywords): what is Python, and needed only when somebody uses it. */
+HIDDEN PyObject *call_home(const char *module, const char *function, PyObject *self, PyObject *args,
+                           PyObject *keywords);
 HIDDEN const lucet_functype *func_type(const ItemObject *self); /* NULL: an exception is set */
 HIDDEN PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet_funcref *ref,
                                PyObject *const *args, Py_ssize_t count);
 
 /* columns.c */
 HIDDEN PyObject *func_map_columns(PyObject *object, PyObject *const *args, Py_ssize_t count);
+
+/* dlpack.c */
+HIDDEN PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *keywords);
+HIDDEN PyObject *memory_dlpack_device(PyObject *object, PyObject *unused);
 
 /* memory.c */
 HIDDEN PyObject *shared_memory_object(lucet_memory *memory);

@@ -189,18 +189,8 @@ static PyObject *instance_run(PyObject *object, PyObject *const *args, Py_ssize_
     return call_function(self, index, NULL, args + 1, count - 1);
 }
 
-/* lucet.aio.call(self, ...), which needs asyncio only when somebody uses it. */
 static PyObject *instance_call(PyObject *self, PyObject *args, PyObject *keywords) {
-    PyObject *module = PyImport_ImportModule("lucet.aio");
-    PyObject *call = module ? PyObject_GetAttrString(module, "call") : NULL;
-    PyObject *first = call ? PyTuple_Pack(1, self) : NULL;
-    PyObject *all = first ? PySequence_Concat(first, args) : NULL;
-    PyObject *coroutine = all ? PyObject_Call(call, all, keywords) : NULL;
-    Py_XDECREF(module);
-    Py_XDECREF(call);
-    Py_XDECREF(first);
-    Py_XDECREF(all);
-    return coroutine;
+    return call_home("lucet.aio", "call", self, args, keywords);
 }
 
 static PyObject *instance_export(PyObject *object, PyObject *name) {

@@ -58,6 +58,19 @@ PyObject *item_get_instance(PyObject *object, void *unused) {
     return Py_NewRef((PyObject *)((ItemObject *)object)->instance);
 }
 
+PyObject *call_home(const char *module, const char *function, PyObject *self, PyObject *args, PyObject *keywords) {
+    PyObject *home = PyImport_ImportModule(module);
+    PyObject *callable = home ? PyObject_GetAttrString(home, function) : NULL;
+    PyObject *first = callable ? PyTuple_Pack(1, self) : NULL;
+    PyObject *all = first ? PySequence_Concat(first, args) : NULL;
+    PyObject *result = all ? PyObject_Call(callable, all, keywords) : NULL;
+    Py_XDECREF(home);
+    Py_XDECREF(callable);
+    Py_XDECREF(first);
+    Py_XDECREF(all);
+    return result;
+}
+
 /* ---- arguments ---- */
 
 /* Any int; what does not fit into 64 bits is outside every memory, too. */
@@ -327,18 +340,8 @@ static Py_hash_t func_hash(PyObject *object) {
     return hash == -1 ? -2 : hash;
 }
 
-/* lucet.runtime.columns.map(self, ...), which needs numpy only when it is given arrays of it. */
 static PyObject *func_map(PyObject *self, PyObject *args, PyObject *keywords) {
-    PyObject *module = PyImport_ImportModule("lucet.runtime.columns");
-    PyObject *map = module ? PyObject_GetAttrString(module, "map_function") : NULL;
-    PyObject *first = map ? PyTuple_Pack(1, self) : NULL;
-    PyObject *all = first ? PySequence_Concat(first, args) : NULL;
-    PyObject *result = all ? PyObject_Call(map, all, keywords) : NULL;
-    Py_XDECREF(module);
-    Py_XDECREF(map);
-    Py_XDECREF(first);
-    Py_XDECREF(all);
-    return result;
+    return call_home("lucet.runtime.columns", "map_function", self, args, keywords);
 }
 
 static PyMethodDef func_methods[] = {

@@ -97,6 +97,8 @@ static PyObject *memory_read(PyObject *object, PyObject *const *args, Py_ssize_t
     return PyBytes_FromStringAndSize((const char *)lucet_memory_base(memory) + offset, (Py_ssize_t)size);
 }
 
+enum { SEVERAL_PAGES = 8192 };
+
 static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     lucet_memory *memory;
     uint64_t offset;
@@ -106,6 +108,11 @@ static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_
         return NULL;
     memory = memory_open(object);
     bool ok = memory && check_range(memory, offset, (uint64_t)view.len);
+    /* Without it, each page's first write is a fault. */
+    if (ok && view.len >= SEVERAL_PAGES && !lucet_memory_will_write(memory, offset, (uint64_t)view.len)) {
+        PyErr_NoMemory();
+        ok = false;
+    }
     if (ok)
         memmove(lucet_memory_base(memory) + offset, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
@@ -167,6 +174,10 @@ static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keyword
     PyObject *result = PyMemoryView_FromObject((PyObject *)view);
     Py_DECREF((PyObject *)view);
     return result;
+}
+
+static PyObject *memory_array(PyObject *self, PyObject *args, PyObject *keywords) {
+    return call_home("lucet.runtime.columns", "memory_array", self, args, keywords);
 }
 
 static PyObject *memory_grow(PyObject *object, PyObject *delta) {
@@ -231,6 +242,13 @@ static void memory_releasebuffer(PyObject *object, Py_buffer *view) {
     {"view", (PyCFunction)(void (*)(void))memory_view, METH_VARARGS | METH_KEYWORDS, \
      "view(offset, length, writable=False) -> memoryview\n\nThe bytes themselves, not a copy. While the view lives, the " \
      "instance cannot be reset or closed."}, \
+    {"array", (PyCFunction)(void (*)(void))memory_array, METH_VARARGS | METH_KEYWORDS, \
+     "array(dtype, offset=0, count=None, *, writable=False) -> ndarray or memoryview\n\nElements of a type, without a copy; " \
+     "pins the instance as view does."}, \
+    {"__dlpack__", (PyCFunction)(void (*)(void))memory_dlpack, METH_VARARGS | METH_KEYWORDS, \
+     "__dlpack__(*, stream=None, max_version=None, dl_device=None, copy=None) -> capsule\n\nAll bytes; " \
+     "pins the instance as view does."}, \
+    {"__dlpack_device__", memory_dlpack_device, METH_NOARGS, "__dlpack_device__() -> (int, int)"}, \
     {"grow", memory_grow, METH_O, "grow(delta) -> int\n\nGrow by delta pages; the number of pages before."}
 /* clang-format on */
 

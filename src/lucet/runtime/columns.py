@@ -1,8 +1,9 @@
-"""Func.map: a guest's function for each element of arrays, in one run."""
+"""Arrays: Func.map, a guest's function for each element in one run; Memory.array, guest memory as elements."""
 
 from __future__ import annotations
 
 import math
+import struct
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lucet.wasm.types import F32, F64, I32, I64, ValType
 
 if TYPE_CHECKING:
-    from lucet.runtime._core import Func
+    from lucet.runtime._core import Func, Memory, SharedMemory
 
 _CODES: Final = {I32: "i", I64: "q", F32: "f", F64: "d"}
 """Of the struct and array modules, and of numpy."""
@@ -78,3 +79,37 @@ def _code(result: str) -> str:
     if code is None:
         raise TypeError(f"Func.map is for functions of numbers, not of {result}")
     return code
+
+
+def memory_array(
+    memory: Memory | SharedMemory,
+    /,
+    dtype: Any,
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    writable: bool = False,
+) -> Any:
+    """count elements (default: all that follow) from a byte offset of the memory: the bytes themselves, not a copy.
+
+    A numpy array, of whatever numpy.dtype makes a type of; where numpy is not installed, a memoryview, and dtype a
+    format of the struct module for one number. While it exists, the instance cannot be reset or closed.
+    """
+    try:
+        import numpy
+    except ImportError:
+        itemsize = struct.calcsize(dtype)
+        return _view(memory, itemsize, offset, count, writable=writable).cast("B").cast(dtype)
+    kind = numpy.dtype(dtype)
+    if kind.hasobject or not kind.itemsize:
+        raise TypeError(f"guest memory has no elements of type {kind}")
+    view = _view(memory, kind.itemsize, offset, count, writable=writable)
+    return numpy.ndarray((len(view) // kind.itemsize,), kind, view)
+
+
+def _view(
+    memory: Memory | SharedMemory, itemsize: int, offset: int, count: int | None, *, writable: bool
+) -> memoryview:
+    if count is None:
+        count = max(memory.size - offset, 0) // itemsize
+    return memory.view(offset, count * itemsize, writable)
