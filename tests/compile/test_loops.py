@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 import lucet
+from lucet.compile.emit_inline import Inliner
 from lucet.compile.loops import find_loops
 from lucet.wasm.code import decode_code
 from lucet.wasm.decode import decode_module
 from lucet.wasm.text import text_to_binary
+from tests.compile.test_inline import LIBRARY
 
 PAGE = 65536
 
@@ -28,6 +30,13 @@ SUM = f"(local.set $s (i32.add (local.get $s) (i32.load16_u {AT})))"
 NESTED = f"(if (i32.and (local.get $i) (i32.const 8)) (then {COPY}) (else {FILL}))"
 TWICE = f"(i32.store {AT} (i32.const 1)) (i32.store8 offset=5 {AT} (i32.load8_s offset=2 {AT}))"
 DIVIDED = f"(i32.store {AT} (i32.div_u (i32.load {AT}) (i32.const 3)))"
+SCRATCH = f"""(i64.store offset=8 (local.get $q) (i64.load32_u {AT})) (i32.store8 offset=1 {AT} (local.get $i))
+  (i64.store (local.get $q) (i64.add (i64.load offset=8 (local.get $q)) (i64.const 3)))
+  (local.set $s (i32.add (local.get $s) (i32.wrap_i64 (i64.load (local.get $q)))))"""
+PRODUCT = f"""(call $multi3 (local.get $q) (i64.load32_u {AT}) (i64.const -1) (i64.const -7) (i64.const 0))
+  (call $multi3 (i32.add (local.get $q) (i32.const 16)) (i64.load offset=8 (local.get $q)) (i64.load (local.get $q))
+    (i64.extend_i32_u (local.get $i)) (i64.const 5))
+  (local.set $s (i32.xor (local.get $s) (i32.wrap_i64 (i64.load offset=24 (local.get $q)))))"""
 
 BODIES = {
     "fill": FILL,
@@ -36,6 +45,8 @@ BODIES = {
     "nested": NESTED,
     "twice": TWICE,
     "divided": DIVIDED,
+    "scratch": SCRATCH,
+    "product": PRODUCT,
 }
 CONDITIONS = {
     "ne": (UP, "(i32.ne (local.get $i) (local.get $n))"),
@@ -67,13 +78,16 @@ PLACES = [
     (40, 4000, 0x7FFFFFFF),
     (40, 4000, 0xFFFFFFFC),
     (2000, 4000, 1000),
+    (0, 400, 1000),  # with a place in the middle that is written over and over
+    (3996, 3000, 996),
+    (3000, 3996, 996),
     (40, 4000, 1000),  # downwards: below address 0
 ]
 
 
 def _module(body: str, condition: str) -> bytes:
     loop = _loop(BODIES[body], *CONDITIONS[condition])
-    return text_to_binary(f'(module (memory (export "memory") 1) {loop})')
+    return text_to_binary(f'(module (memory (export "memory") 1) {loop} {LIBRARY})')
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -82,7 +96,8 @@ def test_like_the_loop_itself(body: str, condition: str) -> None:
     """Results, traps, and all of the memory are those of a level that copies no loops."""
     wasm = _module(body, condition)
     module = decode_module(wasm)
-    assert len(find_loops(module, module.func_type(0), decode_code(module, 0))) == 1
+    loops = find_loops(module, module.func_type(0), decode_code(module, 0), Inliner(module).product_memory)
+    assert [bool(loop.scratch) for loop in loops.values()] == [body in {"scratch", "product"}]
     instances = [
         lucet.Region(1).new_instance(lucet.Module.from_bytes(lucet.compile(wasm, opt_level=level)))
         for level in ("fast", "default", "best")
@@ -126,3 +141,23 @@ def test_loops_that_are_not_copied(loop: str) -> None:
       (func $f))"""
     module = decode_module(text_to_binary(text))
     assert not find_loops(module, module.func_type(0), decode_code(module, 0))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(i64.store (local.get 1) (i64.add (i64.load (local.get 1)) (i64.const 1)))",
+        "(i64.store (local.get 1) (i64.const 1)) (i64.store offset=4 (local.get 1) (i64.const 2))",
+        "(i64.store (local.get 1) (i64.const 1)) (drop (i64.load offset=4 (local.get 1)))",
+        "(i64.store (local.get 1) (i64.const 1)) (i64.store32 (local.get 1) (i64.const 2))",
+        "(if (local.get 0) (then (i64.store (local.get 1) (i64.const 1))))",
+        "(i64.store (local.get 0) (i64.const 1))",
+        "(drop (i64.load (local.get 1)))",
+    ],
+)
+def test_what_is_no_scratch(body: str) -> None:
+    text = f"""(module (memory 1) (func (param i32 i32) (loop $l {body}
+      (local.set 0 (i32.add (local.get 0) (i32.const 4))) (br_if $l (i32.ne (local.get 0) (i32.const 400))))))"""
+    module = decode_module(text_to_binary(text))
+    (loop,) = find_loops(module, module.func_type(0), decode_code(module, 0)).values()
+    assert not loop.scratch

@@ -61,8 +61,18 @@ class Inliner:
             return None  # whoever compiles the function itself reports it
         return code if all(opcode in _ALLOWED for opcode, _, _ in code.instrs[:-1]) else None
 
+    def product_memory(self, function: int) -> int | None:
+        """The memory that a call stores a product of 128 bits in; None if it does something else."""
+        code = self.code_of(function)
+        if code is None or not is_multi3(self._module.func_type(function), code):
+            return None
+        memories = {immediate[2] for opcode, _, immediate in code.instrs if opcode == STORE}
+        return memories.pop() if len(memories) == 1 else None
 
-def emit_inlined(f: FunctionWriter, function: int, code: Code, handlers: Mapping[int, Handler]) -> None:
+
+def emit_inlined(
+    f: FunctionWriter, function: int, code: Code, handlers: Mapping[int, Handler], call_offset: int
+) -> None:
     """Pop the arguments, do what the function does, push its results."""
     functype = f.module.func_type(function)
     body = f.module.bodies[function - f.module.imported_func_count]
@@ -70,6 +80,12 @@ def emit_inlined(f: FunctionWriter, function: int, code: Code, handlers: Mapping
     shift = f.line_base + inlined_line(function) - body.offset
     instrs = [(opcode, offset + shift, immediate) for opcode, offset, immediate in code.instrs]
     if is_multi3(functype, code):
+        if call_offset in f.plain_pointers:
+            # The two stores have places of their own in this copy of a loop; the offsets of all calls' are the same.
+            pointer, distance = f.plain_pointers[call_offset]
+            f.plain_pointers |= {
+                offset: (pointer, distance + immediate[1]) for opcode, offset, immediate in instrs if opcode == STORE
+            }
         emit_multi3(f, replace(code, instrs=instrs), handlers[STORE])
         return
     first = len(f.local_types)

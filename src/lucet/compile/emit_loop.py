@@ -4,6 +4,7 @@
 
 The copy's accesses are at pointers that grow by the stride with a counter of rounds, both of 64 bits, which is what
 LLVM's vectoriser understands best. Since no access of the copy can trap, nobody can see in which order they happen.
+If groups are scratch, the last round has a copy of its own, and the others keep what they would write there in values.
 """
 
 from __future__ import annotations
@@ -24,13 +25,21 @@ def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Ha
     """Emit the check and the copy, which goes on at the label `behind`; what follows is for the other case."""
     repeated, conditions = _repeated(f, loop, handlers)
     pointers = []
+    ends = []
     for group in loop.groups:
         start = f"i64 {f.emit(f'zext {_value(f, group.start, handlers)} to i64')}"
         conditions.append(_fits(f, group, start, repeated))
+        ends.append(_ends(f, group, start, repeated) if loop.scratch else ("", ""))
         # By way of an integer, so that to LLVM each group is an object of its own: it checks on entry that those do not
         # overlap. Of pointers into one object it would check each against each, and members of a group do overlap.
         base = f.emit(f"ptrtoint ptr {f.memory_base(group.memory)} to i64")
         pointers.append(f.emit(f"inttoptr i64 {f.emit(f'add {start}, {base}')} to ptr"))
+    conditions += [
+        _apart(f, ends[number], ends[other])
+        for number in loop.scratch
+        for other in range(len(ends))
+        if loop.groups[other].memory == loop.groups[number].memory and (other not in loop.scratch or other < number)
+    ]
     safe = conditions[0]
     for condition in conditions[1:]:
         safe = f.emit(f"and i1 {safe}, {condition}")
@@ -40,12 +49,23 @@ def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Ha
     counter = f.alloca(f"%rounds{number}", "i64")
     f.out.append(f"  store i64 0, ptr {counter}\n  br i1 {safe}, label %l{number}, label %o{number}{LIKELY}")
     f.label(f"l{number}")
-    _emit_copy(f, loop, handlers, counter, pointers)
+    exit_ = behind
+    if loop.scratch:
+        exit_ = f"last{number}"
+        none = f.emit(f"icmp eq i64 {repeated}, 0")
+        f.out.append(f"  br i1 {none}, label %{exit_}, label %r{number}")
+        f.label(f"r{number}")
+    kept = [f"scratch {one}" if one in loop.scratch else pointer for one, pointer in enumerate(pointers)]
+    _emit_copy(f, loop, handlers, counter, kept)
     last = f.emit(f"load i64, ptr {counter}")
     after = f.emit(f"add nuw nsw i64 {last}, 1")
     f.out.append(f"  store i64 {after}, ptr {counter}")
-    again = f.emit(f"icmp ne i64 {after}, {rounds}")
-    f.out.append(f"  br i1 {again}, label %l{number}, label %{behind}")
+    again = f.emit(f"icmp ne i64 {after}, {repeated if loop.scratch else rounds}")
+    f.out.append(f"  br i1 {again}, label %{'r' if loop.scratch else 'l'}{number}, label %{exit_}")
+    if loop.scratch:
+        f.label(exit_)
+        _emit_copy(f, loop, handlers, counter, pointers)
+        f.out.append(f"  br label %{behind}")
     f.label(f"o{number}")
 
 
@@ -56,6 +76,9 @@ def _emit_copy(
     number = f.emit(f"load i64, ptr {counter}")
     moving = []
     for group, start in zip(loop.groups, starts, strict=True):
+        if not group.stride:
+            moving.append(start)
+            continue
         flags = "nuw nsw" if group.stride >= 0 else "nsw"
         distance = f.emit(f"mul {flags} i64 {number}, {group.stride}")
         moving.append(f.emit(f"getelementptr inbounds i8, ptr {start}, i64 {distance}"))
@@ -69,6 +92,7 @@ def _emit_copy(
     f.leave_frame()
     f.instrs = outer
     f.plain_pointers = {}
+    f.scratch = {}
     del f.stack[height:]  # the condition, which the counter replaces
 
 
@@ -122,3 +146,15 @@ def _fits(f: FunctionWriter, group: Group, start: str, repeated: str) -> str:
     not_below = f.emit(f"icmp sge i64 {last}, 0")
     inside = f.emit(f"icmp ule i64 {f.emit(f'add nsw {start}, {group.reach}')}, {size}")
     return f.emit(f"and i1 {not_below}, {inside}")
+
+
+def _ends(f: FunctionWriter, group: Group, start: str, repeated: str) -> tuple[str, str]:
+    """Where in the memory the accesses of all rounds begin and end, if the group fits: i64."""
+    last = f.emit(f"add {start}, {f.emit(f'mul i64 {repeated}, {group.stride}')}")
+    low, high = (start[4:], last) if group.stride >= 0 else (last, start[4:])
+    return low, f.emit(f"add i64 {high}, {group.reach}")
+
+
+def _apart(f: FunctionWriter, one: tuple[str, str], other: tuple[str, str]) -> str:
+    below, above = f.emit(f"icmp ule i64 {one[1]}, {other[0]}"), f.emit(f"icmp ule i64 {other[1]}, {one[0]}")
+    return f.emit(f"or i1 {below}, {above}")

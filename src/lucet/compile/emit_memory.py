@@ -27,6 +27,9 @@ def _load(op: Op) -> Handler:
         _, static_offset, memory = memarg
         operand = f.stack.pop()
         if offset in f.plain_pointers:
+            if f.plain_pointers[offset] in f.scratch:
+                f.stack.append(f.scratch[f.plain_pointers[offset]])
+                return
             value = f.emit(f"load {narrow}, ptr {_plain_pointer(f, offset)}, align 1")
             if extension:
                 value = f.emit(f"{extension} {narrow} {value} to {llvm_type}")
@@ -75,6 +78,9 @@ def _store(op: Op) -> Handler:
         value = f.stack.pop()
         operand = f.stack.pop()
         plain = offset in f.plain_pointers
+        if plain and f.plain_pointers[offset][0][0] != "%":
+            f.scratch[f.plain_pointers[offset]] = value
+            return
         contents = f.contents
         pointer = _plain_pointer(f, offset) if plain else f.heap_address(memory, operand, static_offset, width, offset)
         if narrow != llvm_type:

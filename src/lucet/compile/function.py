@@ -79,7 +79,8 @@ def translate(
     _declare_locals(f, code)
     # A profile knows better than the size what is worth it.
     hot = len(body.body) <= plan.copied_size if plan.hot is None else function in plan.hot and plan.copied_size > 0
-    loops = find_loops(module, f.functype, code) if hot and optimise else {}
+    products = inliner.product_memory if inliner is not None else (lambda _: None)
+    loops = find_loops(module, f.functype, code, products) if hot and optimise else {}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     elif not optimise:
@@ -115,7 +116,7 @@ def _special_handlers(loops: Mapping[int, CheckedLoop], inliner: Inliner | None)
                 return
             f.next += 1
             behind = f"h{f.next}"
-            emit_loop.emit_checked(f, found, HANDLERS, behind)
+            emit_loop.emit_checked(f, found, {**HANDLERS, **handlers}, behind)
             HANDLERS[_LOOP](f, offset, functype)
             f.frames[-1].behind = behind
 
@@ -125,12 +126,13 @@ def _special_handlers(loops: Mapping[int, CheckedLoop], inliner: Inliner | None)
 
         def call_or_inline(f: FunctionWriter, offset: int, function: int) -> None:
             nonlocal room
-            inlined = inliner.code_of(function) if room > 0 else None
+            # In the copy of a loop there must be no call.
+            inlined = inliner.code_of(function) if room > 0 or offset in f.plain_pointers else None
             if inlined is None:
                 HANDLERS[_CALL](f, offset, function)
                 return
             room -= emit_inline.MAX_BODY
-            emit_inline.emit_inlined(f, function, inlined, HANDLERS)
+            emit_inline.emit_inlined(f, function, inlined, HANDLERS, offset)
 
         handlers[_CALL] = call_or_inline
     return handlers

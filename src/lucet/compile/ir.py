@@ -224,6 +224,7 @@ class FunctionWriter:
         "prelude",
         "roots",
         "scope",
+        "scratch",
         "stack",
         "tables",
         "values",
@@ -256,7 +257,10 @@ class FunctionWriter:
         self.checked_ends: dict[tuple[int, str], int] = {}
         """The same -> how many bytes from there on have been found to be in the memory, likewise: it never shrinks."""
         self.plain_pointers: dict[int, tuple[str, int]] = {}
-        """In the copy of a loop that cannot trap: file offset of an access -> pointer, and bytes to add to it."""
+        """In the copy of a loop that cannot trap: file offset of an access -> pointer, and bytes to add to it.
+        "scratch" and a number in place of a pointer: nothing is there, what is stored is kept in .scratch."""
+        self.scratch: dict[tuple[str, int], str] = {}
+        """Such a place -> the i64 that this round has stored there."""
         self.contents: dict[tuple[int, str, int, str], tuple[str, str, int]] = {}
         """(memory, root, displacement, type) -> the value last stored there since the last label, call, or store at
         another root, with that store's address and static offset. See place()."""

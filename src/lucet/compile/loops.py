@@ -6,12 +6,16 @@ will touch: if that is inside of the memory, nothing can trap, and emit_loop.py 
 
 Addresses are followed as sums: a constant, and multiples of what locals and globals hold when a round begins, all
 modulo 2**32. A local that ends a round as its own beginning plus a constant is an induction variable.
+
+A group of accesses that stays where it is, and that every round writes before it reads, is scratch: only the last
+round need write there. Products of 128 bits go through such places (multi3.py), and a call for one is two stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from lucet.wasm.module import Code, Instr, Module
@@ -93,12 +97,16 @@ class CheckedLoop:
     groups: tuple[Group, ...]
     accesses: dict[int, tuple[int, int]]
     """File offset of each load and store -> its group, and bytes from the group's start, with the static offset."""
+    scratch: frozenset[int]
+    """Groups that are scratch: all of it i64, if no other group's accesses are there."""
 
 
 _BLOCK, _LOOP, _IF, _ELSE, _END, _BR_IF = (
     BY_NAME[name].code for name in ("block", "loop", "if", "else", "end", "br_if")
 )
 _LOCAL_GET, _LOCAL_SET, _LOCAL_TEE = (BY_NAME[name].code for name in ("local.get", "local.set", "local.tee"))
+_CALL: Final = BY_NAME["call"].code
+_I64_LOAD, _I64_STORE = BY_NAME["i64.load"].code, BY_NAME["i64.store"].code
 _GLOBAL_GET: Final = BY_NAME["global.get"].code
 _I32_CONST, _ADD, _SUB, _MUL, _SHL = (BY_NAME[f"i32.{name}"].code for name in ("const", "add", "sub", "mul", "shl"))
 _EQZ: Final = BY_NAME["i32.eqz"].code
@@ -139,8 +147,13 @@ _ACCESSES: Final = {
 _STEPPED_OVER: Final = {BY_NAME["nop"].code}
 _DROP, _SELECT = BY_NAME["drop"].code, BY_NAME["select"].code
 
+Products = Callable[[int], int | None]
+"""Tells of a function whether a call stores a product of 128 bits, at its first argument: in which memory."""
 
-def find_loops(module: Module, functype: FuncType, code: Code) -> dict[int, CheckedLoop]:
+
+def find_loops(
+    module: Module, functype: FuncType, code: Code, products: Products = lambda _: None
+) -> dict[int, CheckedLoop]:
     """File offset of the `loop` -> what is known of it, for the loops of a valid function that can be checked so."""
     found = {}
     start = -1
@@ -158,7 +171,7 @@ def find_loops(module: Module, functype: FuncType, code: Code) -> dict[int, Chec
                 nested -= 1
                 if nested < 0:
                     if index - start <= MAX_BODY and instrs[index - 1][0] == _BR_IF and instrs[index - 1][2] == 0:
-                        loop = _Loop(module, types, instrs[start + 1 : index]).examine()
+                        loop = _Loop(module, types, instrs[start + 1 : index], products).examine()
                         if loop is not None:
                             found[instrs[start][1]] = loop
                     start = -1
@@ -175,13 +188,17 @@ class _Access:
     address: Sum
     static_offset: int
     width: int
+    opcode: int
+    nested: bool
+    """It is not done in every round."""
 
 
 class _Loop:
     """One round of a loop, by what is known of its values."""
 
-    def __init__(self, module: Module, types: Sequence[ValType], body: Sequence[Instr]) -> None:
+    def __init__(self, module: Module, types: Sequence[ValType], body: Sequence[Instr], products: Products) -> None:
         self._module = module
+        self._products = products
         self._types = types
         self._body = body
         self._assigned = _assigned(body)
@@ -226,7 +243,19 @@ class _Loop:
             del stack[len(stack) - pops :]
             stack += [None] * pushes
         elif opcode in _ACCESSES:
-            self._access(opcode, offset, immediate)
+            pops, width = _ACCESSES[opcode]
+            address = stack[-pops]
+            del stack[-pops:]
+            self._access(opcode, offset, immediate, address, width)
+            if pops == 1:
+                stack.append(None)
+        elif opcode == _CALL:
+            memory = self._products(immediate)
+            if memory is None:
+                raise _Unsuitable
+            address = stack[-5]
+            del stack[-5:]
+            self._access(opcode, offset, (0, 0, memory), address, 16)
         else:
             self._structure(position, opcode, immediate)
 
@@ -281,17 +310,12 @@ class _Loop:
             return self._locals[index]
         return Sum(((("local", index), 1),), 0) if self._types[index] == I32 else None
 
-    def _access(self, opcode: int, offset: int, memarg: tuple[int, int, int]) -> None:
-        pops, width = _ACCESSES[opcode]
+    def _access(self, opcode: int, offset: int, memarg: tuple[int, int, int], address: Value, width: int) -> None:
         _, static_offset, memory = memarg
-        address = self._stack[-pops]
-        del self._stack[-pops:]
         # What other threads do to a shared memory must be seen.
         if not isinstance(address, Sum) or self._module.all_memories[memory].shared:
             raise _Unsuitable
-        if pops == 1:
-            self._stack.append(None)
-        self._accesses[offset] = _Access(memory, address, static_offset, width)
+        self._accesses[offset] = _Access(memory, address, static_offset, width, opcode, bool(self._heights))
 
     def _stride(self, value: Sum) -> int:
         """Signed: by how much the value grows from round to round."""
@@ -321,7 +345,18 @@ class _Loop:
             return None
         groups, accesses = self._groups()
         return CheckedLoop(
-            body=self._body, counter=left, step=step, comparison=name, bound=right, groups=groups, accesses=accesses
+            body=self._body,
+            counter=left,
+            step=step,
+            comparison=name,
+            bound=right,
+            groups=groups,
+            accesses=accesses,
+            scratch=frozenset(
+                number
+                for number, group in enumerate(groups)
+                if not group.stride and self._is_scratch({at: of[1] for at, of in accesses.items() if of[0] == number})
+            ),
         )
 
     def _groups(self) -> tuple[tuple[Group, ...], dict[int, tuple[int, int]]]:
@@ -342,6 +377,21 @@ class _Loop:
             start = Sum(terms, lowest & _MASK)
             groups.append(Group(memory=memory, start=start, stride=self._stride(start), reach=reach))
         return tuple(groups), accesses
+
+    def _is_scratch(self, distances: dict[int, int]) -> bool:
+        """Of a group, by offset -> distance from its start: every round stores each i64 before it loads it."""
+        stored: set[int] = set()
+        for offset, distance in distances.items():  # in the order of execution
+            access = self._accesses[offset]
+            if access.nested or access.opcode not in (_CALL, _I64_LOAD, _I64_STORE):
+                return False
+            if access.opcode != _I64_LOAD:
+                stored.update(range(distance, distance + access.width, 8))
+            elif distance not in stored:
+                return False
+        # Apart: no store changes a part of what another one stores.
+        places = sorted(stored)
+        return bool(places) and all(later - place >= 8 for place, later in pairwise(places))
 
 
 def _assigned(instrs: Sequence[Instr]) -> set[int]:
