@@ -503,6 +503,10 @@ const uint64_t *lucet_exception_slots(const lucet_exception *exception) {
 
 lucet_exception *lucet_exnref_get(uint64_t value, lucet_error *error) {
     const struct abi_exception *e = (const void *)(uintptr_t)value;
+    if (!e->tag) { /* guest code has run since, and has no reference to it */
+        fail(error, LUCET_ERROR_STATE, "the exception is gone");
+        return NULL;
+    }
     return lucet_exception_new((lucet_tag *)(uintptr_t)e->tag, (const u64 *)(e + 1), error);
 }
 

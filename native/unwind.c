@@ -204,7 +204,7 @@ static struct reader open_record(const lucet_module *module, const u8 *record) {
 static struct record read_record(const lucet_module *module, const u8 *at) {
     static const u8 with_handlers[] = {1, 'z', 'L', 'R', 0};
     struct reader r = open_record(module, at);
-    const u8 *cie = r.at - (u32)read_bytes(&r, 4);
+    const u8 *field = r.at, *cie = field - (u32)read_bytes(&r, 4);
     struct reader c = open_record(module, cie);
     read_bytes(&c, 4);
     bool has_lsda = !c.failed && (size_t)(c.end - c.at) > sizeof with_handlers &&

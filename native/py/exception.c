@@ -118,11 +118,38 @@ bool tag_import(PyObject *value, lucet_import *import) {
     return true;
 }
 
+/* ---- exceptions that refer to exceptions ----
+ *
+ * Each is converted for itself, however often it is referred to, by functions that call themselves: a guest can make as many as
+ * it likes, as deep as it likes. */
+
+enum { MOST_DEEP = 50, MOST_IN_ALL = 1000 };
+static _Thread_local struct {
+    unsigned depth, count;
+} nesting;
+
+/* To be followed by nesting.depth--. False: an exception is set. */
+static bool nest(void) {
+    if (nesting.depth == 0)
+        nesting.count = 0;
+    if (nesting.depth == MOST_DEEP || nesting.count == MOST_IN_ALL) {
+        raise_named("LimitsExceeded", "an exception refers to other exceptions %s than %d",
+                    nesting.depth == MOST_DEEP ? "deeper" : "more often",
+                    nesting.depth == MOST_DEEP ? MOST_DEEP : MOST_IN_ALL);
+        return false;
+    }
+    nesting.depth++;
+    nesting.count++;
+    return true;
+}
+
 /* ---- from the guest ---- */
 
 static PyObject *values_object(const lucet_exception *exception, InstanceObject *instance) {
     const lucet_functype *type = lucet_tag_type(lucet_exception_tag(exception));
     const uint64_t *slot = lucet_exception_slots(exception);
+    if (!nest())
+        return NULL;
     PyObject *values = PyTuple_New((Py_ssize_t)type->params_count);
     for (uint32_t i = 0; values && i < type->params_count; i++) {
         PyObject *value = object_from_slot(slot, type->valtypes[i], instance);
@@ -130,13 +157,17 @@ static PyObject *values_object(const lucet_exception *exception, InstanceObject 
             Py_CLEAR(values);
         slot += type->valtypes[i] == VALTYPE_V128 ? 2 : 1;
     }
+    nesting.depth--;
     return values;
 }
 
 /* outcome: where it was thrown; NULL if nobody knows. */
 PyObject *exception_object(const lucet_exception *exception, const lucet_outcome *outcome, InstanceObject *instance) {
+    PyObject *values = values_object(exception, instance);
+    if (!values)
+        return NULL;
     PyObject *type = PyObject_GetAttrString(binding.errors, "WasmException");
-    PyObject *tag = new_tag(lucet_exception_tag(exception)), *values = values_object(exception, instance);
+    PyObject *tag = new_tag(lucet_exception_tag(exception));
     PyObject *arguments = tag && values ? PyTuple_Pack(2, tag, values) : NULL, *keywords = PyDict_New();
     PyObject *function = outcome ? outcome_function(outcome) : NULL, *offset = outcome ? outcome_offset(outcome) : NULL;
     PyObject *frames = outcome ? frames_object() : NULL;
@@ -187,8 +218,7 @@ int is_exception(PyObject *value) {
     return is;
 }
 
-/* From a WasmException. */
-lucet_exception *make_exception(PyObject *value, InstanceObject *instance) {
+static lucet_exception *make_nested(PyObject *value, InstanceObject *instance) {
     PyObject *tag = PyObject_GetAttrString(value, "tag"), *attribute = PyObject_GetAttrString(value, "values");
     PyObject *values = attribute ? PySequence_Tuple(attribute) : NULL;
     lucet_exception *exception = NULL;
@@ -221,6 +251,15 @@ lucet_exception *make_exception(PyObject *value, InstanceObject *instance) {
     Py_XDECREF(tag);
     Py_XDECREF(attribute);
     Py_XDECREF(values);
+    return exception;
+}
+
+/* From a WasmException. */
+lucet_exception *make_exception(PyObject *value, InstanceObject *instance) {
+    if (!nest())
+        return NULL;
+    lucet_exception *exception = make_nested(value, instance);
+    nesting.depth--;
     return exception;
 }
 

@@ -101,10 +101,28 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     return (PyObject *)self;
 }
 
+/* Instances that are linked to it may go on to call its functions, and those the core's WASI, which knows nothing of this object:
+ * what it calls with must live as long as they do. Python's host functions are not called any more: see call_python. */
+static void leave_linkage(InstanceObject *self) {
+    bool calls_core = false;
+    for (Py_ssize_t i = 0; i < self->linkage->bindings_count; i++)
+        calls_core |= self->linkage->bindings[i].native != NULL;
+    if (!self->externrefs || !calls_core)
+        return;
+    PyObject *type, *value, *traceback; /* what is being raised while this is dropped */
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *key = PyLong_FromVoidPtr(self->linkage);
+    if (!key || PyDict_SetItem(self->externrefs, key, (PyObject *)self->linkage) < 0)
+        Py_INCREF((PyObject *)self->linkage); /* for ever */
+    Py_XDECREF(key);
+    PyErr_Restore(type, value, traceback);
+}
+
 static void close_now(InstanceObject *self) {
     lucet_instance *instance = self->instance;
     self->instance = NULL;
     if (instance) {
+        leave_linkage(self);
         lucet_instance_set_context(instance, NULL);
         lucet_instance_free(instance);
     }
