@@ -12,6 +12,7 @@ from lucet.cli.common import EXIT_USAGE
 COMMANDS: Final = {
     "run": "run a WebAssembly program or an artifact",
     "compile": "compile a WebAssembly module to a shared object (also: lucetc)",
+    "stubs": "write a typed stub of what a module exports",
     "inspect": "show what is in an artifact, and whether it is whole and signed",
 }
 """Each in the file of its name, whose main(arguments, prog) is called."""

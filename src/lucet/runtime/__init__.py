@@ -42,6 +42,7 @@ from lucet.runtime.hostfunc import (
     v128,
 )
 from lucet.runtime.module import ExportType, ImportType, Module
+from lucet.runtime.stubs import Function
 from lucet.wasm.types import FuncType, GlobalType
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ __all__ = [
     "Exports",
     "Func",
     "FuncType",
+    "Function",
     "Global",
     "Globals",
     "HostFunction",
