@@ -114,12 +114,15 @@ enum {
     BLOCK = 1 << 16,
     BLOCKS = 256, /* 16 MiB */
     CLASSES = 6,
+    EMPTY = CLASSES, /* the class of a block without exceptions */
     SMALLEST = 32,
+    WORTHWHILE = BLOCKS /
+        16,       /* blocks' worth of cells that must be free in a full pool: else looking for them takes too long */
     PLACES = 128, /* a power of two */
     LAST = 0xffffffff
 };
 
-static const u32 cell_sizes[CLASSES] = {SMALLEST, 64, 128, 512, 2048, 16384};
+static const u32 cell_sizes[CLASSES + 1] = {SMALLEST, 64, 128, 512, 2048, 16384, BLOCK};
 
 /* Where a call returns to in the guest, and what the frame is like there. */
 struct place {
@@ -132,6 +135,7 @@ struct exceptions {
     struct abi_exception *free[CLASSES];
     u32 free_count[CLASSES];
     u8 *fresh[CLASSES], *fresh_end[CLASSES]; /* never used, of the class's last block */
+    u32 empty_count, allowance;              /* allowance: blocks to be added before the next search for what is dead */
     u32 blocks_used, marked;                 /* marked: the first of those whose contents are to be looked at */
     struct place places[PLACES];
     u8 class_of[BLOCKS];
@@ -155,6 +159,8 @@ static struct exceptions *pool_of(lucet_instance *instance) {
 /* The cell of a block that begins at or before the address; NULL if it has not been given out yet. */
 static struct abi_exception *cell_at(const struct exceptions *pool, u32 block, u64 offset) {
     u32 class = pool->class_of[block];
+    if (class == EMPTY)
+        return NULL;
     u8 *cell = block_of(pool, block) + offset / cell_sizes[class] * cell_sizes[class];
     bool is_fresh = cell >= pool->fresh[class] && cell < pool->fresh_end[class];
     return is_fresh || offset / cell_sizes[class] * cell_sizes[class] + cell_sizes[class] > BLOCK ? NULL : (void *)cell;
@@ -271,12 +277,39 @@ static void mark_hosts(const struct group *group, struct exceptions *pool) {
         }
 }
 
+static bool is_marked(const struct exceptions *pool, u32 block) {
+    u64 any = 0;
+    for (u32 i = 0; i < BLOCK / SMALLEST / 64; i++)
+        any |= pool->marks[block][i];
+    return any;
+}
+
+/* Any class may have it next. */
+static void empty_block(struct exceptions *pool, u32 block) {
+    u32 class = pool->class_of[block];
+    for (u64 offset = 0; class != EMPTY && offset < BLOCK; offset += cell_sizes[class]) {
+        struct abi_exception *cell = cell_at(pool, block, offset);
+        if (cell)
+            give_up(cell);
+    }
+    if (class != EMPTY && pool->fresh_end[class] > block_of(pool, block) &&
+        pool->fresh_end[class] <= block_of(pool, block) + BLOCK)
+        pool->fresh[class] = pool->fresh_end[class] = NULL;
+    pool->class_of[block] = EMPTY;
+    pool->empty_count++;
+}
+
 static void sweep(struct exceptions *pool) {
     memset(pool->free, 0, sizeof pool->free);
     memset(pool->free_count, 0, sizeof pool->free_count);
     pool->last = NULL;
+    pool->empty_count = 0;
     for (u32 block = 0; block < pool->blocks_used; block++) {
         u32 class = pool->class_of[block];
+        if (!is_marked(pool, block)) {
+            empty_block(pool, block);
+            continue;
+        }
         for (u64 offset = 0; offset < BLOCK; offset += cell_sizes[class]) {
             struct abi_exception *cell = cell_at(pool, block, offset);
             u64 number = offset / SMALLEST;
@@ -332,16 +365,33 @@ static struct abi_exception *take_cell(struct exceptions *pool, u32 class) {
     return cell;
 }
 
-/* When there is none left: so many are found, or added, that this is not done again soon. */
+static void add_block(struct exceptions *pool, u32 class) {
+    u32 block = 0;
+    if (pool->empty_count) {
+        while (pool->class_of[block] != EMPTY)
+            block++;
+        pool->empty_count--;
+    } else {
+        block = pool->blocks_used++;
+    }
+    pool->class_of[block] = (u8)class;
+    pool->fresh[class] = block_of(pool, block);
+    pool->fresh_end[class] = pool->fresh[class] + BLOCK / cell_sizes[class] * cell_sizes[class];
+}
+
+/* When there is none left. What is dead is looked for once in a while only, so that what lives is not looked at for each block. */
 static struct abi_exception *find_cell(lucet_instance *instance, struct exceptions *pool, u32 class) {
     u32 per_block = BLOCK / cell_sizes[class];
-    collect(group_of(instance));
-    if (pool->free_count[class] < (per_block + 1) / 2 && pool->blocks_used < BLOCKS) {
-        u32 block = pool->blocks_used++;
-        pool->class_of[block] = (u8)class;
-        pool->fresh[class] = block_of(pool, block);
-        pool->fresh_end[class] = pool->fresh[class] + (u64)per_block * cell_sizes[class];
+    if (!pool->allowance || (pool->blocks_used == BLOCKS && !pool->empty_count)) {
+        collect(group_of(instance));
+        pool->allowance = 1 + (pool->blocks_used - pool->empty_count) / 2;
+        if (pool->free_count[class] >= per_block / 2 && pool->blocks_used < BLOCKS)
+            return take_cell(pool, class);
+        if (pool->blocks_used == BLOCKS && !pool->empty_count)
+            return pool->free_count[class] >= WORTHWHILE * per_block ? take_cell(pool, class) : NULL;
     }
+    pool->allowance--;
+    add_block(pool, class);
     return take_cell(pool, class);
 }
 

@@ -366,8 +366,13 @@ FOREVER = """(module
 @pytest.mark.parametrize("depth", [0, 200])
 def test_a_run_can_be_ended_while_it_throws(load: Load, region: lucet.Region, depth: int) -> None:
     instance = region.new_instance(load(FOREVER))
+
+    def interrupt() -> None:
+        while not instance.interrupt():  # it has not begun yet
+            time.sleep(0.001)
+
     for _ in range(10):
-        timer = threading.Timer(0.01, instance.interrupt)
+        timer = threading.Timer(0.01, interrupt)
         timer.start()
         with pytest.raises(lucet.Trap, match="interrupted"):
             instance.run("forever", depth)
@@ -428,3 +433,34 @@ def test_counted_instructions(region: lucet.Region) -> None:
     instance.fuel = 1000
     with pytest.raises(lucet.OutOfFuel):
         instance.run("forever", 3)
+
+
+SIZES = """(module
+  (tag $small (param i32)) (tag $large (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64))
+  (table $t 500000 exnref)
+  (func $small (result exnref)
+    (block $h (result exnref) (try_table (result exnref) (catch_all_ref $h) (throw $small (i32.const 1)))))
+  (func $large (result exnref)
+    (block $h (result exnref)
+      (try_table (result exnref) (catch_all_ref $h)
+        (throw $large (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4) (i64.const 5) (i64.const 6)
+          (i64.const 7) (i64.const 8) (i64.const 9) (i64.const 10) (i64.const 11) (i64.const 12) (i64.const 13)
+          (i64.const 14) (i64.const 15) (i64.const 16)))))
+  (func (export "small") (param i32)
+    (loop $again
+      (table.set $t (local.tee 0 (i32.sub (local.get 0) (i32.const 1))) (call $small)) (br_if $again (local.get 0))))
+  (func (export "large") (param i32)
+    (loop $again
+      (table.set $t (local.tee 0 (i32.sub (local.get 0) (i32.const 1))) (call $large)) (br_if $again (local.get 0))))
+  (func (export "clear") (table.fill $t (i32.const 0) (ref.null exn) (i32.const 500000))))"""
+
+
+def test_exceptions_of_one_size_make_room_for_those_of_another(load: Load, region: lucet.Region) -> None:
+    instance = region.new_instance(load(SIZES))
+    for _ in range(3):
+        instance.run("small", 500_000)  # nearly all that there is room for
+        with pytest.raises(lucet.Trap, match="exceptions exhausted"):
+            instance.run("large", 20_000)
+        instance.run("clear")
+        instance.run("large", 20_000)
+        instance.run("clear")
