@@ -328,3 +328,45 @@ def test_under_trio(region: lucet.Region) -> None:
         assert [instance.state for instance in instances] == ["ready"] * 3
 
     trio.run(main)
+
+
+def test_cancelled_while_it_waits_for_a_thread(region: lucet.Region) -> None:
+    """The host function has answered, but the guest has not gone on."""
+    instance = instance_of(region)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            task = asyncio.create_task(instance.call("wait", 1, executor=pool))
+            while instance.state != "suspended":
+                await asyncio.sleep(0)
+            pool.submit(time.sleep, 0.1)
+            await asyncio.sleep(0.03)
+            assert instance.state == "suspended"
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert instance.state == "ready"  # while the task, and the frames of its exception, still exist
+            assert instance.run("add", 1, 2) == 3
+            del task
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_thread_reports_nothing(region: lucet.Region) -> None:
+    reports: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+        with ThreadPoolExecutor(1) as pool:
+            task = asyncio.create_task(instance_of(region).call("spin", executor=pool))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            del task
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    asyncio.run(main())
+    gc.collect()
+    assert reports == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -96,26 +96,33 @@ async def _in_threads(instance: Instance, executor: Executor, run: Func, args: t
             if suspended.reason == "fuel":
                 raise suspended.value
             go_on = suspended.resume if suspended.reason == "time" else await _host_outcome(suspended)
+            result = await _in_thread(instance, executor, go_on)
         except BaseException:
-            suspended.close()
+            suspended.close()  # unless it has gone on: it may have waited for a thread when the task was cancelled
             raise
-        result = await _in_thread(instance, executor, go_on)
     return result
 
 
 async def _in_thread(instance: Instance, executor: Executor, work: Callable[[], Any]) -> Any:
     """In a thread of the executor. If the task is cancelled, the guest is interrupted, and its end awaited."""
     future = executor.submit(work)
-    waiting: Awaitable[Any] = asyncio.wrap_future(future)
+    waiting = asyncio.wrap_future(future)
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
+        waiting.add_done_callback(_retrieved)
         while not future.cancel() and not future.done():
             instance.interrupt()
             await _a_moment()
         if not future.cancelled() and future.exception() is None and isinstance(future.result(), Suspended):
             future.result().close()
         raise
+
+
+def _retrieved(waiting: asyncio.Future[Any]) -> None:
+    """How it ended is looked at elsewhere; without this asyncio would report that nobody did."""
+    if not waiting.cancelled():
+        waiting.exception()
 
 
 async def _a_moment() -> None:
