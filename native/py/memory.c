@@ -15,33 +15,36 @@ typedef struct {
     bool readonly;
 } ViewObject;
 
-/* The owner's bytes may be seen for so long that they must stay. */
+/* The owner's bytes may be seen for so long that they must stay: as long as the View lives, not only while a buffer of it is held,
+ * because numpy.ndarray(buffer=memoryview) keeps what is under the memoryview without holding a buffer. */
 static void pin(PyObject *owner, int by) {
     if (Py_TYPE(owner) == binding.instance)
         ((InstanceObject *)owner)->views += by;
 }
 
-static int pinned_buffer(PyObject *exporter, PyObject *owner, uint8_t *bytes, Py_ssize_t size, bool readonly,
-                         Py_buffer *view, int flags) {
-    if (PyBuffer_FillInfo(view, exporter, bytes, size, readonly, flags) < 0)
-        return -1;
+static ViewObject *new_view(PyObject *owner, uint8_t *bytes, uint64_t size, bool readonly) {
+    ViewObject *view = (ViewObject *)((allocfunc)PyType_GetSlot(binding.view, Py_tp_alloc))(binding.view, 0);
+    if (!view)
+        return NULL;
+    view->owner = Py_NewRef(owner);
+    view->bytes = bytes;
+    view->size = (Py_ssize_t)size;
+    view->readonly = readonly;
     pin(owner, 1);
-    return 0;
+    return view;
 }
 
 static int view_getbuffer(PyObject *object, Py_buffer *view, int flags) {
     ViewObject *self = (ViewObject *)object;
-    return pinned_buffer(object, self->owner, self->bytes, self->size, self->readonly, view, flags);
-}
-
-static void view_releasebuffer(PyObject *object, Py_buffer *view) {
-    (void)view;
-    pin(((ViewObject *)object)->owner, -1);
+    return PyBuffer_FillInfo(view, object, self->bytes, self->size, self->readonly, flags);
 }
 
 static void view_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    Py_CLEAR(((ViewObject *)object)->owner);
+    ViewObject *self = (ViewObject *)object;
+    if (self->owner)
+        pin(self->owner, -1);
+    Py_CLEAR(self->owner);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
 }
@@ -49,7 +52,6 @@ static void view_dealloc(PyObject *object) {
 static PyType_Slot view_slots[] = {
     {Py_tp_dealloc, view_dealloc},
     {Py_bf_getbuffer, view_getbuffer},
-    {Py_bf_releasebuffer, view_releasebuffer},
     {0, NULL},
 };
 
@@ -164,13 +166,9 @@ static PyObject *memory_view(PyObject *object, PyObject *args, PyObject *keyword
         return NULL;
     if (writable && !lucet_memory_will_write(memory, offset, size))
         return PyErr_NoMemory();
-    ViewObject *view = (ViewObject *)((allocfunc)PyType_GetSlot(binding.view, Py_tp_alloc))(binding.view, 0);
+    ViewObject *view = new_view(owner_of(object), lucet_memory_base(memory) + offset, size, !writable);
     if (!view)
         return NULL;
-    view->owner = Py_NewRef(owner_of(object));
-    view->bytes = lucet_memory_base(memory) + offset;
-    view->size = (Py_ssize_t)size;
-    view->readonly = !writable;
     PyObject *result = PyMemoryView_FromObject((PyObject *)view);
     Py_DECREF((PyObject *)view);
     return result;
@@ -219,12 +217,17 @@ static int memory_getbuffer(PyObject *object, Py_buffer *view, int flags) {
         PyErr_NoMemory();
         return -1;
     }
-    return pinned_buffer(object, owner_of(object), lucet_memory_base(memory), (Py_ssize_t)size, false, view, flags);
+    ViewObject *whole = new_view(owner_of(object), lucet_memory_base(memory), size, false);
+    if (!whole)
+        return -1;
+    int got = PyObject_GetBuffer((PyObject *)whole, view, flags); /* which belongs to the View from here on */
+    Py_DECREF((PyObject *)whole);
+    return got;
 }
 
+/* Never called: buffers belong to Views. But numpy.frombuffer holds a buffer only of types that have it. */
 static void memory_releasebuffer(PyObject *object, Py_buffer *view) {
-    (void)view;
-    pin(owner_of(object), -1);
+    (void)object, (void)view;
 }
 
 /* clang-format off */

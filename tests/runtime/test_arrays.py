@@ -7,7 +7,7 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -137,6 +137,41 @@ def test_a_deleter_without_the_gil(instance: lucet.Instance) -> None:
     thread = threading.Thread(target=deleter, args=(pointer,))  # ctypes gives the GIL up around the call
     thread.start()
     thread.join()
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda memory: memory.array("u1"),
+        lambda memory: numpy.ndarray((100,), "u1", memory.view(0, 100)),
+        lambda memory: numpy.ndarray((100,), "u1", memoryview(memory)),
+        lambda memory: numpy.frombuffer(memory, "u1"),
+        lambda memory: numpy.asarray(memory.view(0, 100)),
+        numpy.from_dlpack,
+        lambda memory: memoryview(memory)[5:].cast("b").toreadonly(),
+        ctypes.c_char.from_buffer,
+    ],
+)
+def test_whatever_shows_the_memory_pins_it(instance: lucet.Instance, show: Callable[[Any], Any]) -> None:
+    """numpy.ndarray(buffer=...) does not hold a buffer of what it shows, only a reference."""
+    for _ in range(2):
+        seen = show(instance.memory)
+        gc.collect()
+        for refused in (instance.reset, instance.close):
+            with pytest.raises(BufferError, match=r"[12] views"):
+                refused()
+        del seen
+        gc.collect()
+        instance.reset()
+
+
+@pytest.mark.parametrize("show", [memoryview, lambda memory: memory.view(0, 10)])
+def test_a_view_that_is_released_pins_nothing(instance: lucet.Instance, show: Callable[[Any], memoryview]) -> None:
+    view = show(instance.memory)
+    with pytest.raises(BufferError):
+        instance.reset()
+    view.release()
+    instance.reset()
 
 
 def test_arrays_outlive_everything_else(load: Load) -> None:

@@ -241,7 +241,6 @@ class View:
     """What Memory.view() shows, under its memoryview."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
-    def __release_buffer__(self, view: memoryview, /) -> None: ...
 
 @final
 class Table:
