@@ -81,6 +81,10 @@ fuzz seconds="300": build
 fuzz-differential seconds="300" *args: build
     python -m fuzz.fuzz_differential --seconds {{seconds}} {{args}}
 
+# everything that runs guests, mixed for SECONDS in one process, which must end with what it began with
+soak seconds="300": build
+    python -m fuzz.soak {{seconds}}
+
 # compile time and run time against wasmtime-py, in one interleaved run
 bench *args: build
     python -m bench.compare_wasmtime {{args}}
