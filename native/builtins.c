@@ -116,7 +116,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
 }
 
 BUILTIN_C u64 builtin_memory_grow(u8 *vmctx, u32 memory, u64 delta) {
-    return lucet_memory_grow(instance_of_vmctx(vmctx)->memories[memory], delta);
+    return memory_grow(instance_of_vmctx(vmctx)->memories[memory], delta);
 }
 
 static bool in_bounds(u64 offset, u64 count, u64 size) {

@@ -851,13 +851,15 @@ static const struct abi_funcref *static_funcref(lucet_instance *instance, const 
 }
 
 bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t i, void **reference) {
-    if (i >= lucet_instance_table_size(instance, table))
+    if (!group_borrow(instance, false))
         return false;
-    if (instance->tables[table])
+    bool ok = i < lucet_instance_table_size(instance, table);
+    if (ok && instance->tables[table])
         *reference = (void *)(uintptr_t)((u64 *)(uintptr_t)instance->tables[table]->head.entries)[i];
-    else
+    else if (ok)
         *reference = (void *)static_funcref(instance, &instance->module->tables[table], i);
-    return true;
+    group_leave(instance);
+    return ok;
 }
 
 static bool may_hold(lucet_instance *instance, u32 table, const void *reference) {
@@ -872,17 +874,23 @@ static bool may_hold(lucet_instance *instance, u32 table, const void *reference)
 }
 
 bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference) {
-    if (!lucet_instance_table(instance, table) || i >= lucet_instance_table_size(instance, table) ||
-        !may_hold(instance, table, reference))
+    if (!lucet_instance_table(instance, table) || !may_hold(instance, table, reference) ||
+        !group_borrow(instance, false))
         return false;
-    ((u64 *)(uintptr_t)instance->tables[table]->head.entries)[i] = (u64)(uintptr_t)reference;
-    return true;
+    bool ok = i < lucet_instance_table_size(instance, table);
+    if (ok)
+        ((u64 *)(uintptr_t)instance->tables[table]->head.entries)[i] = (u64)(uintptr_t)reference;
+    group_leave(instance);
+    return ok;
 }
 
 uint64_t lucet_instance_table_grow(lucet_instance *instance, uint32_t table, uint64_t delta, void *reference) {
-    if (!lucet_instance_table(instance, table) || !may_hold(instance, table, reference))
+    if (!lucet_instance_table(instance, table) || !may_hold(instance, table, reference) ||
+        !group_borrow(instance, true))
         return UINT64_MAX;
-    return table_grow(instance->tables[table], delta, (u64)(uintptr_t)reference);
+    u64 before = table_grow(instance->tables[table], delta, (u64)(uintptr_t)reference);
+    group_leave(instance);
+    return before;
 }
 
 u64 instance_elem_value(lucet_instance *instance, i32 item) {

@@ -281,6 +281,7 @@ LUCET_INTERNAL u64 memtype_maximum(const struct memory_type *type);
 LUCET_INTERNAL bool memory_relies_on_space(const struct memory_type *type);
 LUCET_INTERNAL lucet_memory *memory_new(const struct memory_type *type, u64 reserved, u64 guard, lucet_error *error);
 LUCET_INTERNAL void memory_free(lucet_memory *memory);
+LUCET_INTERNAL u64 memory_grow(lucet_memory *memory, u64 delta); /* for guest code */
 LUCET_INTERNAL bool memory_reset(lucet_memory *memory);
 LUCET_INTERNAL lucet_memory *shared_memory_new(const struct memory_type *type, u64 limit, lucet_budget *budget,
                                                lucet_error *error);
@@ -512,6 +513,7 @@ LUCET_INTERNAL struct landing *builtin_throw_ref(u8 *vmctx, struct abi_exception
 LUCET_INTERNAL struct landing *activation_throw(struct lucet_activation *activation) __attribute__((used));
 LUCET_INTERNAL bool group_enter(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void group_leave(lucet_instance *instance);
+LUCET_INTERNAL bool group_borrow(lucet_instance *instance, bool moves);
 /* Drop what is suspended in the group, down to (not including) the given activation. */
 LUCET_INTERNAL void drop_activations(struct group *group, struct lucet_activation *down_to);
 /* Held while instances change groups, and by who looks at a group without owning it. */

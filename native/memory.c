@@ -254,11 +254,21 @@ static bool grow_own(lucet_memory *memory, u64 old, u64 delta) {
     return true;
 }
 
-uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta) {
+u64 memory_grow(lucet_memory *memory, u64 delta) {
     if (memory && !memory->owner)
         return grow_shared(memory, delta);
     u64 old = lucet_memory_size(memory);
     return memory && grow_own(memory, old, delta) ? old >> memory->type.page_size_log2 : UINT64_MAX;
+}
+
+uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta) {
+    lucet_instance *owner = memory ? memory->owner : NULL;
+    if (owner && !group_borrow(owner, false))
+        return UINT64_MAX;
+    u64 before = memory_grow(memory, delta);
+    if (owner)
+        group_leave(owner);
+    return before;
 }
 
 bool lucet_memory_will_write(lucet_memory *memory, uint64_t offset, uint64_t size) {

@@ -126,6 +126,25 @@ void group_leave(lucet_instance *instance) {
         atomic_store_explicit(&group->owner, 0, memory_order_release);
 }
 
+/* For the host, which looks at what guest code changes, or changes it. False: that runs on another thread, or, if something may move,
+ * is suspended where it may know the place. */
+bool group_borrow(lucet_instance *instance, bool moves) {
+    struct group *group = group_of(instance);
+    if (!group_take(group, NULL))
+        return false;
+    const struct lucet_activation *top = group_top(group);
+    if (!moves || !top || !atomic_load_explicit(&top->suspended, memory_order_relaxed) ||
+        top->suspended_how != SWITCH_PREEMPTED)
+        return true;
+    group_leave(instance);
+    return false;
+}
+
+bool lucet_instance_is_busy(const lucet_instance *instance) {
+    uintptr_t owner = atomic_load(&group_of(instance)->owner);
+    return owner && owner != this_thread();
+}
+
 /* ---- what happened ---- */
 
 const char *lucet_trap_name(uint32_t trap) {

@@ -406,7 +406,7 @@ lucet_memory *lucet_instance_memory(const lucet_instance *instance, uint32_t mem
 uint8_t *lucet_memory_base(const lucet_memory *memory);
 uint64_t lucet_memory_size(const lucet_memory *memory);         /* bytes */
 lucet_externtype lucet_memory_type(const lucet_memory *memory); /* with the minimum and maximum that were declared */
-/* Pages before, or UINT64_MAX if the memory cannot grow by so much. */
+/* Pages before, or UINT64_MAX if the memory cannot grow by so much, or the instance that has it is busy. */
 uint64_t lucet_memory_grow(lucet_memory *memory, uint64_t delta_pages);
 /* Declare that the host, or the kernel for it, is going to write these bytes. Required before a system call writes there (it
  * would fail with EFAULT); plain stores by host code need no declaration. False if the range is not in the memory. */
@@ -423,12 +423,17 @@ void lucet_memory_release(lucet_memory *memory);
  * no multiple of 4 inside of it. */
 uint32_t lucet_memory_notify(lucet_memory *memory, uint64_t offset, uint32_t count);
 
+/* Guest code runs, in the instance or one that is linked to it, on another thread: then its tables cannot be looked at or changed,
+ * and its memories, but for shared ones, not be grown. */
+bool lucet_instance_is_busy(const lucet_instance *instance);
+
 uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global); /* NULL if out of range */
 /* NULL if out of range or if the table is static: then only lucet_instance_table_get works. */
 lucet_table *lucet_instance_table(const lucet_instance *instance, uint32_t table);
 uint64_t lucet_instance_table_size(const lucet_instance *instance, uint32_t table);
 bool lucet_instance_table_get(lucet_instance *instance, uint32_t table, uint64_t i, void **reference);
 bool lucet_instance_table_set(lucet_instance *instance, uint32_t table, uint64_t i, void *reference);
+/* UINT64_MAX, too, while a time slice is over: code that is suspended anywhere may know where the entries are. */
 uint64_t lucet_instance_table_grow(lucet_instance *instance, uint32_t table, uint64_t delta, void *reference);
 
 /* ---- waiting: for host functions ---- */

@@ -475,6 +475,13 @@ static bool table_slot(uint64_t *slot, const ItemObject *self, PyObject *value) 
     return slot_from_object(slot, type.valtype, type.type_id, value, self->instance);
 }
 
+static bool is_busy(const lucet_instance *instance) {
+    if (!lucet_instance_is_busy(instance))
+        return false;
+    raise_named("InstanceError", "the instance is running on another thread");
+    return true;
+}
+
 static PyObject *table_get(PyObject *object, PyObject *at) {
     ItemObject *self = (ItemObject *)object;
     uint64_t i;
@@ -483,6 +490,8 @@ static PyObject *table_get(PyObject *object, PyObject *at) {
     if (!offset_from(at, &i) || !(instance = instance_open(self->instance)))
         return NULL;
     if (!lucet_instance_table_get(instance, self->index, i, &reference)) {
+        if (is_busy(instance))
+            return NULL;
         PyErr_Format(PyExc_IndexError, "the table has no element %llu", (unsigned long long)i);
         return NULL;
     }
@@ -498,6 +507,8 @@ static PyObject *table_set(PyObject *object, PyObject *const *args, Py_ssize_t c
         !table_slot(&slot, self, args[1]) || !(instance = instance_open(self->instance)))
         return NULL;
     if (!lucet_instance_table_set(instance, self->index, i, (void *)(uintptr_t)slot)) {
+        if (is_busy(instance))
+            return NULL;
         PyErr_Format(PyExc_IndexError, "the table has no element %llu that can be set", (unsigned long long)i);
         return NULL;
     }
@@ -513,6 +524,10 @@ static PyObject *table_grow(PyObject *object, PyObject *const *args, Py_ssize_t 
         !(instance = instance_open(self->instance)))
         return NULL;
     uint64_t before = lucet_instance_table_grow(instance, self->index, delta, (void *)(uintptr_t)slot);
+    if (before == UINT64_MAX && is_busy(instance))
+        return NULL;
+    if (before == UINT64_MAX && lucet_instance_state(instance) == LUCET_STATE_SUSPENDED)
+        return raise_named("InstanceError", "the table cannot grow while a run is suspended");
     if (before == UINT64_MAX)
         return raise_named("LimitsExceeded", "the table cannot grow by %llu elements", (unsigned long long)delta);
     return PyLong_FromUnsignedLongLong(before);

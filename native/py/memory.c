@@ -184,6 +184,9 @@ static PyObject *memory_grow(PyObject *object, PyObject *delta) {
     if (PyErr_Occurred() || !(memory = memory_open(object)))
         return NULL;
     uint64_t before = lucet_memory_grow(memory, pages);
+    if (before == UINT64_MAX && !is_shared(object) &&
+        lucet_instance_is_busy(((ItemObject *)object)->instance->instance))
+        return raise_named("InstanceError", "the instance is running on another thread");
     if (before == UINT64_MAX)
         return raise_named("LimitsExceeded", "the memory cannot grow by %llu pages", (unsigned long long)pages);
     return PyLong_FromUnsignedLongLong(before);

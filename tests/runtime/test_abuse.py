@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from typing import Any
 
 import pytest
@@ -84,3 +85,68 @@ def test_a_call_of_the_cores_wasi_through_an_instance_that_is_gone(load: Load, r
     del owner, others, imports
     gc.collect()
     assert [region.new_instance(load(OWNER)) for _ in range(8)]  # nothing keeps its slot
+
+
+TABLES = """(module (type $f (func (param i32) (result i32)))
+  (import "h" "f" (func $host))
+  (table (export "table") 4 1000 funcref) (memory (export "memory") 1 10) (elem (i32.const 0) $next $next $next $next)
+  (func $next (type $f) (i32.add (local.get 0) (i32.const 1)))
+  (func (export "spin") (param i32) (result i32) (local i32)
+    (loop $again
+      (local.set 1 (call_indirect (type $f) (local.get 1) (i32.and (local.get 0) (i32.const 3))))
+      (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+    (local.get 1))
+  (func (export "call") (call $host)))"""
+
+
+def test_a_table_does_not_move_under_code_that_is_suspended_anywhere(load: Load, region: lucet.Region) -> None:
+    tables: list[Any] = []
+
+    @lucet.host_function
+    def grow() -> None:
+        tables[0].grow(1, None)
+
+    instance = region.new_instance(load(TABLES), {"h": {"f": grow}})
+    table: Any = instance.exports["table"]
+    memory: Any = instance.exports["memory"]
+    tables.append(table)
+    turns = 50_000_000
+    instance.time_slice = 0.001
+    run: Any = instance.run("spin", turns)
+    assert isinstance(run, lucet.Suspended)
+    with pytest.raises(lucet.InstanceError, match="cannot grow while a run is suspended"):
+        table.grow(500, None)
+    assert table.get(0).name == "next"
+    table.set(0, table.get(1))
+    memory.grow(1)
+    while isinstance(run, lucet.Suspended):
+        run = run.resume()
+    assert run == turns
+    instance.time_slice = None
+    assert (table.grow(500, None), len(table)) == (4, 504)
+    instance.run("call")  # where the guest waits for the host, it may
+    assert len(table) == 505
+
+
+def test_what_another_thread_runs_is_left_alone(load: Load, region: lucet.Region) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    @lucet.host_function
+    def wait() -> None:
+        entered.set()
+        assert leave.wait(60)
+
+    instance = region.new_instance(load(TABLES), {"h": {"f": wait}})
+    table: Any = instance.exports["table"]
+    memory: Any = instance.exports["memory"]
+    thread = threading.Thread(target=instance.run, args=("call",))
+    thread.start()
+    assert entered.wait(60)
+    function = instance.exports["spin"]
+    for use, arguments in ((table.get, (0,)), (table.set, (0, None)), (table.grow, (1, None)), (memory.grow, (1,))):
+        with pytest.raises(lucet.InstanceError, match="running on another thread"):
+            use(*arguments)
+    assert memory.read(0, 4) == bytes(4)
+    leave.set()
+    thread.join()
+    assert (table.grow(1, function), memory.grow(1), table.get(4)) == (4, 1, function)
