@@ -7,6 +7,8 @@ import random
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -148,3 +150,26 @@ def test_clang(tmp_path: Path, version: int) -> None:
     assert lines[2].startswith("  #0 deep at offset 0x")
     assert lines[2].endswith("trap.c:4)")
     assert lines[3].endswith("trap.c:8)")
+
+
+def test_many_entries_that_refer_to_long_strings() -> None:
+    """Some bytes each, for paths of a megabyte: 100 GB, or quadratic time."""
+
+    def referring(entries: int) -> bytes:
+        count = bytes([entries & 0x7F | 0x80, entries >> 7 & 0x7F | 0x80, entries >> 14])
+        middle = bytes([1, 1, 1]) + struct.pack("<bBB", LINE_BASE, LINE_RANGE, OPCODE_BASE) + OPERANDS
+        middle += bytes([1, 1, 0x0E, 1]) + bytes(4) + bytes([1, 1, 0x0E]) + count + bytes(4) * entries
+        body = struct.pack("<HHI", 5, 4, len(middle)) + middle + program(0x10)
+        return struct.pack("<I", len(body)) + body
+
+    for size, line in ((4000, referring(100_000)), (1_000_000, referring(100_000)), (100_000, referring(1) * 100_000)):
+        sections = [(".debug_line", unit(5, program(0x20)) + line), (".debug_str", b"a" * size + b"\0")]
+        sections.append((".debug_line_str", b"dir\0sub\0a.c\0b.c\0"))
+        before = time.process_time()
+        tracemalloc.start()
+        sources = Sources(pack(sections, EMPTY))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sources.find(CODE + 0x20) is not None  # what is before counts
+        assert peak < 2e8
+        assert time.process_time() - before < 10

@@ -24,8 +24,11 @@ _END_SEQUENCE, _SET_ADDRESS = 1, 2
 _SECTIONS: Final = (".debug_line", ".debug_line_str", ".debug_str")
 _CODE_SECTION: Final = 10
 _MAX_PACKED: Final = 1 << 28
-_MAX_ROWS: Final = 1 << 23
+_MAX_ROWS: Final = 1 << 21
 """Of all line programs together; what is beyond is not read."""
+_MAX_PATH: Final = 4096
+_MAX_PATHS: Final = 1 << 26
+"""Bytes of all paths together: any number of entries may refer to one long string."""
 _TOMBSTONES: Final = range(0xFFFFFFF0, 1 << 32)
 """Where linkers put code that they dropped; and at 0."""
 _PATH, _DIRECTORY = 1, 2
@@ -70,6 +73,7 @@ class Sources:
         self._rows: list[tuple[int, int, str]] = []
         """(address, line or 0 behind the end of a sequence, file), in the order of the addresses."""
         self._code_offset = 0
+        self._paths_left = _MAX_PATHS
         try:
             unpacker = zlib.decompressobj()
             data = unpacker.decompress(packed, _MAX_PACKED)
@@ -121,14 +125,42 @@ class Sources:
         if not line_range or not opcode_base:
             return
         operands = [r.fixed(1) for _ in range(opcode_base - 1)]
-        unit = self._tables_5(r) if version == 5 else _tables(r)
+        unit = self._tables_5(r) if version == 5 else self._tables(r)
         r.at = start
         self._run(r, unit, step, line_base, line_range, operands)
+
+    def _tables(self, r: _Bytes) -> _Unit:
+        """Of versions up to 4: directories from 1, files from 1."""
+        directories = [""]
+        while directory := r.string():
+            directories.append(self._path(directory))
+        files = []
+        while path := r.string():
+            index = r.uleb()
+            r.uleb()
+            r.uleb()
+            files.append(self._joined(self._path(path), directories, index))
+        return _Unit(files=files)
+
+    def _path(self, text: bytes) -> str:
+        self._paths_left -= len(text)
+        if len(text) > _MAX_PATH or self._paths_left < 0:
+            raise ValueError("paths too long")
+        return text.decode("utf-8", "replace")
+
+    def _joined(self, path: str, directories: Sequence[str], index: int) -> str:
+        directory = directories[index] if 0 <= index < len(directories) else ""
+        if path.startswith("/") or not directory:
+            return path
+        self._paths_left -= len(directory)
+        if self._paths_left < 0:
+            raise ValueError("paths too long")
+        return f"{directory}/{path}"
 
     def _tables_5(self, r: _Bytes) -> _Unit:
         directories = [path for path, _ in self._entries(r)]
         files = self._entries(r)
-        return _Unit(files=[_joined(path, directories, index) for path, index in files], first_file=0)
+        return _Unit(files=[self._joined(path, directories, index) for path, index in files], first_file=0)
 
     def _entries(self, r: _Bytes) -> list[tuple[str, int]]:
         formats = [(r.uleb(), r.uleb()) for _ in range(r.fixed(1))]
@@ -138,7 +170,7 @@ class Sources:
             for content, form in formats:
                 value = self._value(r, form)
                 if content == _PATH and isinstance(value, bytes):
-                    path = value.decode("utf-8", "replace")
+                    path = self._path(value)
                 elif content == _DIRECTORY and isinstance(value, int):
                     directory = value
             entries.append((path, directory))
@@ -149,7 +181,7 @@ class Sources:
             return r.string()
         if form in (_LINE_STRP, _STRP):
             strings, at = (self._line_str if form == _LINE_STRP else self._str), r.fixed(4)
-            return strings[at : strings.index(b"\0", at)]
+            return strings[at : strings.index(b"\0", at, at + _MAX_PATH)]
         if form == _UDATA:
             return r.uleb()
         if form == _BLOCK:
@@ -203,25 +235,6 @@ class Sources:
             else:
                 for _ in range(operands[opcode - 1]):
                     r.uleb()
-
-
-def _tables(r: _Bytes) -> _Unit:
-    """Of versions up to 4: directories from 1, files from 1."""
-    directories = [""]
-    while directory := r.string():
-        directories.append(directory.decode("utf-8", "replace"))
-    files = []
-    while path := r.string():
-        index = r.uleb()
-        r.uleb()
-        r.uleb()
-        files.append(_joined(path.decode("utf-8", "replace"), directories, index))
-    return _Unit(files=files)
-
-
-def _joined(path: str, directories: Sequence[str], index: int) -> str:
-    directory = directories[index] if 0 <= index < len(directories) else ""
-    return path if path.startswith("/") or not directory else f"{directory}/{path}"
 
 
 class _Bytes:
