@@ -11,6 +11,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
+from lucet.compile.vector import has_masks
 from lucet.wasm.opcodes import OPS, Op
 
 Memarg = tuple[int, int, int]
@@ -20,6 +21,7 @@ def _load(op: Op) -> Handler:
     assert op.align is not None
     width = 1 << op.align
     llvm_type = LLVM_TYPES[op.pushes[0]]
+    is_float = llvm_type in ("float", "double")
     narrow = f"i{width * 8}" if op.name.endswith(("_s", "_u")) else llvm_type
     extension = "" if narrow == llvm_type else "sext" if op.name.endswith("_s") else "zext"
 
@@ -52,6 +54,8 @@ def _load(op: Op) -> Handler:
             f.stack.append(_extended(f, known[0], extension, llvm_type))
             return
         operand = f"{llvm_type} {value}"
+        if is_float and has_masks(f):
+            operand = f.fence(operand)  # or a select of it becomes a load under a condition
         f.loads[operand] = offset
         f.stack.append(operand)
 

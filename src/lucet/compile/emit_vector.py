@@ -6,7 +6,7 @@ place on CPUs without SSSE3 or SSE4.1. Constants that `splat` makes may be folde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from lucet.compile.handler import Handler
@@ -19,6 +19,7 @@ from lucet.compile.vector import (
     SHAPES,
     VALUE,
     Shape,
+    held,
     integers,
     is_literal,
     literal,
@@ -230,8 +231,25 @@ def half_of(f: FunctionWriter, value: str, shape: Shape, *, high: bool) -> str:
 
 
 def _widened(f: FunctionWriter, value: str, narrow: Shape, wide: Shape, *, high: bool, signed: bool) -> str:
+    if not high:
+        value = held(
+            f, value
+        )  # LLVM makes a load of 8 bytes of it and the load of 16 bytes before, even a volatile one
     half = half_of(f, value, narrow, high=high)
     return f.step(wide.type, f"{'sext' if signed else 'zext'} {half} to {wide.type}", half)
+
+
+def widens(lanes: Sequence[int], first: int) -> bool:
+    """Whether a shuffle puts bytes of the other operand, which may be zeros, between elements from the beginning of
+    this one: an extension to LLVM. first: 0 or 16, the operand's bytes."""
+    for width in (1, 2, 4):
+        for wide in (2 * width, 4 * width, 8 * width):
+            if wide <= 8 and all(
+                lane == first + at // wide * width + at % wide if at % wide < width else lane & 16 != first
+                for at, lane in enumerate(lanes)
+            ):
+                return True
+    return False
 
 
 def _extend(op: Op, wide: Shape) -> Handler:
@@ -403,8 +421,10 @@ def _swizzle(*, relaxed: bool) -> Handler:
 
 def _constant_swizzle(f: FunctionWriter, value: str, indices: bytes, *, relaxed: bool) -> None:
     end = 128 if relaxed else 16
-    lanes = mask(tuple(index % 16 if index < end else 16 for index in indices))
-    f.push(I8X16.type, f"shufflevector {value}, {zero(I8X16)}, {lanes}", value)
+    lanes = tuple(index % 16 if index < end else 16 for index in indices)
+    if widens(lanes, 0):
+        value = held(f, value)
+    f.push(I8X16.type, f"shufflevector {value}, {zero(I8X16)}, {mask(lanes)}", value)
 
 
 def _pshufb_by_hand(f: FunctionWriter, value: str, indices: str) -> str:

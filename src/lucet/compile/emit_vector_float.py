@@ -22,6 +22,7 @@ from lucet.compile.vector import (
     Shape,
     fence,
     floats,
+    held,
     integers,
     is_literal,
     lane_bits,
@@ -211,7 +212,7 @@ def _convert(instruction: str) -> Handler:
 
 def _convert_low(instruction: str) -> Handler:
     def emit(f: FunctionWriter, _: int, __: None) -> None:
-        low = _low(f, integers(f, f.stack.pop(), I32X4), I32X4)
+        low = _low(f, held(f, integers(f, f.stack.pop(), I32X4)), I32X4)
         result = f.step(F64X2.type, f"{instruction} {low} to {F64X2.type}", low)
         f.stack.append(fence(f, result, F64X2))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
-from lucet.compile.emit_vector import broadcast
+from lucet.compile.emit_vector import broadcast, widens
 from lucet.compile.handler import Handler
 from lucet.compile.ir import FunctionWriter
 from lucet.compile.vector import (
@@ -15,6 +15,8 @@ from lucet.compile.vector import (
     SHAPES,
     Shape,
     floats,
+    has_masks,
+    held,
     integers,
     is_literal,
     lane_bits,
@@ -102,6 +104,10 @@ def _replace_lane(shape: Shape) -> Handler:
 
 def _shuffle(f: FunctionWriter, _: int, lanes: tuple[int, ...]) -> None:
     left, right = two_integers(f, I8X16)
+    if widens(lanes, 0):
+        left = held(f, left)
+    elif widens(lanes, 16):
+        right = held(f, right)
     f.push(I8X16.type, f"shufflevector {left}, {right}, {mask(lanes)}", left, right)
 
 
@@ -206,8 +212,23 @@ def _handler(op: Op) -> Handler:
     return _load_splat(shape) if what == "splat" else _load_zero(shape, F32X4 if shape.bits == 32 else F64X2)
 
 
+def _loading_handler(op: Op) -> Handler:
+    """Of those that load, and of splats, whose operand may be a load."""
+    plain = _handler(op)
+    if not op.pushes or op.name.endswith("store_lane") or (op.align is None and not op.name.endswith(".splat")):
+        return plain
+
+    def emit(f: FunctionWriter, offset: int, immediate: Any) -> None:
+        plain(f, offset, immediate)
+        if has_masks(f) and "%" in f.stack[-1]:
+            f.stack[-1] = held(f, f.stack[-1])
+            f.loaded_vectors.add(f.stack[-1])
+
+    return emit
+
+
 HANDLERS: Final[dict[str, Handler]] = {
-    op.name: _handler(op)
+    op.name: _loading_handler(op)
     for op in OPS.values()
     if op.family in ("vector_load", "vector_store", "vector_lane") or op.name.endswith(".splat")
 }

@@ -147,6 +147,24 @@ def fence(f: FunctionWriter, operand: str, shape: Shape) -> str:
     return f.step(shape.type, f"call {shape.type} @llvm.arithmetic.fence.{shape.suffix}({operand})", operand)
 
 
+def held(f: FunctionWriter, operand: str) -> str:
+    """The same value, in a register, if it was just loaded: no instruction does the load that uses a part of it only,
+    or only where a mask says so. Either would not trap where the load must."""
+    if "%" not in operand:
+        return operand
+    llvm_type = operand[: operand.index(">") + 1]
+    shape = F64X2 if llvm_type == F64X2.type else F32X4
+    if llvm_type == shape.type:
+        return fence(f, operand, shape)
+    fenced = fence(f, f.step(shape.type, f"bitcast {operand} to {shape.type}", operand), shape)
+    return f.step(llvm_type, f"bitcast {fenced} to {llvm_type}", operand)
+
+
+def has_masks(f: FunctionWriter) -> bool:
+    """Whether instructions may be told by a mask which lanes of an operand in memory to load."""
+    return "AVX512" in f.plan.features or f.plan.multi
+
+
 def two_integers(f: FunctionWriter, shape: Shape) -> tuple[str, str]:
     """Pop two operands."""
     right = integers(f, f.stack.pop(), shape)
