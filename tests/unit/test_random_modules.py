@@ -33,7 +33,9 @@ def test_every_family_and_feature_occurs() -> None:
         for instr in body.code.instrs
     )
     assert {OPS[code].family for code in ops} == set(FAMILIES)
-    assert {OPS[code].feature for code in ops} == {op.feature for op in OPS.values()}
+    assert {OPS[code].feature for code in ops} == {op.feature for op in OPS.values()} - {
+        "legacy_exceptions"
+    }  # which wasmtime has not
 
 
 def test_taken_apart_and_put_together() -> None:
