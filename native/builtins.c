@@ -104,8 +104,13 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
         }
         instance_drop_thrown(instance);
     }
-    if (LIKELY(result == LUCET_HOST_OK))
-        return 0;
+    if (LIKELY(result == LUCET_HOST_OK)) {
+        /* A guest that hardly does anything but call the host is nearly never found in its own code. */
+        if (LIKELY(!__atomic_load_n(&activation->preempt, __ATOMIC_RELAXED)))
+            return 0;
+        activation->preempt = 0;
+        return SWITCH_PREEMPTED;
+    }
     if (result == LUCET_HOST_SUSPEND) {
         activation->suspended_instance = instance;
         activation->suspended_function = function;
