@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 import lucet
+from lucet.compile.driver import compile_module
 from lucet.compile.emit_inline import Inliner
-from lucet.compile.loops import find_loops
+from lucet.compile.loops import CheckedLoop, find_loops
+from lucet.compile.options import Options
+from lucet.compile.reroll import is_serial, reroll
 from lucet.wasm.code import decode_code
 from lucet.wasm.decode import decode_module
 from lucet.wasm.text import text_to_binary
@@ -17,8 +20,10 @@ PAGE = 65536
 
 def _loop(body: str, advance: str, condition: str) -> str:
     return f"""(func (export "f") (param $p i32) (param $q i32) (param $n i32) (result i32)
-      (local $i i32) (local $s i32)
-      (loop $l {body} {advance} (br_if $l {condition})) (i32.add (local.get $s) (local.get $i)))"""
+      (local $i i32) (local $s i32) (local $t i32) (local $u i32) (local $w i64)
+      (loop $l {body} {advance} (br_if $l {condition}))
+      (i32.add (i32.add (i32.add (local.get $s) (local.get $i)) (i32.mul (local.get $t) (i32.const 3)))
+        (i32.mul (local.get $u) (i32.const 5))))"""
 
 
 UP = "(local.set $i (i32.add (local.get $i) (i32.const 4)))"
@@ -37,6 +42,23 @@ PRODUCT = f"""(call $multi3 (local.get $q) (i64.load32_u {AT}) (i64.const -1) (i
   (call $multi3 (i32.add (local.get $q) (i32.const 16)) (i64.load offset=8 (local.get $q)) (i64.load (local.get $q))
     (i64.extend_i32_u (local.get $i)) (i64.const 5))
   (local.set $s (i32.xor (local.get $s) (i32.wrap_i64 (i64.load offset=24 (local.get $q)))))"""
+QAT = "(i32.add (local.get $q) (local.get $i))"
+BYTES = "".join(  # as they are, each in turn
+    f"(i32.store8 offset={j} {QAT} (i32.xor (i32.load8_s offset={j} {AT}) (i32.load8_u offset={j + 1} {AT})))"
+    for j in range(4)
+)
+SHORTS = f"""(i32.store16 {AT} (i32.mul (i32.load16_u {AT}) (local.get $i)))
+  (local.set $t (i32.mul (i32.add (local.get $i) (i32.const 2)) (i32.load16_u offset=2 {AT})))
+  (i32.store16 (i32.add {AT} (i32.const 2)) (local.get $t))"""
+CLAMPED = f"""(local.set $t (i32.load16_s {AT}))
+  (local.set $t (select (local.get $t) (i32.const 5000) (i32.lt_s (local.get $t) (i32.const 5000))))
+  (local.set $u (i32.load16_s offset=2 {AT}))
+  (local.set $u (select (local.get $u) (i32.const 5000) (i32.lt_s (local.get $u) (i32.const 5000))))
+  (local.set $s (i32.add (local.get $u) (i32.add (local.get $t) (local.get $s))))"""
+SHIFTED = f"""(local.set $t (i32.load16_u {AT})) (i32.store16 offset=2 {QAT} (local.get $t))
+  (local.set $u (i32.load16_u offset=2 {AT})) (i32.store16 offset=4 {QAT} (local.get $u))"""
+WIDE = f"""(local.set $w (i64.add (i64.load16_u offset=2 {AT}) (i64.add (local.get $w) (i64.load16_u {AT}))))
+  (local.set $s (i32.wrap_i64 (local.get $w)))"""
 
 BODIES = {
     "fill": FILL,
@@ -47,6 +69,11 @@ BODIES = {
     "divided": DIVIDED,
     "scratch": SCRATCH,
     "product": PRODUCT,
+    "bytes": BYTES,
+    "shorts": SHORTS,
+    "clamped": CLAMPED,
+    "shifted": SHIFTED,
+    "wide": WIDE,
 }
 CONDITIONS = {
     "ne": (UP, "(i32.ne (local.get $i) (local.get $n))"),
@@ -58,6 +85,9 @@ CONDITIONS = {
     "gt_s down": (DOWN, "(i32.gt_s (local.get $i) (i32.sub (i32.const 0) (local.get $n)))"),
     "to zero": (UP + "(local.set $n (i32.sub (local.get $n) (i32.const 4)))", "(local.get $n)"),
 }
+
+REROLLED = {"bytes": 4, "shorts": 2, "clamped": 2, "shifted": 2, "wide": 2}
+"""Body -> how many rounds a round is cut into."""
 
 PLACES = [
     (0, 4000, 1000),
@@ -90,6 +120,11 @@ def _module(body: str, condition: str) -> bytes:
     return text_to_binary(f'(module (memory (export "memory") 1) {loop} {LIBRARY})')
 
 
+def _factor(loop: CheckedLoop) -> int:
+    rerolled = reroll(loop, [*["i32"] * 7, "i64"])
+    return rerolled.factor if rerolled is not None else 1
+
+
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("body", BODIES)
 def test_like_the_loop_itself(body: str, condition: str) -> None:
@@ -98,6 +133,7 @@ def test_like_the_loop_itself(body: str, condition: str) -> None:
     module = decode_module(wasm)
     loops = find_loops(module, module.func_type(0), decode_code(module, 0), Inliner(module).product_memory)
     assert [bool(loop.scratch) for loop in loops.values()] == [body in {"scratch", "product"}]
+    assert [_factor(loop) for loop in loops.values()] == [REROLLED.get(body, 1)]
     instances = [
         lucet.Region(1).new_instance(lucet.Module.from_bytes(lucet.compile(wasm, opt_level=level)))
         for level in ("fast", "default", "best")
@@ -161,3 +197,65 @@ def test_what_is_no_scratch(body: str) -> None:
     module = decode_module(text_to_binary(text))
     (loop,) = find_loops(module, module.func_type(0), decode_code(module, 0)).values()
     assert not loop.scratch
+
+
+STORE_BOTH = "(i32.store16 {at} (local.get 2)) (i32.store16 offset=2 {at} (local.get 3))"
+LOAD_BOTH = "(local.set 2 (i32.load16_u (local.get 0))) (local.set 3 (i32.load16_u offset=2 (local.get 0)))"
+
+
+@pytest.mark.parametrize(
+    ("body", "factor"),
+    [
+        (LOAD_BOTH + STORE_BOTH.format(at="(local.get 0)"), 2),
+        # The second load may find what the first store has left, if it comes behind it.
+        (LOAD_BOTH + STORE_BOTH.format(at="(i32.add (local.get 0) (local.get 1))"), 1),
+        (LOAD_BOTH + "(i32.store16 offset=2 (local.get 0) (local.get 2)) "
+         "(i32.store16 offset=4 (local.get 0) (local.get 3))", 1),
+        ("(i32.store16 (local.get 0) (i32.const 1)) (i32.store16 offset=2 (local.get 0) (i32.const 1))", 2),
+        ("(i32.store16 (local.get 0) (i32.const 1)) (i32.store16 offset=2 (local.get 0) (i32.const 2))", 1),
+        ("(i32.store16 (local.get 0) (local.get 0)) (i32.store16 offset=2 (local.get 0) (local.get 0))", 1),
+        ("(i32.store16 (local.get 0) (i32.const 1)) (i32.store16 offset=1 (local.get 0) (i32.const 1))", 1),
+        ("(i32.store16 offset=2 (local.get 0) (i32.const 1)) (i32.store16 (local.get 0) (i32.const 1))", 1),
+        # What is carried over is used in between.
+        ("(local.set 2 (i32.add (local.get 2) (i32.load16_u (local.get 0)))) (i32.store16 (local.get 0) (local.get 2))"
+         "(local.set 2 (i32.add (local.get 2) (i32.load16_u offset=2 (local.get 0)))) "
+         "(i32.store16 offset=2 (local.get 0) (local.get 2))", 1),
+        ("(local.set 2 (i32.add (local.get 2) (i32.load16_u (local.get 0)))) "
+         "(local.set 2 (i32.sub (local.get 2) (i32.load16_u offset=2 (local.get 0))))", 1),
+        ("(local.set 2 (i32.sub (local.get 2) (i32.load16_u (local.get 0)))) "
+         "(local.set 2 (i32.sub (i32.load16_u offset=2 (local.get 0)) (local.get 2)))", 1),
+        ("(local.set 4 (f32.add (local.get 4) (f32.load (local.get 0))))", 1),
+        # Two locals change places.
+        ("(local.set 5 (local.get 2)) (local.set 2 (local.get 3)) (local.set 3 (local.get 5)) "
+         "(i32.store16 (local.get 0) (local.get 2)) (i32.store16 offset=2 (local.get 0) (local.get 2))", 1),
+    ],
+)  # fmt: skip
+def test_what_is_unrolled(body: str, factor: int) -> None:
+    text = f"""(module (memory 1) (func (param i32 i32) (local i32 i32 f32 i32) (loop $l {body}
+      (local.set 0 (i32.add (local.get 0) (i32.const 4))) (br_if $l (i32.ne (local.get 0) (i32.const 400))))))"""
+    module = decode_module(text_to_binary(text))
+    (loop,) = find_loops(module, module.func_type(0), decode_code(module, 0)).values()
+    rerolled = reroll(loop, ["i32"] * 4 + ["float", "i32"])
+    assert (rerolled.factor if rerolled is not None else 1) == factor
+
+
+@pytest.mark.parametrize(
+    ("value", "serial"),
+    [
+        ("(i32.xor (i32.shl (local.get 2) (i32.const 5)) (i32.load (local.get 0)))", True),
+        ("(i32.add (i32.const 3) (i32.rotl (i32.load (local.get 0)) (local.get 2)))", True),
+        ("(i32.add (local.get 2) (i32.shl (i32.load (local.get 0)) (i32.const 3)))", False),
+        ("(i32.shl (i32.load (local.get 0)) (local.get 1))", False),
+        ("(i32.shl (local.get 0) (i32.const 3))", False),
+    ],
+)
+def test_loops_that_are_serial(value: str, serial: bool) -> None:
+    text = f"""(module (memory 1) (func (param i32 i32) (local i32) (loop $l (local.set 2 {value})
+      (i32.store (local.get 0) (local.get 2))
+      (local.set 0 (i32.add (local.get 0) (i32.const 4))) (br_if $l (i32.ne (local.get 0) (i32.const 400))))))"""
+    wasm = text_to_binary(text)
+    module = decode_module(wasm)
+    (loop,) = find_loops(module, module.func_type(0), decode_code(module, 0)).values()
+    assert is_serial(loop, ["i32"] * 3) == serial
+    # The copy of a loop has pointers that are made of integers.
+    assert (b"inttoptr" in compile_module(wasm, Options(), emit="ir")) == (not serial)

@@ -4,7 +4,8 @@
 
 The copy's accesses are at pointers that grow by the stride with a counter of rounds, both of 64 bits, which is what
 LLVM's vectoriser understands best. Since no access of the copy can trap, nobody can see in which order they happen.
-If groups are scratch, the last round has a copy of its own, and the others keep what they would write there in values.
+If the loop was unrolled, that is undone (reroll.py), and the last round has a copy of its own, as it is written.
+If groups are scratch, it has one, too, and the others keep what they would write there in values.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from collections.abc import Mapping
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LIKELY, Frame, FunctionWriter
 from lucet.compile.loops import CheckedLoop, Group, Sum, signed
+from lucet.compile.reroll import Node, Rerolled, is_leaf, leaf_sum, reroll
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType
 
 _GET = {kind: BY_NAME[f"{kind}.get"].code for kind in ("local", "global")}
+_LOCAL_SET = BY_NAME["local.set"].code
 _LIMITS = {"_u": (0, (1 << 32) - 1), "_s": (-1 << 31, (1 << 31) - 1), "": (0, 0)}
 
 
 def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler], behind: str) -> None:
     """Emit the check and the copy, which goes on at the label `behind`; what follows is for the other case."""
+    rerolled = reroll(loop, f.local_types)
+    split = bool(loop.scratch) or rerolled is not None
     repeated, conditions = _repeated(f, loop, handlers)
     pointers = []
     ends = []
@@ -43,46 +48,86 @@ def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Ha
     safe = conditions[0]
     for condition in conditions[1:]:
         safe = f.emit(f"and i1 {safe}, {condition}")
-    rounds = f.emit(f"add nuw nsw i64 {repeated}, 1")
+    if rerolled is not None:
+        rounds = f.emit(f"mul nuw nsw i64 {repeated}, {rerolled.factor}")
+    else:
+        rounds = repeated if split else f.emit(f"add nuw nsw i64 {repeated}, 1")
     f.next += 1
     number = f.next
     counter = f.alloca(f"%rounds{number}", "i64")
+    exit_ = f"last{number}" if split else behind
     f.out.append(f"  store i64 0, ptr {counter}\n  br i1 {safe}, label %l{number}, label %o{number}{LIKELY}")
     f.label(f"l{number}")
-    exit_ = behind
-    if loop.scratch:
-        exit_ = f"last{number}"
+    if split:
         none = f.emit(f"icmp eq i64 {repeated}, 0")
         f.out.append(f"  br i1 {none}, label %{exit_}, label %r{number}")
         f.label(f"r{number}")
+    round_ = f.emit(f"load i64, ptr {counter}")
     kept = [f"scratch {one}" if one in loop.scratch else pointer for one, pointer in enumerate(pointers)]
-    _emit_copy(f, loop, handlers, counter, kept)
+    _move(f, loop, round_, kept, rerolled.factor if rerolled is not None else 1)
+    if rerolled is not None:
+        _emit_part(f, rerolled, handlers)
+    else:
+        _emit_copy(f, loop, handlers)
     last = f.emit(f"load i64, ptr {counter}")
     after = f.emit(f"add nuw nsw i64 {last}, 1")
     f.out.append(f"  store i64 {after}, ptr {counter}")
-    again = f.emit(f"icmp ne i64 {after}, {repeated if loop.scratch else rounds}")
-    f.out.append(f"  br i1 {again}, label %{'r' if loop.scratch else 'l'}{number}, label %{exit_}")
-    if loop.scratch:
+    again = f.emit(f"icmp ne i64 {after}, {rounds}")
+    f.out.append(f"  br i1 {again}, label %{'r' if split else 'l'}{number}, label %{exit_}")
+    if split:
         f.label(exit_)
-        _emit_copy(f, loop, handlers, counter, pointers)
+        _move(f, loop, repeated, pointers, 1)
+        _emit_copy(f, loop, handlers)
         f.out.append(f"  br label %{behind}")
+    f.plain_pointers = {}
     f.label(f"o{number}")
 
 
-def _emit_copy(
-    f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler], counter: str, starts: list[str]
-) -> None:
-    """One round."""
-    number = f.emit(f"load i64, ptr {counter}")
+def _move(f: FunctionWriter, loop: CheckedLoop, number: str, starts: list[str], factor: int) -> None:
+    """Where the accesses are in a round; factor: how many rounds the loop's round was cut into."""
     moving = []
     for group, start in zip(loop.groups, starts, strict=True):
         if not group.stride:
             moving.append(start)
             continue
         flags = "nuw nsw" if group.stride >= 0 else "nsw"
-        distance = f.emit(f"mul {flags} i64 {number}, {group.stride}")
+        distance = f.emit(f"mul {flags} i64 {number}, {group.stride // factor}")
         moving.append(f.emit(f"getelementptr inbounds i8, ptr {start}, i64 {distance}"))
     f.plain_pointers = {offset: (moving[group], delta) for offset, (group, delta) in loop.accesses.items()}
+    f.scratch = {}
+
+
+def _emit_part(f: FunctionWriter, part: Rerolled, handlers: Mapping[int, Handler]) -> None:
+    """One round of a loop whose unrolling was undone."""
+    operands: dict[Node, str] = {}
+
+    def operand(node: Node) -> str:
+        if not is_leaf(node):
+            return operands[node]
+        total = leaf_sum(node)
+        if total is not None:
+            return _value(f, total, handlers)
+        handlers[_GET["local"]](f, 0, node.immediate)
+        return f.stack.pop()
+
+    for node in part.nodes:
+        # The address of an access is in plain_pointers.
+        f.stack += [operand(one) if one in operands or is_leaf(one) else "i32 0" for one in node.inputs]
+        height = len(f.stack) - len(node.inputs)
+        handlers[node.opcode](f, node.offset, node.immediate)
+        if len(f.stack) > height:
+            operands[node] = f.stack.pop()
+        if node in part.shared:
+            f.bit_of = ""  # the i32 that a comparison was made into stays
+    values = {index: operands[node] for index, node in part.carried.items()}
+    values |= {index: _value(f, Sum(((("local", index), 1),), step), handlers) for index, step in part.steps.items()}
+    for index, value in values.items():
+        f.stack.append(value)
+        handlers[_LOCAL_SET](f, 0, index)
+
+
+def _emit_copy(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler]) -> None:
+    """One round, as it is written."""
     height = len(f.stack)
     outer = f.instrs
     f.instrs = iter(loop.body[:-1])
@@ -91,8 +136,6 @@ def _emit_copy(
         handlers[opcode](f, offset, immediate)
     f.leave_frame()
     f.instrs = outer
-    f.plain_pointers = {}
-    f.scratch = {}
     del f.stack[height:]  # the condition, which the counter replaces
 
 

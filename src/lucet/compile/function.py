@@ -34,6 +34,7 @@ from lucet.compile.ir import (
 )
 from lucet.compile.loops import CheckedLoop, find_loops
 from lucet.compile.plan import Plan
+from lucet.compile.reroll import is_serial
 from lucet.compile.versions import versions
 from lucet.wasm.module import Code, Module
 from lucet.wasm.opcodes import BY_NAME
@@ -81,6 +82,8 @@ def translate(
     hot = len(body.body) <= plan.copied_size if plan.hot is None else function in plan.hot and plan.copied_size > 0
     products = inliner.product_memory if inliner is not None else (lambda _: None)
     loops = find_loops(module, f.functype, code, products) if hot and optimise else {}
+    # A copy that cannot be vectorised would gain nothing.
+    loops = {offset: loop for offset, loop in loops.items() if not is_serial(loop, f.local_types)}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
     elif not optimise:

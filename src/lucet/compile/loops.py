@@ -229,7 +229,7 @@ class _Loop:
             stack.append(Sum((), immediate & _MASK))
         elif opcode in (_ADD, _SUB, _MUL, _SHL):
             right, left = stack.pop(), stack.pop()
-            stack.append(_arithmetic(opcode, left, right))
+            stack.append(arithmetic(opcode, left, right))
         elif opcode in _COMPARISONS:
             right, left = stack.pop(), stack.pop()
             if isinstance(left, Sum) and isinstance(right, Sum):
@@ -403,7 +403,7 @@ def signed(value: int) -> int:
     return (value ^ 1 << 31) - (1 << 31)
 
 
-def _arithmetic(opcode: int, left: Value, right: Value) -> Value:
+def arithmetic(opcode: int, left: Value, right: Value) -> Value:
     if not isinstance(left, Sum) or not isinstance(right, Sum):
         return None
     if opcode in (_ADD, _SUB):
