@@ -9,7 +9,7 @@ from lucet.compile.driver import compile_module
 from lucet.compile.emit_inline import Inliner
 from lucet.compile.loops import CheckedLoop, find_loops
 from lucet.compile.options import Options
-from lucet.compile.reroll import is_serial, reroll
+from lucet.compile.reroll import is_serial, reloads, reroll
 from lucet.wasm.code import decode_code
 from lucet.wasm.decode import decode_module
 from lucet.wasm.text import text_to_binary
@@ -43,10 +43,8 @@ PRODUCT = f"""(call $multi3 (local.get $q) (i64.load32_u {AT}) (i64.const -1) (i
     (i64.extend_i32_u (local.get $i)) (i64.const 5))
   (local.set $s (i32.xor (local.get $s) (i32.wrap_i64 (i64.load offset=24 (local.get $q)))))"""
 QAT = "(i32.add (local.get $q) (local.get $i))"
-BYTES = "".join(  # as they are, each in turn
-    f"(i32.store8 offset={j} {QAT} (i32.xor (i32.load8_s offset={j} {AT}) (i32.load8_u offset={j + 1} {AT})))"
-    for j in range(4)
-)
+_BYTE = f"(i32.store8 offset={{0}} {QAT} (i32.xor (i32.load8_s offset={{0}} {AT}) (i32.load8_u offset={{0}} {QAT})))"
+BYTES, DESCENDING = ("".join(_BYTE.format(j) for j in order) for order in (range(4), range(3, -1, -1)))
 SHORTS = f"""(i32.store16 {AT} (i32.mul (i32.load16_u {AT}) (local.get $i)))
   (local.set $t (i32.mul (i32.add (local.get $i) (i32.const 2)) (i32.load16_u offset=2 {AT})))
   (i32.store16 (i32.add {AT} (i32.const 2)) (local.get $t))"""
@@ -57,6 +55,8 @@ CLAMPED = f"""(local.set $t (i32.load16_s {AT}))
   (local.set $s (i32.add (local.get $u) (i32.add (local.get $t) (local.get $s))))"""
 SHIFTED = f"""(local.set $t (i32.load16_u {AT})) (i32.store16 offset=2 {QAT} (local.get $t))
   (local.set $u (i32.load16_u offset=2 {AT})) (i32.store16 offset=4 {QAT} (local.get $u))"""
+NEIGHBOURS = f"""(i32.store8 offset=9 {AT} (i32.add (local.get $t) (local.tee $t (i32.load8_s offset=2 {AT}))))
+  (local.set $s (i32.xor (local.get $s) (local.get $u))) (local.set $u (i32.load {QAT}))"""
 WIDE = f"""(local.set $w (i64.add (i64.load16_u offset=2 {AT}) (i64.add (local.get $w) (i64.load16_u {AT}))))
   (local.set $s (i32.wrap_i64 (local.get $w)))"""
 
@@ -70,6 +70,8 @@ BODIES = {
     "scratch": SCRATCH,
     "product": PRODUCT,
     "bytes": BYTES,
+    "descending": DESCENDING,
+    "neighbours": NEIGHBOURS,
     "shorts": SHORTS,
     "clamped": CLAMPED,
     "shifted": SHIFTED,
@@ -86,8 +88,11 @@ CONDITIONS = {
     "to zero": (UP + "(local.set $n (i32.sub (local.get $n) (i32.const 4)))", "(local.get $n)"),
 }
 
-REROLLED = {"bytes": 4, "shorts": 2, "clamped": 2, "shifted": 2, "wide": 2}
+REROLLED = {"bytes": 4, "descending": 4, "shorts": 2, "clamped": 2, "shifted": 2, "wide": 2}
 """Body -> how many rounds a round is cut into."""
+
+RELOADED = {"neighbours": 2}
+"""Body -> how many locals begin a round as what the one before has loaded."""
 
 PLACES = [
     (0, 4000, 1000),
@@ -133,7 +138,11 @@ def test_like_the_loop_itself(body: str, condition: str) -> None:
     module = decode_module(wasm)
     loops = find_loops(module, module.func_type(0), decode_code(module, 0), Inliner(module).product_memory)
     assert [bool(loop.scratch) for loop in loops.values()] == [body in {"scratch", "product"}]
-    assert [_factor(loop) for loop in loops.values()] == [REROLLED.get(body, 1)]
+    assert [_factor(loop) for loop in loops.values()] == [
+        REROLLED.get(body, 1) if ("down" in condition) == (body == "descending") else 1
+    ]
+    local_types = [*["i32"] * 7, "i64"]
+    assert [len(reloads(loop, local_types)) for loop in loops.values()] == [RELOADED.get(body, 0)]
     instances = [
         lucet.Region(1).new_instance(lucet.Module.from_bytes(lucet.compile(wasm, opt_level=level)))
         for level in ("fast", "default", "best")
@@ -259,3 +268,24 @@ def test_loops_that_are_serial(value: str, serial: bool) -> None:
     assert is_serial(loop, ["i32"] * 3) == serial
     # The copy of a loop has pointers that are made of integers.
     assert (b"inttoptr" in compile_module(wasm, Options(), emit="ir")) == (not serial)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("(i32.store8 offset=8 (local.get 0) (local.get 2)) (local.set 2 (i32.load (local.get 0)))", True),
+        ("(local.set 2 (i32.load (local.get 0))) (i32.store8 offset=8 (local.get 0) (local.get 3))", False),
+        ("(i32.store offset=8 (local.get 0) (local.get 2)) (local.set 2 (i32.load (local.get 0))) "
+         "(i32.store8 offset=3 (local.get 0) (i32.const 1))", False),
+        ("(i32.store offset=8 (local.get 0) (local.get 2)) (local.set 2 (i32.load (local.get 0))) "
+         "(i32.store8 (local.get 1) (i32.const 1))", False),
+        ("(i32.store offset=8 (local.get 0) (local.get 2)) (local.set 2 (i32.load (local.get 1)))", False),
+    ],
+)  # fmt: skip
+def test_what_is_loaded_again(body: str, found: bool) -> None:
+    """What nothing uses, what was overwritten since then, and what stays where it is, is not."""
+    text = f"""(module (memory 1) (func (param i32 i32) (local i32 i32) (loop $l {body}
+      (local.set 0 (i32.add (local.get 0) (i32.const 4))) (br_if $l (i32.ne (local.get 0) (i32.const 400))))))"""
+    module = decode_module(text_to_binary(text))
+    (loop,) = find_loops(module, module.func_type(0), decode_code(module, 0)).values()
+    assert bool(reloads(loop, ["i32"] * 4)) == found

@@ -5,7 +5,8 @@
 The copy's accesses are at pointers that grow by the stride with a counter of rounds, both of 64 bits, which is what
 LLVM's vectoriser understands best. Since no access of the copy can trap, nobody can see in which order they happen.
 If the loop was unrolled, that is undone (reroll.py), and the last round has a copy of its own, as it is written.
-If groups are scratch, it has one, too, and the others keep what they would write there in values.
+If locals begin a round as what the one before has loaded, they are loaded again instead, from the second round on.
+If groups are scratch, the last round has a copy, too, and the others keep what they would write there in values.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LIKELY, Frame, FunctionWriter
 from lucet.compile.loops import CheckedLoop, Group, Sum, signed
-from lucet.compile.reroll import Node, Rerolled, is_leaf, leaf_sum, reroll
+from lucet.compile.reroll import Node, Rerolled, is_leaf, leaf_sum, reloads, reroll
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.types import FuncType
 
@@ -27,6 +28,7 @@ _LIMITS = {"_u": (0, (1 << 32) - 1), "_s": (-1 << 31, (1 << 31) - 1), "": (0, 0)
 def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Handler], behind: str) -> None:
     """Emit the check and the copy, which goes on at the label `behind`; what follows is for the other case."""
     rerolled = reroll(loop, f.local_types)
+    reloaded = reloads(loop, f.local_types) if rerolled is None else {}
     split = bool(loop.scratch) or rerolled is not None
     repeated, conditions = _repeated(f, loop, handlers)
     pointers = []
@@ -62,18 +64,26 @@ def emit_checked(f: FunctionWriter, loop: CheckedLoop, handlers: Mapping[int, Ha
         none = f.emit(f"icmp eq i64 {repeated}, 0")
         f.out.append(f"  br i1 {none}, label %{exit_}, label %r{number}")
         f.label(f"r{number}")
+    if reloaded:
+        _move(f, loop, "0", pointers, 1)
+        _emit_copy(f, loop, handlers)
+        f.out.append(f"  store i64 1, ptr {counter}")
+        one = f.emit(f"icmp eq i64 {repeated}, 0")
+        f.out.append(f"  br i1 {one}, label %{exit_}, label %r{number}")
+        f.label(f"r{number}")
     round_ = f.emit(f"load i64, ptr {counter}")
     kept = [f"scratch {one}" if one in loop.scratch else pointer for one, pointer in enumerate(pointers)]
     _move(f, loop, round_, kept, rerolled.factor if rerolled is not None else 1)
     if rerolled is not None:
         _emit_part(f, rerolled, handlers)
     else:
+        _reload(f, loop, reloaded, handlers)
         _emit_copy(f, loop, handlers)
     last = f.emit(f"load i64, ptr {counter}")
     after = f.emit(f"add nuw nsw i64 {last}, 1")
     f.out.append(f"  store i64 {after}, ptr {counter}")
     again = f.emit(f"icmp ne i64 {after}, {rounds}")
-    f.out.append(f"  br i1 {again}, label %{'r' if split else 'l'}{number}, label %{exit_}")
+    f.out.append(f"  br i1 {again}, label %{'r' if split or reloaded else 'l'}{number}, label %{exit_}")
     if split:
         f.label(exit_)
         _move(f, loop, repeated, pointers, 1)
@@ -95,6 +105,18 @@ def _move(f: FunctionWriter, loop: CheckedLoop, number: str, starts: list[str], 
         moving.append(f.emit(f"getelementptr inbounds i8, ptr {start}, i64 {distance}"))
     f.plain_pointers = {offset: (moving[group], delta) for offset, (group, delta) in loop.accesses.items()}
     f.scratch = {}
+
+
+def _reload(f: FunctionWriter, loop: CheckedLoop, reloaded: Mapping[int, int], handlers: Mapping[int, Handler]) -> None:
+    """Load what the round before has loaded."""
+    opcodes = {offset: opcode for opcode, offset, _ in loop.body}
+    for index, offset in reloaded.items():
+        pointer, distance = f.plain_pointers[offset]
+        f.plain_pointers[offset] = pointer, distance - loop.groups[loop.accesses[offset][0]].stride
+        f.stack.append("i32 0")
+        handlers[opcodes[offset]](f, offset, (0, 0, 0))
+        handlers[_LOCAL_SET](f, 0, index)
+        f.plain_pointers[offset] = pointer, distance
 
 
 def _emit_part(f: FunctionWriter, part: Rerolled, handlers: Mapping[int, Handler]) -> None:

@@ -109,6 +109,20 @@ def is_serial(loop: CheckedLoop, local_types: Sequence[str]) -> bool:
         return False
 
 
+def reloads(loop: CheckedLoop, local_types: Sequence[str]) -> dict[int, int]:
+    """Local that begins a round as what the one before has loaded -> the load's offset, where it may be loaded again.
+
+    The place is the load's, less what it moves by. To the vectoriser the local would be vectors that are shifted, of
+    numbers as wide as the local.
+    """
+    if loop.scratch:
+        return {}
+    try:
+        return _Round(loop, local_types, classify=False).reloads()
+    except _Unsuitable:
+        return {}
+
+
 class _Round:
     """The graph of one round."""
 
@@ -200,6 +214,18 @@ class _Round:
                     ):
                         return True
         return False
+
+    def reloads(self) -> dict[int, int]:
+        others = self._others()
+        used = self._begun_with([*self._stores, *(self._locals[index] for index in others)])
+        found = {}
+        for index in sorted(used):
+            node = self._locals[index]
+            if node.opcode in _LOADS and self._group(node)[0].stride:
+                later = (store for store in self._stores if store.position > node.position)
+                if all(self._are_apart(node, store) for store in later):
+                    found[index] = node.offset
+        return found
 
     def _begun_with(self, roots: Sequence[Node]) -> set[int]:
         """The locals, assigned but no induction variables, of which the roots need what they hold on entry."""
