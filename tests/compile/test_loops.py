@@ -43,10 +43,11 @@ PRODUCT = f"""(call $multi3 (local.get $q) (i64.load32_u {AT}) (i64.const -1) (i
     (i64.extend_i32_u (local.get $i)) (i64.const 5))
   (local.set $s (i32.xor (local.get $s) (i32.wrap_i64 (i64.load offset=24 (local.get $q)))))"""
 QAT = "(i32.add (local.get $q) (local.get $i))"
-_BYTE = f"(i32.store8 offset={{0}} {QAT} (i32.xor (i32.load8_s offset={{0}} {AT}) (i32.load8_u offset={{0}} {QAT})))"
+_BYTE = f"(i32.store8 offset={{0}} {QAT} (i32.xor (i32.load8_s offset={{0}} {AT}) (i32.load8_u offset=1{{0}} {AT})))"
 BYTES, DESCENDING = ("".join(_BYTE.format(j) for j in order) for order in (range(4), range(3, -1, -1)))
-SHORTS = f"""(i32.store16 {AT} (i32.mul (i32.load16_u {AT}) (local.get $i)))
-  (local.set $t (i32.mul (i32.add (local.get $i) (i32.const 2)) (i32.load16_u offset=2 {AT})))
+SHORTS = f"""(i32.store16 {AT} (i32.shr_u (i32.mul (i32.load16_u {AT}) (local.get $i)) (i32.const 1)))
+  (local.set $t
+    (i32.shr_u (i32.mul (i32.add (local.get $i) (i32.const 2)) (i32.load16_u offset=2 {AT})) (i32.const 1)))
   (i32.store16 (i32.add {AT} (i32.const 2)) (local.get $t))"""
 CLAMPED = f"""(local.set $t (i32.load16_s {AT}))
   (local.set $t (select (local.get $t) (i32.const 5000) (i32.lt_s (local.get $t) (i32.const 5000))))

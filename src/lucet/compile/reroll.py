@@ -367,7 +367,7 @@ class _Round:
             elif one.immediate != other.immediate:
                 raise _Unsuitable
             mine, others = self._values(one), self._values(other)
-            if one.opcode in _COMMUTATIVE and mine[0].opcode == others[1].opcode != others[0].opcode:
+            if one.opcode in _COMMUTATIVE and all(a.opcode != b.opcode for a, b in zip(mine, others, strict=True)):
                 others = others[::-1]
             todo += zip(mine, others, strict=True)
 
