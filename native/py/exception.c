@@ -151,12 +151,14 @@ static PyObject *values_object(const lucet_exception *exception, InstanceObject 
     if (!nest())
         return NULL;
     PyObject *values = PyTuple_New((Py_ssize_t)type->params_count);
+    instance->calls++; /* as in results_object */
     for (uint32_t i = 0; values && i < type->params_count; i++) {
         PyObject *value = object_from_slot(slot, type->valtypes[i], instance);
         if (!value || PyTuple_SetItem(values, (Py_ssize_t)i, value) < 0)
             Py_CLEAR(values);
         slot += type->valtypes[i] == VALTYPE_V128 ? 2 : 1;
     }
+    instance->calls--;
     nesting.depth--;
     return values;
 }

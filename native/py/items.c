@@ -133,11 +133,14 @@ PyObject *results_object(const lucet_functype *type, const uint64_t *slots, Inst
     if (type->results_count == 1)
         return object_from_slot(&slots[0], valtypes[0], instance);
     PyObject *tuple = PyTuple_New((Py_ssize_t)type->results_count);
+    instance
+        ->calls++; /* converting one may run Python code, and the others may be references to what is in the instance */
     for (uint32_t i = 0; tuple && i < type->results_count; slots += slots_of(valtypes[i++])) {
         PyObject *value = object_from_slot(slots, valtypes[i], instance);
         if (!value || PyTuple_SetItem(tuple, (Py_ssize_t)i, value) < 0)
             Py_CLEAR(tuple);
     }
+    instance->calls--;
     return tuple;
 }
 

@@ -150,3 +150,38 @@ def test_what_another_thread_runs_is_left_alone(load: Load, region: lucet.Region
     leave.set()
     thread.join()
     assert (table.grow(1, function), memory.grow(1), table.get(4)) == (4, 1, function)
+
+
+def test_an_instance_stays_while_what_it_gave_is_converted(
+    load: Load, region: lucet.Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """(module (tag $e (export "e") (param i32)) (tag $two (export "two") (param exnref exnref))
+      (func $make (param i32) (result exnref) (local exnref)
+        (block $caught (result i32 exnref)
+          (try_table (result i32 exnref) (catch_ref $e $caught) (throw $e (local.get 0))))
+        (local.set 1) (drop) (local.get 1))
+      (func (export "results") (result exnref exnref) (call $make (i32.const 1)) (call $make (i32.const 2)))
+      (func (export "throw") (throw $two (call $make (i32.const 1)) (call $make (i32.const 2)))))"""
+    instance = region.new_instance(load(text))
+    refused: list[str] = []
+    init = lucet.WasmException.__init__
+
+    def hooked(self: Any, *args: Any, **keywords: Any) -> None:
+        for end in (instance.reset, instance.close):
+            try:
+                end()
+            except lucet.InstanceError as error:
+                refused.append(str(error))
+        init(self, *args, **keywords)
+
+    monkeypatch.setattr(lucet.WasmException, "__init__", hooked)
+    first, second = instance.run("results")
+    assert (first.values, second.values) == ((1,), (2,))
+    assert refused == [f"the instance is running: it cannot be {end}" for end in ("reset", "closed")] * 2
+    refused.clear()
+    with pytest.raises(lucet.WasmException) as caught:
+        instance.run("throw")
+    assert [value.values for value in caught.value.values] == [(1,), (2,)]  # type: ignore[attr-defined]
+    assert len(refused) == 4
+    monkeypatch.undo()
+    assert instance.state == "closed"  # with the last one, nothing was left to convert
