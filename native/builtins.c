@@ -93,6 +93,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     lucet_instance *instance = instance_of_vmctx(vmctx);
     const lucet_linkage *linkage = instance->linkage;
     const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
+    instance->host_calls++;
     leave_for_host(activation);
     lucet_host_result result = import->function(instance, slots, import->data);
     return_to_guest(activation);

@@ -11,8 +11,9 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    exec(compile("".join(blocks), "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out == "b'hello'\n"
 
 
