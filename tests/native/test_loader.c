@@ -4,8 +4,8 @@
 
 #include "hosts.h"
 
-static const char *const names[] = {"plain",    "hosts",     "dynamic", "exporter",
-                                    "importer", "heap_runs", "start",   "references"};
+static const char *const names[] = {"plain",     "hosts", "dynamic",    "exporter",   "importer",
+                                    "heap_runs", "start", "references", "exceptions", "memories"};
 enum { ARTIFACTS = sizeof names / sizeof *names };
 
 static lucet_region *region;
@@ -80,9 +80,13 @@ static u64 ask(lucet_module *module) {
         for (u32 j = 0; j < type.functype.params_count + type.functype.results_count; j++)
             sum += type.functype.valtypes[j];
         u32 function, offset;
-        if (module->functions[i].code_rva)
-            module_locate(module, module->base + module->functions[i].code_rva + module->functions[i].code_size / 2,
-                          &function, &offset);
+        if (!module->functions[i].code_rva)
+            continue;
+        const u8 *middle = module->base + module->functions[i].code_rva + module->functions[i].code_size / 2;
+        module_locate(module, middle, &function, &offset);
+        const u8 *landing = NULL;
+        const struct unwind_row *row = module_unwind(module, middle + 1, &landing);
+        sum += row ? (u64)row->cfa + row->saved : 0;
     }
     return sum;
 }
@@ -122,8 +126,14 @@ static void live(lucet_module *module) {
             if (ref)
                 lucet_funcref_type(ref);
         }
-        if (lucet_memory_size(lucet_instance_memory(instance, 0)))
-            *(volatile u8 *)lucet_memory_base(lucet_instance_memory(instance, 0)) = 1;
+        for (u32 m = 0; m < h->memories_count; m++) {
+            lucet_memory *memory = lucet_instance_memory(instance, m);
+            if (lucet_memory_size(memory))
+                lucet_memory_base(memory)[lucet_memory_size(memory) - 1] = 1;
+            lucet_memory_grow(memory, 1);
+        }
+        for (u32 t = 0; t < h->tags_count; t++)
+            CHECK(lucet_tag_type(lucet_instance_tag(instance, t))->results_count == 0);
         lucet_instance_free(instance);
     }
     lucet_linkage_release(linkage);
