@@ -186,33 +186,34 @@ define hidden void @f3(ptr %vmctx, i32 %p0, i32 %p1) #0 !dbg !11 {
 g2:
   %3 = zext i32 %p1 to i64
   %4 = lshr i64 %3, 3
-  %fuel.a5 = load i64, ptr %fuel
-  %fuel.b5 = add i64 %fuel.a5, %4
-  store i64 %fuel.b5, ptr %fuel
-  %fuel.c5 = icmp slt i64 %fuel.b5, 0
-  br i1 %fuel.c5, label %g5, label %o5, !prof !3
-g5:
-  %6 = zext i32 %p0 to i64
-  %7 = getelementptr i8, ptr %vmctx, i64 -16
-  %8 = load ptr, ptr %7, !invariant.load !4
-  %9 = getelementptr i8, ptr %8, i64 24
-  %10 = load ptr, ptr %9, !invariant.load !4
-  %fuel.s11 = load i64, ptr %fuel
-  store volatile i64 %fuel.s11, ptr %fuel.word
-  notail call void %10(ptr %vmctx, i32 0, i64 %6, i32 7, i64 %3), !dbg !DILocation(line: 8, scope: !11)
-  %12 = load i64, ptr %fuel.word
-  store i64 %12, ptr %fuel
+  %5 = call i64 @llvm.umin.i64(i64 %4, i64 137438953472)
+  %fuel.a6 = load i64, ptr %fuel
+  %fuel.b6 = add i64 %fuel.a6, %5
+  store i64 %fuel.b6, ptr %fuel
+  %fuel.c6 = icmp slt i64 %fuel.b6, 0
+  br i1 %fuel.c6, label %g6, label %o6, !prof !3
+g6:
+  %7 = zext i32 %p0 to i64
+  %8 = getelementptr i8, ptr %vmctx, i64 -16
+  %9 = load ptr, ptr %8, !invariant.load !4
+  %10 = getelementptr i8, ptr %9, i64 24
+  %11 = load ptr, ptr %10, !invariant.load !4
+  %fuel.s12 = load i64, ptr %fuel
+  store volatile i64 %fuel.s12, ptr %fuel.word
+  notail call void %11(ptr %vmctx, i32 0, i64 %7, i32 7, i64 %3), !dbg !DILocation(line: 8, scope: !11)
+  %13 = load i64, ptr %fuel.word
+  store i64 %13, ptr %fuel
   ret void
-o5:
-  store volatile i64 %fuel.b5, ptr %fuel.word
-  %fuel.d5 = getelementptr i8, ptr %vmctx, i64 -16
-  %fuel.e5 = load ptr, ptr %fuel.d5, !invariant.load !4
-  %fuel.f5 = getelementptr i8, ptr %fuel.e5, i64 72
-  %fuel.g5 = load ptr, ptr %fuel.f5, !invariant.load !4
-  notail call preserve_mostcc void %fuel.g5(ptr %vmctx), !dbg !DILocation(line: 8, scope: !11)
-  %fuel.h5 = load i64, ptr %fuel.word
-  store i64 %fuel.h5, ptr %fuel
-  br label %g5
+o6:
+  store volatile i64 %fuel.b6, ptr %fuel.word
+  %fuel.d6 = getelementptr i8, ptr %vmctx, i64 -16
+  %fuel.e6 = load ptr, ptr %fuel.d6, !invariant.load !4
+  %fuel.f6 = getelementptr i8, ptr %fuel.e6, i64 72
+  %fuel.g6 = load ptr, ptr %fuel.f6, !invariant.load !4
+  notail call preserve_mostcc void %fuel.g6(ptr %vmctx), !dbg !DILocation(line: 8, scope: !11)
+  %fuel.h6 = load i64, ptr %fuel.word
+  store i64 %fuel.h6, ptr %fuel
+  br label %g6
 o2:
   store volatile i64 %fuel.b2, ptr %fuel.word
   %fuel.d2 = getelementptr i8, ptr %vmctx, i64 -16

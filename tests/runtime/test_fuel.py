@@ -256,3 +256,29 @@ def test_suspending_needs_a_count(region: lucet.Region) -> None:
     with pytest.raises(lucet.InstanceError, match="count_instructions"):
         instance.suspend_out_of_fuel = True
     assert not instance.suspend_out_of_fuel
+
+
+HUGE_SIZES = """(module
+  (memory i64 1 1) (table $t i64 2 externref)
+  (func (export "memory.fill") (param i64) (memory.fill (i64.const 0) (i32.const 1) (local.get 0)))
+  (func (export "memory.copy") (param i64) (memory.copy (i64.const 0) (i64.const 0) (local.get 0)))
+  (func (export "table.fill") (param i64) (table.fill $t (i64.const 0) (ref.null extern) (local.get 0)))
+  (func (export "table.copy") (param i64) (table.copy $t $t (i64.const 0) (i64.const 0) (local.get 0))))"""
+
+
+@pytest.mark.parametrize("name", ["memory.fill", "memory.copy", "table.fill", "table.copy"])
+@pytest.mark.parametrize("size", [-1, -1000, 1 << 62, -(1 << 63)])
+def test_sizes_beyond_all_limits(region: lucet.Region, name: str, size: int) -> None:
+    """They neither use up fuel that is without bound, nor give any back."""
+    module = lucet.Module.from_bytes(lucet.compile(HUGE_SIZES, opt_level="none", count_instructions=True))
+    with region.new_instance(module) as instance:
+        for _ in range(20):
+            with pytest.raises(lucet.Trap, match="out of bounds"):
+                instance.run(name, size)
+        used = instance.fuel_used
+        assert used > 0
+        instance.fuel = 1000
+        with pytest.raises(lucet.OutOfFuel):
+            instance.run(name, size)
+        assert instance.fuel == 0
+        assert instance.fuel_used > used

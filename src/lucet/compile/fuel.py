@@ -21,6 +21,8 @@ from lucet.wasm.types import FuncType
 
 _CALLS: Final = frozenset(op.code for op in OPS.values() if op.family == "call")
 _NOWHERE: Final = 1 << 30
+_MOST_UNITS: Final = 1 << 37
+"""What a bulk instruction costs at most: as much as one over the largest reservation of memory."""
 _COLD_CALL: Final = "preserve_mostcc "
 """A call that is hardly ever made must not cost registers: out_of_fuel keeps all of the general ones."""
 
@@ -210,6 +212,9 @@ class CountingWriter(FunctionWriter):
         if result:
             success = self.emit(f"icmp ne i64 {result}, -1")
             units = self.emit(f"select i1 {success}, {size}, i64 0")
+        else:
+            # A size beyond all limits traps, but behind the charge, which must neither overflow nor count backwards.
+            units = self.emit(f"call i64 @llvm.umin.i64(i64 {units}, i64 {_MOST_UNITS})")
         self.next += 1
         number = self.next
         before = f"  %fuel.a{number} = load i64, ptr %fuel"
