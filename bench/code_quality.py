@@ -383,13 +383,15 @@ processes, or over rounds if there was one process.
 _NOTES: Final = """\
 ## What is slower than 1.3, and why
 
-* `bignum`: WebAssembly has neither a product of 128 bits nor a carry. The product is one `mul` here, too (`multi3.py`),
-  but it goes through memory, and carries are comparisons.
-* `image` for plain x86-64: clang unrolled the loops by two for WebAssembly, so vectors must be taken apart, and SSE2
-  has no instruction to do that with bytes. With AVX2 it is as fast as native code.
-* `gemm` on the machine's own CPU, likewise: vectors of 256 bits, where native code has several of 512 in flight.
+* `gemm` on the machine's own CPU: vectors of 256 bits, where native code has several of 512 in flight.
 * `simd_*` on the machine's own CPU: vectors in WebAssembly have 128 bits, clang's native ones 512.
-* `radixsort` waits for memory; its ratio differs from run to run more than from engine to engine.
+
+`radixsort` waits for memory, as do `heapsort` and `tree`: their ratios differ from run to run more than from engine to
+engine. `interpreter` owes its 0.64 to the CPU: the same instructions in an order that it predicts well.
+
+`bignum` is at 1.2 for plain x86-64: WebAssembly has neither a product of 128 bits nor a carry. The product is one
+`mul` here, too (`multi3.py`), and stays in registers but in a loop's last round, but carries are comparisons. `shapes`
+and `closures` pay for the checks of indirect calls: the table's bounds and the type.
 
 Kernels that walk structures with pointers (`list`, `tree`, `dijkstra`) can be faster than native code, because their
 pointers have 32 bits. `floyd` is where the copy of the loop is vectorised and clang's native one is not.
