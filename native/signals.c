@@ -391,7 +391,12 @@ static bool install(u32 i, lucet_error *error) {
         return true;
     if (i == BREAK_SIGNAL) /* system calls that it interrupted before it still does */
         ours.sa_flags = (ours.sa_flags & ~SA_RESTART) | (present.sa_flags & SA_RESTART);
-    struct predecessor *before = atomic_load(&predecessors[i]), *predecessor = malloc(sizeof *predecessor);
+    struct predecessor *before = atomic_load(&predecessors[i]);
+    /* The same as before, time and again: Python's handler after each event loop. */
+    if (before && before->action.sa_sigaction == present.sa_sigaction &&
+        ((before->action.sa_flags ^ present.sa_flags) & SA_SIGINFO) == 0)
+        return set_action(signals[i], &ours) == 0 || fail_system(error, "sigaction");
+    struct predecessor *predecessor = malloc(sizeof *predecessor);
     if (!predecessor)
         return fail(error, LUCET_ERROR_MEMORY, "out of memory");
     *predecessor = (struct predecessor){present, before};
@@ -427,6 +432,14 @@ bool lucet_interrupt_on(int signal, lucet_error *error) {
     }
     process_unlock(SIGNALS_LOCK);
     return ok;
+}
+
+void lucet_interrupt_again(void) {
+    struct sigaction present;
+    int signal = signals[BREAK_SIGNAL];
+    if (signal && get_action(signal, &present) == 0 && present.sa_handler != SIG_DFL && present.sa_handler != SIG_IGN &&
+        present.sa_sigaction != on_signal)
+        lucet_interrupt_on(signal, NULL);
 }
 
 static pthread_key_t signal_stack_key;

@@ -348,6 +348,8 @@ void lucet_poke(pthread_t thread);
 /* From now on, when a thread gets this signal (SIGINT for Ctrl-C) while it runs guest code, the run ends with trap INTERRUPTED,
  * after whoever had the signal before has been called. Again when someone else has taken the signal since. */
 bool lucet_interrupt_on(int signal, lucet_error *error);
+/* The same for that signal, if a handler other than the default has taken it meanwhile. One system call. */
+void lucet_interrupt_again(void);
 
 /* ---- tags and exceptions ---- */
 

@@ -31,6 +31,9 @@ static struct {
     volatile pthread_t thread;
 } holder;
 
+/* Not for runs in time slices, which come back by themselves: there an event loop is to deal with Ctrl-C. */
+static volatile bool retakes_break;
+
 static volatile uint64_t ticks;
 static volatile bool ticker_sleeps = true; /* or was never started */
 static bool ticker_started;
@@ -55,8 +58,11 @@ static void *tick(void *unused) {
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         ticks++;
         uint64_t sequence = holder.sequence;
-        if ((sequence & 1) && sequence == seen)
+        if ((sequence & 1) && sequence == seen) {
+            if (retakes_break)
+                lucet_interrupt_again();
             lucet_poke(holder.thread);
+        }
         idle = sequence == seen && !(sequence & 1) ? idle + 1 : 0;
         seen = sequence;
         if (idle < IDLE_TICKS)
@@ -128,12 +134,15 @@ static bool still_held(void) {
 GilFrame run_begin(InstanceObject *instance) {
     instance->calls++; /* before the GIL may be given up */
     GilFrame frame = {gil_state, ticks};
+    retakes_break = lucet_instance_time_slice(instance->instance) == 0;
     if (instance->long_runs < LONG_RUN) {
         hold();
         if (ticker_started)
             return frame;
         still_held();
     }
+    if (retakes_break)
+        lucet_interrupt_again();
     gil_state = PyEval_SaveThread();
     return frame;
 }
@@ -164,8 +173,11 @@ void gil_call_end(bool held) {
 }
 
 void gil_let_go(void) {
-    if (still_held())
-        gil_state = PyEval_SaveThread();
+    if (!still_held())
+        return;
+    if (retakes_break)
+        lucet_interrupt_again();
+    gil_state = PyEval_SaveThread();
 }
 
 bool gil_signals_raise(void) {
