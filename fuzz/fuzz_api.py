@@ -384,6 +384,50 @@ class Player:
 
         self.views.append(numpy.frombuffer(self.pick([*self.views, self.instance().memory]), dtype=numpy.uint8))
 
+    def column(self) -> Any:
+        """Something to give to Func.map: an array of some kind, of guest memory perhaps, or anything."""
+        import array
+        import ctypes
+
+        import numpy
+
+        r = self.random
+        size = r.choice([0, 1, 5, 5, 5, 300, 5000])
+        kinds: list[Callable[[], Any]] = [
+            lambda: numpy.arange(size, dtype=r.choice(["i4", "i4", "i8", "u1", "f8", "f4", ">i4", "O", "i4,i4"])),
+            lambda: numpy.ones((size, 3), "i4").T[r.randrange(3)],
+            lambda: numpy.lib.stride_tricks.as_strided(numpy.ones(1, "i4"), (size,), (0,)),
+            lambda: array.array(r.choice("bBhiIqfd"), bytes(8 * size)),
+            lambda: bytearray(size),
+            lambda: bytes(size),
+            ctypes.c_int * size,
+            lambda: memoryview(self.pick([*self.views, self.instance().memory])).cast("B")[: size * 4].cast("i"),
+            lambda: numpy.frombuffer(self.instance().memory, "u1")[r.randrange(9) :][:size],
+            lambda: self.pick([*self.views, self.instance().memory]),
+            self.value,
+        ]
+        return r.choice(kinds)()
+
+    def map(self) -> None:
+        item, r = self.pick([item for item in self.items if type(item).__name__ == "Func"]), self.random
+        columns = [self.column()] if r.random() < 0.5 else [self.column(), r.choice([self.column, self.number])()]
+        if r.random() < 0.3:
+            item._map(tuple(columns), tuple(self.column() for _ in range(r.randrange(3))))
+        else:
+            item.map(*columns, out=r.choice([None, None, columns[0], self.column()]))
+
+    def tensor(self) -> None:
+        import numpy
+
+        memory, r = self.instance().memory, self.random
+        show: list[Callable[[], Any]] = [
+            lambda: numpy.from_dlpack(memory),
+            lambda: memory.__dlpack__(max_version=r.choice([None, (1, 0), self.value()]), copy=r.choice([None, False])),
+            lambda: memory.array(r.choice(["u1", "f8", "i4", "O", self.value()]), self.number(), writable=True),
+            lambda: memory.array("u1", r.randrange(100), r.choice([None, 5, self.number()])),
+        ]
+        self.views.append(r.choice(show)())
+
     def use_view(self) -> None:
         view = self.pick(self.views)
         at = self.random.randrange(len(view))
@@ -446,7 +490,7 @@ class Player:
     actions: tuple[Callable[[Player], None], ...] = (
         make, make, make, make_sharer, link, make_linked, make_limited, close, drop, reset, export, export, drop_item,
         run, run_well, run_well, run_well, configure, refuel, go_on, go_on, drop_run, use_item, use_item, use_item,
-        keep_result, view, array, use_view, release_view, look, interrupt, thread, collect,
+        keep_result, view, array, map, map, map, tensor, use_view, release_view, look, interrupt, thread, collect,
     )  # fmt: skip
 
 
