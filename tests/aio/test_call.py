@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 import traceback
+import weakref
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -370,3 +371,16 @@ def test_cancelling_a_thread_reports_nothing(region: lucet.Region) -> None:
     asyncio.run(main())
     gc.collect()
     assert reports == []
+
+
+def test_loops_are_forgotten(region: lucet.Region) -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        instance = instance_of(region)
+        await asyncio.gather(instance.call("wait", 1), instance_of(region).call("work", 2_000_000, time_slice=0.001))
+
+    asyncio.run(main())
+    gc.collect()
+    assert loops[0]() is None

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections import deque
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 
 class Turns(Protocol):
@@ -27,13 +27,15 @@ class _Round:
     """Of one asyncio loop: who has used its round, and who waits for the next ones, in their order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self._loop = ref(loop)  # which keeps the round: see _rounds
         self.used = False
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def use(self) -> None:
-        self.used = True
-        self.loop.call_soon(self._next)
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():  # else a coroutine that nobody finished is collected
+            self.used = True
+            loop.call_soon(self._next)
 
     def _next(self) -> None:
         self.used = False
@@ -46,7 +48,7 @@ class _Round:
 
     async def wait(self) -> None:
         """Comes back with the round; whoever has one gives it on with use()."""
-        future = self.loop.create_future()
+        future = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
         try:
             await future
