@@ -93,6 +93,11 @@ bench *args: build
 bench-code *args: build
     python -m bench.code_quality --output docs/code-quality.md {{args}}
 
+# guests under asyncio, and columns, against wasmtime-py
+bench-asyncio *args: build
+    python -m bench.asyncio_guests {{args}}
+    python -m bench.data_plane
+
 # what compiling costs against wasmtime-py, at each level: CPU time, wall time on one and two workers, memory
 bench-compile *args: build
     python -m bench.compile_time {{args}}
