@@ -83,6 +83,7 @@ class Campaign:
             target_cpu=rng.choice(self.cpus),
             bounds=rng.choice(BOUNDS),
             count_instructions=rng.random() < 0.2,
+            hot=None if rng.random() < 0.7 else tuple(index for index in range(20) if rng.random() < 0.5),
         )
         if self.seeds.empty or rng.random() < 0.6:
             maker = ModuleMaker(rng, rng.choice((4, 8, 14)))
