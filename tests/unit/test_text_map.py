@@ -68,7 +68,7 @@ def test_every_instruction_is_found_where_it_was_written() -> None:
         ("(func) (func\n (call 7))", "unknown function 7 in function 1 at 2:3"),
         ("(func)\n(global i32 (i64.const 0))", "type mismatch: the expression yields [i64], not [i32] at 2:1"),
         ("(table 1 funcref)\n(elem (i32.const 0) 7)", "unknown function 7 at 2:1"),
-        ("\n (memory 70000)", "memory size must be at most 65536 pages (4 GiB)"),
+        ("\n (memory 70000)", "memory size must be at most 65536 pages (4GiB)"),
         ('(func)\n(export "a" (func 0))\n(export "a" (func 0))', "duplicate export name 'a' at 3:1"),
         ('(func $f (import "a" "b")) (func (unknown))', "unknown operator unknown at 1:35"),
     ],
