@@ -35,7 +35,8 @@ class _Round:
         loop = self._loop()
         if loop is not None and not loop.is_closed():  # else a coroutine that nobody finished is collected
             self.used = True
-            loop.call_soon(self._next)
+            # One round more: timers that became due meanwhile wake their tasks in this one, ahead of the next slice.
+            loop.call_soon(loop.call_soon, self._next)
 
     def _next(self) -> None:
         self.used = False
