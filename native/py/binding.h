@@ -12,11 +12,10 @@
 
 #include "lucet.h"
 
-/* Parts of the limited API from 3.12 on that have been the same, and exported, since 3.9. */
+/* Parts of the limited API from 3.12 on that have been the same since 3.9. Functions among them are looked up when the extension is
+   imported (binding.call_vector): a wheel for the stable ABI of 3.11 may have no undefined symbols beyond it. */
 #if Py_LIMITED_API + 0 < 0x030C0000
 typedef PyObject *(*vectorcallfunc)(PyObject *callable, PyObject *const *args, size_t count, PyObject *names);
-PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names);
-PyAPI_FUNC(PyObject *) PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict);
 #define PY_VECTORCALL_ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
 #define Py_TPFLAGS_HAVE_VECTORCALL (1UL << 11)
 #endif
@@ -108,7 +107,8 @@ typedef struct {
         *suspended, *budget, *tag, *wasi, *wasi_file, *wasi_function;
     /* classes of lucet.runtime and lucet.wasm.types, which lucet.runtime sets */
     PyObject *host_function, *suspend, *exports, *globals, *functype, *globaltype;
-    PyObject *errors; /* module lucet.errors */
+    PyObject *errors;           /* module lucet.errors */
+    vectorcallfunc call_vector; /* PyObject_Vectorcall */
 } BindingState;
 
 extern HIDDEN BindingState binding; /* one interpreter only: single-phase initialisation */

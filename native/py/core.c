@@ -2,6 +2,7 @@
 
 #include "binding.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/openat2.h>
 #include <string.h>
@@ -104,6 +105,13 @@ PyMODINIT_FUNC PyInit__core(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module)
         return NULL;
+    void *found = dlsym(RTLD_DEFAULT, "PyObject_Vectorcall");
+    memcpy(&binding.call_vector, &found, sizeof found); /* C has no cast from an object pointer to a function pointer */
+    if (!found) {
+        PyErr_SetString(PyExc_ImportError, "this Python has no PyObject_Vectorcall");
+        Py_DECREF(module);
+        return NULL;
+    }
     gil_initialise();
     wasi_initialise();
     binding.errors = PyImport_ImportModule("lucet.errors");

@@ -230,16 +230,34 @@ PyObject *call_function(InstanceObject *instance, uint32_t function, const lucet
     return type ? call_typed(instance, function, ref, type, args, count) : NULL;
 }
 
+static PyObject *no_keywords(void) {
+    PyErr_SetString(PyExc_TypeError, "a WebAssembly function takes no keyword arguments");
+    return NULL;
+}
+
 HIDDEN PyObject *func_vectorcall(PyObject *object, PyObject *const *args, size_t count, PyObject *names) {
     const ItemObject *self = (const ItemObject *)object;
     Py_ssize_t given = (Py_ssize_t)(count & ~PY_VECTORCALL_ARGUMENTS_OFFSET);
-    if (names && PyTuple_Size(names) > 0) {
-        PyErr_SetString(PyExc_TypeError, "a WebAssembly function takes no keyword arguments");
-        return NULL;
-    }
+    if (names && PyTuple_Size(names) > 0)
+        return no_keywords();
     if (self->type && self->instance->instance)
         return call_typed(self->instance, self->index, NULL, self->type, args, given);
     return call_function(self->instance, self->index, self->ref, args, given);
+}
+
+/* Func.__call__ by that name; all other calls find func_vectorcall. */
+static PyObject *func_call(PyObject *self, PyObject *args, PyObject *keywords) {
+    if (keywords && PyDict_Size(keywords) > 0)
+        return no_keywords();
+    Py_ssize_t count = PyTuple_Size(args);
+    PyObject **items = PyMem_Malloc((size_t)(count + 1) * sizeof *items);
+    if (!items)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count; i++)
+        items[i] = PyTuple_GetItem(args, i); /* borrowed: args stays */
+    PyObject *result = func_vectorcall(self, items, (size_t)count, NULL);
+    PyMem_Free(items);
+    return result;
 }
 
 /* A value's bits as an unsigned int. */
@@ -374,7 +392,7 @@ static PyType_Slot func_slots[] = {
     {Py_tp_methods, func_methods},
     {Py_tp_getset, func_getset},
     {Py_tp_members, func_members},
-    {Py_tp_call, (void *)PyVectorcall_Call},
+    {Py_tp_call, func_call},
     {Py_tp_hash, func_hash},
     {Py_tp_richcompare, func_compare},
     {Py_tp_doc, "A function of an instance."},

@@ -74,7 +74,7 @@ static lucet_host_result call_binding(const HostBinding *host, InstanceObject *i
     }
     PyObject *result = NULL;
     if (ok)
-        result = PyObject_Vectorcall(host->callable, arguments + first, (end - first) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        result = binding.call_vector(host->callable, arguments + first, (end - first) | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                      NULL);
     for (uint32_t i = first; i < end; i++)
         Py_DECREF(arguments[i]);

@@ -102,6 +102,17 @@ def test_refused_arguments(
         assert function(4) == 4
 
 
+def test_the_slot_behind_the_parentheses(load: Load, region: lucet.Region) -> None:
+    """`type(f).__call__` is another way into C than `f()`."""
+    with region.new_instance(load(ECHO)) as instance:
+        function: Any = instance.exports["second"]
+        call = type(function).__call__
+        assert call(function, 1, 2**40, 3, 4) == 2**40
+        for arguments, keywords in [((1, 2), {}), ((1, 2, 3, 4), {"value": 1}), ((), {})]:
+            with pytest.raises(TypeError):
+                call(function, *arguments, **keywords)
+
+
 def test_an_argument_closes_the_instance(load: Load, region: lucet.Region) -> None:
     for text, name in ((ECHO, "i32"), (HOST, "call")):
         instance = region.new_instance(load(text), {"host": {"f": same}} if text == HOST else None)
