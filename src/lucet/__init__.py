@@ -5,9 +5,7 @@ The public names, each imported from its home on first use: `import lucet` costs
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # true for type checkers: importing `typing` would cost more than all the rest
 if TYPE_CHECKING:
     from lucet.compile.driver import compile as compile
     from lucet.errors import ArtifactError as ArtifactError
@@ -106,6 +104,8 @@ if not TYPE_CHECKING:  # a checker that saw __getattr__ would accept any name
             return version("lucet")
         if name not in __all__:
             raise AttributeError(f"module 'lucet' has no attribute {name!r}")
+        import importlib
+
         if name == "compile":
             return importlib.import_module("lucet.compile")  # the package is callable, see there
         if name == "Sandbox":

@@ -14,6 +14,7 @@ import pytest
 import lucet
 import lucet.errors
 from lucet.cli.main import COMMANDS
+from lucet.runtime import _core
 
 INIT = Path(__file__).parents[2] / "src" / "lucet" / "__init__.py"
 
@@ -67,6 +68,20 @@ def modules_after(code: str) -> set[str]:
 )
 def test_importing_brings_no_more_than_needed(code: str, absent: set[str]) -> None:
     assert modules_after(code) & absent == set()
+
+
+def test_importing_is_cheap() -> None:
+    """What takes the time is the number of modules; the time itself is printed by `just package`."""
+    assert modules_after("import lucet") - modules_after("") == {"lucet", "__future__"}
+
+
+def test_the_extension_needs_only_the_stable_abi_of_the_oldest_python() -> None:
+    tool = Path(sys.executable).parent / "abi3audit"
+    if not tool.exists():
+        pytest.skip("abi3audit is not installed")
+    command = [tool, "--strict", "--assume-minimum-abi3", "3.11", _core.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_compile_is_the_package_and_the_function() -> None:
