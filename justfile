@@ -8,7 +8,7 @@ export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
 c_files := "$(git ls-files '*.[ch]')"
 
 # everything that must pass before a change lands
-check: setup lint types test-native test-spec test
+check: setup lint types package test-native test-spec test
 
 # the development environment in .venv
 setup:
@@ -66,6 +66,10 @@ test-spec *args: build
 # real programs against their expected output: `just test-apps -k sqlite3`
 test-apps *args: build
     pytest tests/apps {{args}}
+
+# sdist and wheel of the commit that is checked out, in dist/: built from a clone, checked, installed and run where no compiler is
+package: setup
+    python tools/package.py
 
 # build the programs of examples/guests from C, C++, Rust and AssemblyScript, as far as there are toolchains, and run them
 guests *args: build

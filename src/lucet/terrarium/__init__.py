@@ -1,1 +1,0 @@
-"""Terrarium: an edge server that gives every HTTP request an instance of its own."""
