@@ -79,7 +79,7 @@ def test_the_extension_needs_only_the_stable_abi_of_the_oldest_python() -> None:
     tool = Path(sys.executable).parent / "abi3audit"
     if not tool.exists():
         pytest.skip("abi3audit is not installed")
-    command = [tool, "--strict", "--assume-minimum-abi3", "3.11", _core.__file__]
+    command = [str(tool), "--strict", "--assume-minimum-abi3", "3.11", str(_core.__file__)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
