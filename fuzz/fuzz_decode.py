@@ -26,6 +26,7 @@ from hypothesis.strategies import SearchStrategy
 from lucet.errors import CompileError, LimitExceeded, Unsupported
 from lucet.wasm.check import check_module
 from lucet.wasm.disasm import describe_module
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.opcodes import OPS, UNSUPPORTED_OPS, Op, split_code
 
 FAILURES = Path(__file__).parent / "failures"
@@ -217,18 +218,10 @@ def mutate_once(rng: random.Random, data: bytearray, seeds: list[bytes]) -> None
             del data[position:]
 
 
-def leb128(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
 def integers(largest: int = 3) -> SearchStrategy[bytes]:
     """Mostly small, as indices must be to be valid; now and then at an edge, or nonsense."""
-    small = st.integers(0, largest).map(leb128)
-    nonsense = st.one_of(st.sampled_from(INTERESTING), st.integers(0, 1 << 32).map(leb128))
+    small = st.integers(0, largest).map(unsigned_leb128)
+    nonsense = st.one_of(st.sampled_from(INTERESTING), st.integers(0, 1 << 32).map(unsigned_leb128))
     return rarely(nonsense, small)
 
 
@@ -237,11 +230,11 @@ def rarely(rare: SearchStrategy[bytes], usual: SearchStrategy[bytes]) -> SearchS
 
 
 def sized(contents: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
-    return contents.map(lambda data: leb128(len(data)) + data)
+    return contents.map(lambda data: unsigned_leb128(len(data)) + data)
 
 
 def vectors(element: SearchStrategy[bytes], largest: int = 4) -> SearchStrategy[bytes]:
-    return st.lists(element, max_size=largest).map(lambda elements: leb128(len(elements)) + b"".join(elements))
+    return st.lists(element, max_size=largest).map(lambda elements: unsigned_leb128(len(elements)) + b"".join(elements))
 
 
 def join(*parts: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
@@ -277,7 +270,7 @@ def immediates(kind: str) -> SearchStrategy[bytes]:
         case "memarg":
             return join(integers(3), integers(100))
         case "i32" | "i64":
-            return st.one_of(st.integers(0, 0x7F).map(leb128), st.sampled_from(INTERESTING))
+            return st.one_of(st.integers(0, 0x7F).map(unsigned_leb128), st.sampled_from(INTERESTING))
         case "f32":
             return st.binary(min_size=4, max_size=4)
         case "f64":
@@ -300,7 +293,7 @@ def opcode(op: Op) -> bytes:
     if op.code <= 0xFF:
         return bytes([op.code])
     prefix, number = split_code(op.code)
-    return bytes([prefix]) + leb128(number)
+    return bytes([prefix]) + unsigned_leb128(number)
 
 
 def instructions() -> SearchStrategy[bytes]:
@@ -390,7 +383,7 @@ def modules(draw: st.DrawFn) -> bytes:
         for section_id in draw(st.sets(st.sampled_from([2, 4, 6, 7, 8, 9, 11, 13]))):
             contents.pop(section_id, None)
     order = [section_id for section_id, _ in _SECTIONS if section_id in contents]
-    return HEADER + b"".join(bytes([i]) + leb128(len(contents[i])) + contents[i] for i in order)
+    return HEADER + b"".join(bytes([i]) + unsigned_leb128(len(contents[i])) + contents[i] for i in order)
 
 
 _SECTIONS = sections()

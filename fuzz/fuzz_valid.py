@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from fuzz.fuzz_decode import Campaign, leb128, opcode, wasmtime_oracle
+from fuzz.fuzz_decode import Campaign, opcode, wasmtime_oracle
 from lucet.errors import CompileError, Invalid
 from lucet.wasm.check import check_module
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.opcodes import BY_NAME, OPS, Op
 from lucet.wasm.text import text_to_binary
 
@@ -154,7 +155,7 @@ def catch(rng: random.Random, depth: int) -> bytes:
 
 
 def section_bytes(section: int, contents: bytes) -> bytes:
-    return bytes([section]) + leb128(len(contents)) + contents
+    return bytes([section]) + unsigned_leb128(len(contents)) + contents
 
 
 class Skeleton:
@@ -181,7 +182,7 @@ class Skeleton:
         parts = [b"\0asm\1\0\0\0"]
         body = locals_ + code
         for section, contents in self.rest:
-            new = bytes([FUNCTIONS - 1]) + STUB * (FUNCTIONS - 2) + leb128(len(body)) + body
+            new = bytes([FUNCTIONS - 1]) + STUB * (FUNCTIONS - 2) + unsigned_leb128(len(body)) + body
             parts.append(section_bytes(section, new if section == CODE_SECTION else contents))
         return b"".join(parts)
 

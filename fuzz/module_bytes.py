@@ -8,8 +8,9 @@ from typing import Final
 
 from lucet.wasm.code import decode_code
 from lucet.wasm.decode import decode_module
+from lucet.wasm.leb128 import read_unsigned_leb128, unsigned_leb128
 from lucet.wasm.module import Code, Module
-from lucet.wasm.text_encode import sized, unsigned_leb128
+from lucet.wasm.text_encode import sized
 
 CODE_SECTION: Final = 10
 EXPORT_SECTION: Final = 7
@@ -21,22 +22,10 @@ def sections(wasm: bytes) -> list[tuple[int, bytes]]:
     found, at = [], _HEADER
     while at < len(wasm):
         number = wasm[at]
-        size, at = read_leb128(wasm, at + 1)
+        size, at = read_unsigned_leb128(wasm, at + 1)
         found.append((number, wasm[at : at + size]))
         at += size
     return found
-
-
-def read_leb128(data: bytes, at: int) -> tuple[int, int]:
-    """(value, where it ends)."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
 
 
 def joined(parts: Sequence[tuple[int, bytes]]) -> bytes:
@@ -90,7 +79,7 @@ def with_everything_exported(wasm: bytes) -> bytes:
             entries.append(sized(name) + bytes([kind]) + unsigned_leb128(index))
     parts = sections(wasm)
     old = next((contents for number, contents in parts if number == EXPORT_SECTION), b"\0")
-    count, at = read_leb128(old, 0)
+    count, at = read_unsigned_leb128(old, 0)
     contents = unsigned_leb128(count + len(entries)) + old[at:] + b"".join(entries)
     parts = [one for one in parts if one[0] != EXPORT_SECTION]
     # Behind all that come before it in the specification's order; 13, tags, stands between memories and globals.

@@ -18,9 +18,9 @@ from fuzz.module_bytes import Body, bodies, with_bodies, with_everything_exporte
 from lucet.errors import CompileError
 from lucet.wasm.check import check_module
 from lucet.wasm.decode import decode_module
+from lucet.wasm.leb128 import signed_leb128, unsigned_leb128
 from lucet.wasm.module import Module
 from lucet.wasm.opcodes import BY_NAME, OPS, Op
-from lucet.wasm.text_encode import signed_leb128, unsigned_leb128
 from lucet.wasm.types import EXTERNREF, FUNCREF, NUMTYPES, FuncType, ValType
 from tests.spec.values import NotInLanguage, constant
 

@@ -9,8 +9,8 @@ from typing import Final
 from fuzz.engines import Call
 from fuzz.module_bytes import bodies, with_bodies
 from lucet.wasm.decode import decode_module
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.opcodes import BY_NAME
-from lucet.wasm.text_encode import unsigned_leb128
 
 Fails = Callable[[bytes, Sequence[Call]], bool]
 

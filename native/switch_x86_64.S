@@ -21,26 +21,17 @@
 
     .text
 
+    .macro PUSH register
+    pushq %\register
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %\register, 0
+    .endm
+
 /* Callee-saved registers on a suspended stack, in this order; 8 bytes keep the stack aligned. */
     .macro SAVE
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    pushq %rbx
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbx, 0
-    pushq %r12
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r12, 0
-    pushq %r13
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r13, 0
-    pushq %r14
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r14, 0
-    pushq %r15
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r15, 0
+    .irp register, rbp, rbx, r12, r13, r14, r15
+    PUSH \register
+    .endr
     subq $8, %rsp
     .cfi_adjust_cfa_offset 8
     .endm
@@ -48,27 +39,30 @@
     .macro RESTORE_AND_RETURN
     addq $8, %rsp
     .cfi_adjust_cfa_offset -8
-    popq %r15
+    .irp register, r15, r14, r13, r12, rbx, rbp
+    popq %\register
     .cfi_adjust_cfa_offset -8
-    popq %r14
-    .cfi_adjust_cfa_offset -8
-    popq %r13
-    .cfi_adjust_cfa_offset -8
-    popq %r12
-    .cfi_adjust_cfa_offset -8
-    popq %rbx
-    .cfi_adjust_cfa_offset -8
-    popq %rbp
-    .cfi_adjust_cfa_offset -8
+    .endr
     ret
     .endm
 
-    .macro FUNCTION name
+/* A place that other files know. */
+    .macro LABEL name
     .globl \name
     .hidden \name
+\name:
+    .endm
+
+    .macro FUNCTION name
     .type \name, @function
     .p2align 4
-\name:
+    LABEL \name
+    .endm
+
+/* The activation that runs on this thread, looked up anew wherever the guest may have gone on in another thread. */
+    .macro LOAD_ACTIVATION register, through
+    movq lucet_current@gottpoff(%rip), %\through
+    movq %fs:(%\through), %\register
     .endm
 
 /* int lucet_switch_enter(activation, stack_top, entry, vmctx, code, slots): entry(vmctx, code, slots) on the guest's stack. */
@@ -85,15 +79,11 @@ FUNCTION lucet_switch_enter
     movq %rcx, %rdi
     movq %r8, %rsi
     movq %r9, %rdx
-    .globl lucet_entering_begin
-    .hidden lucet_entering_begin
-lucet_entering_begin:
+    LABEL lucet_entering_begin
     cmpq $0, A_interrupt(%rbx)
     jne 1f
     call *%rax
-    .globl lucet_entering_end
-    .hidden lucet_entering_end
-lucet_entering_end:
+    LABEL lucet_entering_end
     movq A_host_sp(%rbx), %rsp
     .cfi_restore_state
     .cfi_remember_state
@@ -122,25 +112,19 @@ FUNCTION lucet_switch_enter_many
     cmpq ROWS_end(%r15), %rbp
     je 3f
     /* The handler may end the run anywhere from here, so what has been done stands in the rows. */
-    .globl lucet_repeating_begin
-    .hidden lucet_repeating_begin
-lucet_repeating_begin:
+    LABEL lucet_repeating_begin
 2:  cmpq $0, A_interrupt(%rbx)
     jne 4f
     movq %r13, %rdi
     movq %r14, %rsi
     movq %rbp, %rdx
     call *%r12
-    .globl lucet_repeating_called
-    .hidden lucet_repeating_called
-lucet_repeating_called:
+    LABEL lucet_repeating_called
     addq ROWS_stride(%r15), %rbp
     movq %rbp, ROWS_slots(%r15)
     cmpq ROWS_end(%r15), %rbp
     jne 2b
-    .globl lucet_repeating_end
-    .hidden lucet_repeating_end
-lucet_repeating_end:
+    LABEL lucet_repeating_end
 3:  movq %rsp, %rbp
     movq A_host_sp(%rbx), %rsp
     movq %rbx, %rdi
@@ -180,9 +164,7 @@ FUNCTION lucet_switch_leave
     .cfi_endproc
     .size lucet_switch_leave, . - lucet_switch_leave
 
-    .globl lucet_stubs_begin
-    .hidden lucet_stubs_begin
-lucet_stubs_begin:
+    LABEL lucet_stubs_begin
 
 /* On the guest's stack: save the guest and go back to the host, until lucet_switch_resume. rdi: activation, esi: how. */
     .p2align 4
@@ -195,27 +177,26 @@ suspend:
     RESTORE_AND_RETURN
     .cfi_endproc
 
-/* A stub: the C function gets the guest's argument registers as they are. */
-    .macro STUB name
+    .macro ENTER_STUB name, activation
 FUNCTION lucet_stub_\name
     .cfi_startproc
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
+    PUSH rbp
     movq %rsp, %rbp
     .cfi_def_cfa_register %rbp
-    movq lucet_current@gottpoff(%rip), %rax
-    movq %fs:(%rax), %rax
-    movq %rbp, A_frame(%rax)
+    LOAD_ACTIVATION \activation, \activation
+    movq %rbp, A_frame(%\activation) /* before the stack may overflow */
+    .endm
+
+/* A stub: the C function gets the guest's argument registers as they are. */
+    .macro STUB name
+    ENTER_STUB \name, rax
     movq A_host_sp(%rax), %rsp
     call builtin_\name
     movq %rbp, %rsp
     .endm
 
     .macro STUB_END name
-    /* The thread may have changed: the current activation is looked up again. */
-    movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+    LOAD_ACTIVATION rdi, rcx
     popq %rbp
     .cfi_remember_state
     .cfi_def_cfa %rsp, 8
@@ -228,16 +209,7 @@ FUNCTION lucet_stub_\name
 /* The same, with the registers that guest code keeps across calls below the frame: exception.c looks for them there. */
     .set KEPT, 6 * 8 /* five registers; the stack stays aligned */
     .macro KEEPING_STUB name
-FUNCTION lucet_stub_\name
-    .cfi_startproc
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    movq %rsp, %rbp
-    .cfi_def_cfa_register %rbp
-    movq lucet_current@gottpoff(%rip), %rax
-    movq %fs:(%rax), %rax
-    movq %rbp, A_frame(%rax) /* before the stack may overflow */
+    ENTER_STUB \name, rax
     pushq %rbx
     pushq %r12
     pushq %r13
@@ -256,8 +228,7 @@ FUNCTION lucet_stub_\name
     movq %rbp, %rsp
     testl %eax, %eax
     je 2f
-    movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+    LOAD_ACTIVATION rdi, rcx
     cmpl $SWITCH_THREW, %eax
     je 3f
     cmpl $SWITCH_PREEMPTED, %eax
@@ -268,8 +239,7 @@ FUNCTION lucet_stub_\name
     leaq -KEPT(%rbp), %rsp /* it may yet throw, when it is resumed */
     call suspend
     movq %rbp, %rsp
-    movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+    LOAD_ACTIVATION rdi, rcx
     cmpq $0, A_throws(%rdi)
     je 2f
     movq $0, A_throws(%rdi)
@@ -295,8 +265,7 @@ FUNCTION lucet_stub_\name
 /* rax: struct landing. On the host's stack: to the handler of a guest function, as if the call in it had returned there. */
 land:
     .cfi_startproc
-    movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+    LOAD_ACTIVATION rdi, rcx
     movq 0(%rax), %rbx
     movq 8(%rax), %rbp
     movq 16(%rax), %r12
@@ -323,16 +292,7 @@ land:
 
 /* Called where the fuel is checked: all general registers but r11 are kept (LLVM's preserve_mostcc), so that a check costs the
  * code around it no registers. The run is suspended, and when it goes on without an interrupt there must be fuel again. */
-FUNCTION lucet_stub_out_of_fuel
-    .cfi_startproc
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    movq %rsp, %rbp
-    .cfi_def_cfa_register %rbp
-    movq lucet_current@gottpoff(%rip), %r11
-    movq %fs:(%r11), %r11
-    movq %rbp, A_frame(%r11) /* before the stack may overflow */
+    ENTER_STUB out_of_fuel, r11
     pushq %rax
     pushq %rcx
     pushq %rdx
@@ -345,12 +305,10 @@ FUNCTION lucet_stub_out_of_fuel
     movq -40(%rbp), %rdi
     call builtin_out_of_fuel
     leaq -64(%rbp), %rsp
-    movq lucet_current@gottpoff(%rip), %rax
-    movq %fs:(%rax), %rdi
+    LOAD_ACTIVATION rdi, rax
     movl $SWITCH_OUT_OF_FUEL, %esi
     call suspend
-    movq lucet_current@gottpoff(%rip), %r11
-    movq %fs:(%r11), %r11
+    LOAD_ACTIVATION r11, r11
     movq %rbp, A_frame(%r11)
     cmpq $0, A_interrupt(%r11)
     jne 2f
@@ -401,13 +359,10 @@ FUNCTION lucet_stub_preempted
     vzeroupper
     jmp 2f
 1:  fxsave64 (%rsp)
-2:  movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+2:  LOAD_ACTIVATION rdi, rcx
     movl $SWITCH_PREEMPTED, %esi
     call suspend
-    /* The thread may have changed. */
-    movq lucet_current@gottpoff(%rip), %rcx
-    movq %fs:(%rcx), %rdi
+    LOAD_ACTIVATION rdi, rcx
     movq lucet_vector_state_mask(%rip), %rax
     testq %rax, %rax
     je 1f
@@ -418,9 +373,7 @@ FUNCTION lucet_stub_preempted
 2:  movq %rbp, %rsp
     .cfi_def_cfa %rsp, 16 * 8 + 16 + RED_ZONE
     /* As below: from the look at the flag on, the handler ends the run by itself. */
-    .globl lucet_unpreempting_begin
-    .hidden lucet_unpreempting_begin
-lucet_unpreempting_begin:
+    LABEL lucet_unpreempting_begin
     cmpq $0, A_interrupt(%rdi)
     jne 1f
     .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
@@ -430,9 +383,7 @@ lucet_unpreempting_begin:
     popfq
     .cfi_adjust_cfa_offset -8
     ret $RED_ZONE
-    .globl lucet_unpreempting_end
-    .hidden lucet_unpreempting_end
-lucet_unpreempting_end:
+    LABEL lucet_unpreempting_end
 1:  movq A_host_sp(%rdi), %rsp
     call activation_interrupted_early
     .cfi_endproc
@@ -440,10 +391,8 @@ lucet_unpreempting_end:
 
 /* The end of every stub, in one place so that the signal handler can tell: between the look at the flag and the guest's next
  * instruction, an interrupt would be lost. rdi: activation; the return address is on top of the guest's stack. */
-    .globl lucet_returning_begin
-    .hidden lucet_returning_begin
     .p2align 4
-lucet_returning_begin:
+    LABEL lucet_returning_begin
     .cfi_startproc
     cmpq $0, A_interrupt(%rdi)
     jne 1f
@@ -452,26 +401,20 @@ returning_from_out_of_fuel: /* the same with the activation in r11 */
     cmpq $0, A_interrupt(%r11)
     jne 2f
     ret
-    .globl lucet_returning_end
-    .hidden lucet_returning_end
-lucet_returning_end:
+    LABEL lucet_returning_end
 2:  movq %r11, %rdi
 1:  movq A_host_sp(%rdi), %rsp
     call activation_interrupted
     .cfi_endproc
 
-    .globl lucet_stubs_end
-    .hidden lucet_stubs_end
-lucet_stubs_end:
+    LABEL lucet_stubs_end
 
 /* long lucet_switch_syscall(const u64 *interrupt, long number, a, b, c, d, e): a system call that is not made if *interrupt is set,
  * and that the interrupt's signal ends, whenever it comes: the handler moves a thread between begin and end, where it has not
  * returned yet (or the kernel is about to make it again), to the end with -EINTR. */
 FUNCTION lucet_switch_syscall
     .cfi_startproc
-    .globl lucet_syscall_begin
-    .hidden lucet_syscall_begin
-lucet_syscall_begin:
+    LABEL lucet_syscall_begin
     cmpq $0, (%rdi)
     jne 1f
     movq %rsi, %rax
@@ -481,13 +424,9 @@ lucet_syscall_begin:
     movq %r9, %r10
     movq 8(%rsp), %r8
     syscall
-    .globl lucet_syscall_end
-    .hidden lucet_syscall_end
-lucet_syscall_end:
+    LABEL lucet_syscall_end
     ret
-    .globl lucet_syscall_cancelled
-    .hidden lucet_syscall_cancelled
-lucet_syscall_cancelled:
+    LABEL lucet_syscall_cancelled
 1:  movq $-4, %rax
     ret
     .cfi_endproc
@@ -495,10 +434,8 @@ lucet_syscall_cancelled:
 
 /* The table that vmctx + VMCTX_BUILTINS points to, in the order of builtins.def. */
     .section .data.rel.ro, "aw", @progbits
-    .globl lucet_builtins
-    .hidden lucet_builtins
     .p2align 4
-lucet_builtins:
+    LABEL lucet_builtins
 #define BUILTIN(index, name, result, parameters) .quad lucet_stub_##name;
 #include "builtins.def"
 #undef BUILTIN

@@ -1,10 +1,9 @@
 /* test_exceptions.c: exceptions across the C API, interrupts while they are thrown, and what they leave behind. */
 
 #include <pthread.h>
-#include <signal.h>
-#include <ucontext.h>
 
 #include "hosts.h"
+#include "stepping.h"
 
 static lucet_tag *tag, *stranger;
 
@@ -227,27 +226,8 @@ static void tags_are_checked(void) {
 
 /* ---- interrupts ---- */
 
-static struct {
-    lucet_instance *instance;
-    u64 at, steps;
-    bool done;
-} stepping;
-
-static void on_step(int signal, siginfo_t *info, void *context_pointer) {
-    (void)signal, (void)info;
-    ucontext_t *context = context_pointer;
-    bool is_locked = *(volatile u8 *)&group_of(stepping.instance)->lock;
-    if (++stepping.steps >= stepping.at && !stepping.done && !is_locked)
-        stepping.done = lucet_instance_interrupt(stepping.instance);
-    if (stepping.done)
-        context->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
-}
-
 /* At every instruction of throwing and catching: no interrupt is lost. */
 static void interrupted(const char *name, u32 most) {
-    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigaddset(&action.sa_mask, SIGURG);
-    CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
     lucet_instance *instance = exceptions_instance();
     on_stop = throw_it;
     CALL(instance, "catch", 3); /* the thread, and the tables of these functions, are prepared */
@@ -255,15 +235,8 @@ static void interrupted(const char *name, u32 most) {
     u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, name);
     for (u64 at = 1; at < most; at += SANITIZED ? 29 : 1) {
         u64 slots[2] = {0};
-        stepping.instance = instance;
-        stepping.at = at;
-        stepping.steps = 0;
-        stepping.done = false;
         alarm(20);
-        __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-        lucet_outcome_kind kind = lucet_call(instance, function, slots, &last_outcome, NULL);
-        __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-        CHECK_EQUAL(kind, LUCET_TRAPPED);
+        CHECK_EQUAL(stepped_call(instance, function, slots, NULL, at, false), LUCET_TRAPPED);
         CHECK_EQUAL(last_outcome.trap, TRAP_INTERRUPTED);
     }
     alarm(0);
@@ -272,7 +245,7 @@ static void interrupted(const char *name, u32 most) {
 }
 
 static void at_every_instruction(void) {
-    if (getenv("LUCET_TEST_VALGRIND") || SANITIZED_THREADS)
+    if (!can_step())
         return;
     interrupted("throw_for_ever", 450);
     interrupted("stop_for_ever", 600);

@@ -1,48 +1,13 @@
 /* test_interrupts.c: the kill switch: no interrupt is lost and none strikes the wrong run, wherever it arrives. */
 
 #include <pthread.h>
-#include <signal.h>
-#include <ucontext.h>
 
 #include "hosts.h"
+#include "stepping.h"
 
 /* ---- at every single instruction ---- */
 
-/* The thread is stepped through a run, instruction by instruction; from the n-th on, as soon as there is something to interrupt, it is
- * interrupted as if by another thread. The guest runs for ever otherwise, so an interrupt that is lost is noticed by the alarm. */
-static struct {
-    lucet_instance *instance;
-    u64 at, steps;
-    bool done;
-} stepping;
-
-static void on_step(int signal, siginfo_t *info, void *context_pointer) {
-    (void)signal, (void)info;
-    ucontext_t *context = context_pointer;
-    bool is_locked = *(volatile u8 *)&group_of(stepping.instance)->lock; /* another thread would wait for this one */
-    if (++stepping.steps >= stepping.at && !stepping.done && !is_locked)
-        stepping.done = lucet_instance_interrupt(stepping.instance);
-    if (stepping.done)
-        context->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
-}
-
-static lucet_outcome_kind stepped_call(lucet_instance *instance, u32 function, u64 at) {
-    u64 slots[2] = {0};
-    stepping.instance = instance;
-    stepping.at = at;
-    stepping.steps = 0;
-    stepping.done = false;
-    __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    lucet_outcome_kind kind = lucet_call(instance, function, slots, &last_outcome, NULL);
-    __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    return kind;
-}
-
 static void every_instruction_of(const char *name, u32 most) {
-    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    /* So that the interrupt arrives where the step was, as it would from outside. */
-    sigaddset(&action.sa_mask, SIGURG);
-    CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
     lucet_instance *instance = hosts_instance(1);
     on_stop = NULL;
     u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, name);
@@ -50,7 +15,8 @@ static void every_instruction_of(const char *name, u32 most) {
     u64 reached = 0;
     for (u64 at = 1; at < most; at += SANITIZED ? 29 : 1) {
         alarm(20);
-        CHECK_EQUAL(stepped_call(instance, function, at), LUCET_TRAPPED);
+        u64 slots[2] = {0};
+        CHECK_EQUAL(stepped_call(instance, function, slots, NULL, at, false), LUCET_TRAPPED);
         CHECK_EQUAL(last_outcome.trap, TRAP_INTERRUPTED);
         reached = stepping.steps;
     }
@@ -61,8 +27,8 @@ static void every_instruction_of(const char *name, u32 most) {
 }
 
 static void at_every_instruction(void) {
-    if (getenv("LUCET_TEST_VALGRIND") || SANITIZED_THREADS)
-        return; /* no trap flag there; here, the sanitizer would be interrupted while it holds its own locks */
+    if (!can_step())
+        return;
     every_instruction_of("spin", SANITIZED ? 1500 : 300);
     every_instruction_of("stop_and_spin", SANITIZED ? 2500 : 450);
 }

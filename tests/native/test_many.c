@@ -1,10 +1,9 @@
 /* test_many.c: many calls in one run. */
 
 #include <pthread.h>
-#include <signal.h>
-#include <ucontext.h>
 
 #include "hosts.h"
+#include "stepping.h"
 
 enum { BLOCK = 5, WIDTH = 2 };
 
@@ -180,59 +179,20 @@ static void one_timeout_for_all(void) {
     lucet_instance_free(instance);
 }
 
-/* ---- at every single instruction: as in test_interrupts.c and test_preempt.c ---- */
-
-static struct {
-    lucet_instance *instance;
-    u64 at, steps;
-    bool done, preempt;
-} stepping;
-
-static void on_step(int signal, siginfo_t *info, void *context_pointer) {
-    (void)signal, (void)info;
-    ucontext_t *context = context_pointer;
-    struct lucet_activation *top = group_top(group_of(stepping.instance));
-    bool is_locked = *(volatile u8 *)&group_of(stepping.instance)->lock;
-    if (++stepping.steps >= stepping.at && !stepping.done && !is_locked) {
-        if (!stepping.preempt) {
-            stepping.done = lucet_instance_interrupt(stepping.instance);
-        } else if (top && top == lucet_current) {
-            top->preempt = 1;
-            signals_interrupt(top);
-            stepping.done = true;
-        }
-    }
-    if (stepping.done)
-        context->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
-}
-
-static lucet_outcome_kind stepped(lucet_instance *instance, lucet_rows *rows, u64 at, bool preempt) {
-    stepping.instance = instance;
-    stepping.at = at;
-    stepping.steps = 0;
-    stepping.done = false;
-    stepping.preempt = preempt;
-    u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, "sum");
-    __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    lucet_outcome_kind kind = lucet_call_many(instance, function, rows, &last_outcome, NULL);
-    __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    return kind;
-}
+/* ---- at every single instruction ---- */
 
 static void at_every_instruction(void) {
-    if (getenv("LUCET_TEST_VALGRIND") || SANITIZED_THREADS)
+    if (!can_step())
         return;
-    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigaddset(&action.sa_mask, SIGURG);
-    CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
     lucet_instance *instance = hosts_instance(1);
     CALL(instance, "sum", 1, 2); /* the thread is prepared */
+    u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, "sum");
     bool returned = false;
     u32 interrupted = 0;
     for (u64 at = 1; !returned; at += SANITIZED ? 29 : 1) {
         alarm(20);
         lucet_rows rows = rows_of(BLOCK + 1);
-        lucet_outcome_kind kind = stepped(instance, &rows, at, false);
+        lucet_outcome_kind kind = stepped_call(instance, function, NULL, &rows, at, false);
         if (kind == LUCET_TRAPPED) {
             CHECK_EQUAL(last_outcome.trap, TRAP_INTERRUPTED);
             CHECK(rows.slots >= feed.block && rows.slots <= feed.block + BLOCK * WIDTH);
@@ -254,7 +214,7 @@ static void at_every_instruction(void) {
     for (u64 at = 1, over = 0; !over; at += SANITIZED ? 29 : 1) {
         alarm(20);
         lucet_rows rows = rows_of(BLOCK + 1);
-        lucet_outcome_kind kind = stepped(instance, &rows, at, true);
+        lucet_outcome_kind kind = stepped_call(instance, function, NULL, &rows, at, true);
         over = !stepping.done;
         for (; kind == LUCET_PREEMPTED; preempted++)
             kind = lucet_resume(instance, false, &last_outcome, &last_error);

@@ -1,10 +1,9 @@
 /* test_preempt.c: guests that are suspended between any two of their instructions when their time slice is over. */
 
 #include <pthread.h>
-#include <signal.h>
-#include <ucontext.h>
 
 #include "kit.h"
+#include "stepping.h"
 
 enum { TURNS = 3 };
 
@@ -64,43 +63,9 @@ static lucet_outcome_kind resume_on_another_thread(lucet_instance *instance) {
 
 /* ---- at every single instruction ---- */
 
-/* As in test_interrupts.c: the thread is stepped through a run; from the n-th instruction on, it is preempted as soon as it can be. */
-static struct {
-    lucet_instance *instance;
-    u64 at, steps;
-    bool done;
-} stepping;
-
-static void on_step(int signal, siginfo_t *info, void *context_pointer) {
-    (void)signal, (void)info;
-    ucontext_t *context = context_pointer;
-    struct lucet_activation *top = group_top(group_of(stepping.instance));
-    if (++stepping.steps >= stepping.at && !stepping.done && top && top == lucet_current) {
-        top->preempt = 1;
-        signals_interrupt(top);
-        stepping.done = true;
-    }
-    if (stepping.done)
-        context->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
-}
-
-static lucet_outcome_kind stepped_call(lucet_instance *instance, u32 function, u64 *slots, u64 at) {
-    stepping.instance = instance;
-    stepping.at = at;
-    stepping.steps = 0;
-    stepping.done = false;
-    __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    lucet_outcome_kind kind = lucet_call(instance, function, slots, &last_outcome, NULL);
-    __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-    return kind;
-}
-
 static void at_every_instruction(void) {
-    if (getenv("LUCET_TEST_VALGRIND") || SANITIZED_THREADS)
-        return; /* as in test_interrupts.c */
-    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigaddset(&action.sa_mask, SIGURG);
-    CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
+    if (!can_step())
+        return;
     lucet_instance *instance = preempt_instance(2);
     u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, "mix");
     u64 expected[2] = {TURNS}, preempted = 0;
@@ -109,7 +74,7 @@ static void at_every_instruction(void) {
     for (u64 at = 1; !whole; at += SANITIZED ? 13 : 1) {
         u64 slots[2] = {TURNS};
         CHECK(lucet_instance_reset(instance, &last_error));
-        lucet_outcome_kind kind = stepped_call(instance, function, slots, at);
+        lucet_outcome_kind kind = stepped_call(instance, function, slots, NULL, at, true);
         whole = !stepping.done;
         if (kind == LUCET_PREEMPTED) {
             preempted++;

@@ -72,12 +72,13 @@ async def _what_it_waits_for(run: Suspended, mine: Turns) -> Callable[[], Any]:
     if run.reason == "fuel":
         raise run.value
     mine.finish()
-    outcome = await _host_outcome(run)
+    outcome = await host_outcome(run)
     await mine.begin()
     return outcome
 
 
-async def _host_outcome(run: Suspended) -> Callable[[], Any]:
+async def host_outcome(run: Suspended) -> Callable[[], Any]:
+    """Await what a host function suspended its guest for, and give what lets the guest go on with it."""
     if not inspect.isawaitable(run.value):
         raise InstanceError("the guest was suspended with a value that nobody here waits for: not an awaitable")
     try:
@@ -95,7 +96,7 @@ async def _in_threads(instance: Instance, executor: Executor, run: Func, args: t
         try:
             if suspended.reason == "fuel":
                 raise suspended.value
-            go_on = suspended.resume if suspended.reason == "time" else await _host_outcome(suspended)
+            go_on = suspended.resume if suspended.reason == "time" else await host_outcome(suspended)
             result = await _in_thread(instance, executor, go_on)
         except BaseException:
             suspended.close()  # unless it has gone on: it may have waited for a thread when the task was cancelled

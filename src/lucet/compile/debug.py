@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lucet.wasm.dwarf import Sources
-from lucet.wasm.text_encode import signed_leb128, unsigned_leb128
+from lucet.wasm.leb128 import signed_leb128, unsigned_leb128
 
 _LANGUAGE_C99: Final = 0x0C
 _ABBREVIATIONS: Final = bytes(

@@ -15,6 +15,7 @@ from typing import Final
 
 from lucet.compile import elf
 from lucet.errors import CompilerFailed
+from lucet.wasm.leb128 import read_signed_leb128, read_unsigned_leb128, signed_leb128, unsigned_leb128
 
 _R_64: Final = 1
 _INLINED: Final = 1 << 30
@@ -61,7 +62,7 @@ def encode_lines(rows: Rows, start: int, end: int, distance: Callable[[int], int
     if first == last:
         return None
     blob = bytearray()
-    _append_uleb128(blob, last - first)
+    blob += unsigned_leb128(last - first)
     code, line = start, 1
     append = blob.append
     for next_code, next_line in zip(rows.addresses[first:last], rows.lines[first:last], strict=True):
@@ -69,7 +70,7 @@ def encode_lines(rows: Rows, start: int, end: int, distance: Callable[[int], int
         if delta < 0x80:
             append(delta)
         else:
-            _append_uleb128(blob, delta)
+            blob += unsigned_leb128(delta)
         if next_line >= _INLINED and distance is not None:
             function, offset = divmod(next_line - _INLINED, 1 << _INLINED_BITS)
             next_line = 1 + distance(function) + offset & 0xFFFFFFFF  # noqa: PLW2901 - modulo: it may be in front
@@ -80,7 +81,7 @@ def encode_lines(rows: Rows, start: int, end: int, distance: Callable[[int], int
             append(delta & 0x7F | 0x80)
             append(delta >> 7 & 0x7F)
         else:
-            _append_sleb128(blob, delta)
+            blob += signed_leb128(delta)
         code, line = next_code, next_line
     return bytes(blob)
 
@@ -158,7 +159,7 @@ def _run(
                 line += byte - 0x80 + (second << 7) - ((second & 0x40) << 8)
                 position += 2
             else:
-                value, position = _sleb128(data, position)
+                value, position = read_signed_leb128(data, position)
                 line += value
             continue
         elif operation == _NEGATE_STATEMENT:
@@ -166,7 +167,7 @@ def _run(
         elif operation == _COPY:
             pass
         elif operation in {_ADVANCE_PC, _SET_FILE, _SET_COLUMN, _SET_ISA}:
-            value, position = _uleb128(data, position)
+            value, position = read_unsigned_leb128(data, position)
             if operation == _ADVANCE_PC:
                 address += value
             continue
@@ -178,7 +179,7 @@ def _run(
             position += 2
             continue
         elif operation == 0:
-            length, position = _uleb128(data, position)
+            length, position = read_unsigned_leb128(data, position)
             if data[position] == _SET_ADDRESS:
                 section, address = references[position + 1]
                 rows = found.setdefault(section, Rows())
@@ -199,34 +200,3 @@ def _run(
             addresses.append(address)
             lines.append(line)
             last_address, last_line = address, line
-
-
-def _uleb128(data: bytes, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return result, position
-
-
-def _sleb128(data: bytes, position: int) -> tuple[int, int]:
-    result, after = _uleb128(data, position)
-    bits = 7 * (after - position)
-    return (result - (1 << bits) if result >> bits - 1 else result), after
-
-
-def _append_uleb128(blob: bytearray, value: int) -> None:
-    while value >= 0x80:
-        blob.append(value & 0x7F | 0x80)
-        value >>= 7
-    blob.append(value)
-
-
-def _append_sleb128(blob: bytearray, value: int) -> None:
-    while not -0x40 <= value < 0x40:
-        blob.append(value & 0x7F | 0x80)
-        value >>= 7
-    blob.append(value & 0x7F)

@@ -18,6 +18,7 @@ from lucet.errors import LimitExceeded
 from lucet.limits import MAX_MEMORIES, WASM_PAGE_SIZE
 from lucet.wasm.code import decode_code
 from lucet.wasm.decode import decode_module
+from lucet.wasm.leb128 import read_unsigned_leb128, signed_leb128, unsigned_leb128
 from lucet.wasm.module import Module
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.valid import validate_module
@@ -126,11 +127,11 @@ def instrument(wasm: bytes) -> bytes:
     for number, (function, offset, _) in enumerate(_sites(module), start=1):
         counting.setdefault(function, []).append((offset, _count(memory, (number - 1) * _COUNTER_SIZE)))
     pages = -(-number * _COUNTER_SIZE // WASM_PAGE_SIZE)
-    limits = b"\x01" + _uleb(pages) + _uleb(pages)
+    limits = b"\x01" + unsigned_leb128(pages) + unsigned_leb128(pages)
     name = EXPORT.encode()
     added = {
         _MEMORY_SECTION: limits,
-        _EXPORT_SECTION: _uleb(len(name)) + name + b"\x02" + _uleb(memory),
+        _EXPORT_SECTION: unsigned_leb128(len(name)) + name + b"\x02" + unsigned_leb128(memory),
     }
     out = bytearray(wasm[:_HEADER_SIZE])
     for section, contents in _sections(wasm, set(added)):
@@ -138,7 +139,7 @@ def instrument(wasm: bytes) -> bytes:
             contents = _counting_bodies(module, counting)  # noqa: PLW2901
         elif section in added:
             contents = _appended(contents, added[section])  # noqa: PLW2901
-        out += bytes([section]) + _uleb(len(contents)) + contents
+        out += bytes([section]) + unsigned_leb128(len(contents)) + contents
     return bytes(out)
 
 
@@ -148,7 +149,7 @@ def _sections(wasm: bytes, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
     position = _HEADER_SIZE
     while position < len(wasm):
         section = wasm[position]
-        size, start = _read_uleb(wasm, position + 1)
+        size, start = read_unsigned_leb128(wasm, position + 1)
         position = start + size
         if section:
             for one in _SECTION_ORDER[: _SECTION_ORDER.index(section)]:
@@ -163,12 +164,12 @@ def _sections(wasm: bytes, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
 
 
 def _appended(contents: bytes, entry: bytes) -> bytes:
-    count, start = _read_uleb(contents, 0)
-    return _uleb(count + 1) + contents[start:] + entry
+    count, start = read_unsigned_leb128(contents, 0)
+    return unsigned_leb128(count + 1) + contents[start:] + entry
 
 
 def _counting_bodies(module: Module, counting: Mapping[int, list[tuple[int, bytes]]]) -> bytes:
-    out = bytearray(_uleb(len(module.bodies)))
+    out = bytearray(unsigned_leb128(len(module.bodies)))
     for function, body in enumerate(module.bodies, start=module.imported_func_count):
         new = bytearray()
         done = 0
@@ -176,7 +177,7 @@ def _counting_bodies(module: Module, counting: Mapping[int, list[tuple[int, byte
             new += body.body[done : offset - body.offset] + code
             done = offset - body.offset
         new += body.body[done:]
-        out += _uleb(len(new)) + new
+        out += unsigned_leb128(len(new)) + new
     return bytes(out)
 
 
@@ -186,33 +187,7 @@ def _count(memory: int, address: int) -> bytes:
     def op(name: str) -> bytes:
         return bytes([BY_NAME[name].code])
 
-    place = op("i32.const") + _sleb(address)
-    memarg = (b"\x43" + _uleb(memory) if memory else b"\x03") + b"\0"
+    place = op("i32.const") + signed_leb128(address)
+    memarg = (b"\x43" + unsigned_leb128(memory) if memory else b"\x03") + b"\0"
     added = op("i64.load") + memarg + op("i64.const") + b"\x01" + op("i64.add")
     return place + place + added + op("i64.store") + memarg
-
-
-def _uleb(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _sleb(value: int) -> bytes:
-    """Of a number that is not negative."""
-    out = _uleb(value)
-    return out if not out[-1] & 0x40 else out[:-1] + bytes([out[-1] | 0x80, 0])
-
-
-def _read_uleb(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position

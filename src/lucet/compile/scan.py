@@ -15,9 +15,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
+from lucet.wasm.leb128 import read_unsigned_leb128, unsigned_leb128
 from lucet.wasm.module import Module
 from lucet.wasm.opcodes import BY_NAME, OPS, Op, prefixed_code, split_code
-from lucet.wasm.text_encode import unsigned_leb128
 
 _LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
 
@@ -152,9 +152,9 @@ def scan(module: Module) -> Facts:
 
 
 def _scan_body(body: bytes, seen: _Seen) -> None:
-    groups, position = _read_leb(body, 0)
+    groups, position = read_unsigned_leb128(body, 0)
     for _ in range(groups):
-        position = _skip_valtype(body, _read_leb(body, position)[1])
+        position = _skip_valtype(body, read_unsigned_leb128(body, position)[1])
     match = _RUN.match(body, position)
     while match is not None and match.end() < len(body):
         position = _look(body, match.end(), seen)
@@ -168,12 +168,12 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
     code = body[position]
     position += 1
     if code not in OPS:
-        number, position = _read_leb(body, position)
+        number, position = read_unsigned_leb128(body, position)
         code = prefixed_code(code, number)
     if code in (_BR_TABLE, _SELECT_T):
-        count, position = _read_leb(body, position)
+        count, position = read_unsigned_leb128(body, position)
         for _ in range(min(count, len(body)) + (code == _BR_TABLE)):
-            position = _read_leb(body, position)[1] if code == _BR_TABLE else _skip_valtype(body, position)
+            position = read_unsigned_leb128(body, position)[1] if code == _BR_TABLE else _skip_valtype(body, position)
         return position
     if code == _TRY_TABLE:
         seen.exceptions = True
@@ -187,36 +187,25 @@ def _look(body: bytes, position: int, seen: _Seen) -> int:
         skipped = _TAILS[op.immediates].match(body, position) if op.immediates in _TAILS else None
         return skipped.end() if skipped else 0
     for name in _RECORD[op.name]:
-        value, position = _read_leb(body, position)
+        value, position = read_unsigned_leb128(body, position)
         if name:
             seen.sets[name].add(value)
     return position
 
 
 def _skip_valtype(body: bytes, position: int) -> int:
-    return _read_leb(body, position + 1)[1] if body[position] in _REFS else position + 1
+    return read_unsigned_leb128(body, position + 1)[1] if body[position] in _REFS else position + 1
 
 
 def _skip_catches(body: bytes, position: int) -> int:
     """From the block type of a try_table to behind its clauses."""
     if body[position] in _REFS:
         position += 1
-    position = _read_leb(body, position)[1]
-    count, position = _read_leb(body, position)
+    position = read_unsigned_leb128(body, position)[1]
+    count, position = read_unsigned_leb128(body, position)
     for _ in range(min(count, len(body))):
         kind = body[position]
         position += 1
         for _ in range(1 if kind & _CATCH_ALL else 2):
-            position = _read_leb(body, position)[1]
+            position = read_unsigned_leb128(body, position)[1]
     return position
-
-
-def _read_leb(body: bytes, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = body[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7

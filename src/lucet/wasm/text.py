@@ -12,9 +12,10 @@ from typing import Final
 
 from lucet.errors import Malformed
 from lucet.limits import WASM_PAGE_SIZE_LOG2
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.text_cursor import Cursor, Space
 from lucet.wasm.text_declare import declare
-from lucet.wasm.text_encode import Sections, name, run_lengths, sized, unsigned_leb128, vector
+from lucet.wasm.text_encode import Sections, name, run_lengths, sized, vector
 from lucet.wasm.text_instr import Expressions
 from lucet.wasm.text_keywords import UNSUPPORTED_FORMS
 from lucet.wasm.text_lexer import Kind, Tokens, tokenize

@@ -1,4 +1,4 @@
-"""Writing the binary format: LEB128 numbers, vectors, sections. Always the shortest encoding."""
+"""Writing the binary format: vectors, sections. Always the shortest encoding."""
 
 from __future__ import annotations
 
@@ -6,28 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lucet.wasm.leb128 import unsigned_leb128
+
 _MAGIC_AND_VERSION: Final = b"\0asm\1\0\0\0"
-_BYTES: Final = [bytes([value]) for value in range(128)]
-
-
-def unsigned_leb128(value: int) -> bytes:
-    if value < 128:
-        return _BYTES[value]
-    encoded = bytearray()
-    while value >= 128:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def signed_leb128(value: int) -> bytes:
-    encoded = bytearray()
-    while not -64 <= value < 64:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value & 0x7F)
-    return bytes(encoded)
 
 
 def vector(items: Sequence[bytes]) -> bytes:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from lucet.wasm.leb128 import signed_leb128, unsigned_leb128
 from lucet.wasm.opcodes import BY_NAME, Op, split_code
 from lucet.wasm.text_cursor import Cursor, Space
-from lucet.wasm.text_encode import signed_leb128, unsigned_leb128, vector
+from lucet.wasm.text_encode import vector
 from lucet.wasm.text_keywords import BLOCKS, CATCHES, INSTRS, KNOWN, UNSUPPORTED_INSTRS
 from lucet.wasm.text_lexer import Kind
 from lucet.wasm.text_types import Spaces, TypeParser

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from lucet.errors import LocatedError
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.reader import Reader
 from lucet.wasm.text import Parsed, parse
-from lucet.wasm.text_encode import unsigned_leb128
 from lucet.wasm.text_place import line_and_column, point_at
 
 _SECTION_LISTS: Final = {

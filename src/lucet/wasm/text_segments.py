@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lucet.wasm.leb128 import unsigned_leb128
 from lucet.wasm.opcodes import BY_NAME
 from lucet.wasm.text_cursor import Cursor
-from lucet.wasm.text_encode import Sections, sized, unsigned_leb128, vector
+from lucet.wasm.text_encode import Sections, sized, vector
 from lucet.wasm.text_instr import Expressions
 from lucet.wasm.text_keywords import REFTYPES
 from lucet.wasm.text_lexer import Kind

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from lucet.wasm.leb128 import signed_leb128, unsigned_leb128
 from lucet.wasm.text_cursor import Cursor, Space
-from lucet.wasm.text_encode import signed_leb128, unsigned_leb128, vector
+from lucet.wasm.text_encode import vector
 from lucet.wasm.text_keywords import HEAPTYPES, REF, REF_NULL, REFTYPES, VALTYPES
 from lucet.wasm.text_lexer import Kind
 

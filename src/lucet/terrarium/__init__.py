@@ -1,0 +1,1 @@
+"""Terrarium: an edge server that gives every HTTP request an instance of its own."""

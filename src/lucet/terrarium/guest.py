@@ -1,0 +1,181 @@
+"""Letting a guest answer a request: a fresh instance, within its limits, dropped in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Coroutine
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING, Any, Final
+
+from lucet.aio.call import host_outcome
+from lucet.aio.turns import turns
+from lucet.errors import Exit, LimitsExceeded, RegionFull, Trap, WasmException
+from lucet.runtime import Instance, Suspended
+from lucet.terrarium.http import BodyTooLarge, ClientGone
+from lucet.terrarium.interface import GuestError
+
+if TYPE_CHECKING:
+    from lucet.terrarium.http import Exchange
+    from lucet.terrarium.interface import Interface, Visit
+    from lucet.terrarium.record import Record
+
+SLICE: Final = 0.005
+"""Seconds that a guest computes before others have their turn."""
+
+
+class LimitReached(Exception):
+    """By the name of a field of Limits."""
+
+
+def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+    """Let a fresh instance answer. None if it has done so; else what is to be awaited until it has.
+
+    A guest that neither waits nor computes for longer than a slice costs no task and no system call. Nothing is
+    raised for what the guest does: its client gets an error, and the record tells.
+    """
+    visit = interface.visit(exchange, record)
+    instance = None
+    try:
+        start = perf_counter()
+        instance = visit.new_instance()
+        instance.context = visit
+        limits = interface.environment.limits
+        instance.time_slice = min(SLICE, limits.cpu_time)
+        begun = perf_counter()
+        record.instantiate_time = begun - start
+        try:
+            run = instance.run(interface.entry)
+        finally:
+            record.run_time = record.cpu_time = perf_counter() - begun
+        if isinstance(run, Suspended):
+            going_on = _go_on(interface, visit, record, instance, run)
+            instance = None  # which is its own then
+            return going_on
+        rest = visit.returned(0)
+    except Exit as end:
+        rest = _exited(interface, visit, record, end.status)
+    except Exception as error:
+        _failed(interface, exchange, record, error)
+        rest = None
+    if rest is not None:
+        return _rest(interface, visit, record, instance, rest)
+    _drop(visit, record, instance)
+    return None
+
+
+def _exited(interface: Interface, visit: Visit, record: Record, status: int) -> Coroutine[Any, Any, None] | None:
+    try:
+        return visit.returned(status)
+    except Exception as error:
+        _failed(interface, visit.exchange, record, error)
+        return None
+
+
+async def _rest(
+    interface: Interface, visit: Visit, record: Record, instance: Instance | None, rest: Coroutine[Any, Any, None]
+) -> None:
+    """The guest is done, its response is not."""
+    try:
+        async with asyncio.timeout(interface.environment.limits.wall_time):
+            await rest
+    except Exception as error:
+        _failed(interface, visit.exchange, record, error)
+    finally:
+        _drop(visit, record, instance)
+
+
+async def _go_on(interface: Interface, visit: Visit, record: Record, instance: Instance, run: Any) -> None:
+    """A guest that was suspended: computing, or waiting for a host function."""
+    limits = interface.environment.limits
+    begun = perf_counter() - record.run_time
+    try:
+        try:
+            async with asyncio.timeout(limits.wall_time):
+                try:
+                    await _run(run, record, limits.cpu_time, instance)
+                    status = 0
+                except Exit as end:
+                    status = end.status
+                finally:
+                    record.run_time = perf_counter() - begun
+                rest = visit.returned(status)
+                if rest is not None:
+                    await rest
+        except TimeoutError:
+            raise LimitReached("wall_time") from None
+    except Exception as error:
+        _failed(interface, visit.exchange, record, error)
+    finally:
+        _drop(visit, record, instance)
+
+
+async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -> None:
+    """To the end, one slice after the other."""
+    mine = turns()
+    go_on: Callable[[], Any]
+    try:
+        while isinstance(run, Suspended):
+            try:
+                if run.reason == "time":
+                    if record.cpu_time >= cpu_limit:
+                        raise LimitReached("cpu_time")
+                    await mine.end_slice()
+                    go_on = run.resume
+                else:
+                    mine.finish()
+                    go_on = await host_outcome(run)
+                    await mine.begin()
+            except BaseException:
+                run.close()
+                raise
+            instance.time_slice = max(min(SLICE, cpu_limit - record.cpu_time), 0.0005)
+            start = thread_time()
+            try:
+                run = go_on()
+            finally:
+                record.cpu_time += thread_time() - start
+    finally:
+        mine.finish()
+
+
+def _drop(visit: Visit, record: Record, instance: Instance | None) -> None:
+    if instance is not None:
+        record.memory = instance._raw_usage[1]
+        instance.context = None
+        instance.close()
+    visit.close()
+
+
+def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:
+    """Note what went wrong, and tell the client as much as it may know."""
+    status = 500
+    match error:
+        case ClientGone():
+            record.fault = "client gone"
+            return
+        case BodyTooLarge():
+            status, record.limit = 413, "request_body"
+        case LimitReached() if str(error) == "wall_time":
+            status, record.limit = 504, "wall_time"
+        case LimitReached():
+            status, record.limit = 503, str(error)
+        case RegionFull():
+            status, record.limit = 503, "instances"
+        case LimitsExceeded():
+            status, record.limit = 503, "memory"
+        case Trap():
+            place = "" if error.offset is None else f" (0x{error.offset:x})"
+            record.fault = f"{error.code} in {error.function or 'the guest'}{place}"
+        case WasmException():
+            record.fault = "an exception that the guest does not catch"
+        case GuestError():
+            record.fault = str(error)
+        case _:
+            record.fault = "".join(traceback.format_exception(error))
+    reason = record.fault or f"limit: {record.limit}"
+    if not interface.environment.development:
+        reason = "the application failed" if status == 500 else f"limit: {record.limit}"
+    if exchange.status == 0:
+        text = f"{reason}\nrequest {exchange.request.id}\n"
+        exchange.respond(status, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())

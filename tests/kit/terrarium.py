@@ -1,0 +1,170 @@
+"""Requests to guests, without a front end: what the tests of the guest interfaces share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lucet
+from lucet.terrarium import guest, interfaces
+from lucet.terrarium.environment import Entry, Environment, KeyValues
+from lucet.terrarium.http import BytesBody, Exchange, Headers, Outgoing, OutgoingRefused, OutgoingResponse, Request
+from lucet.terrarium.limits import Limits
+from lucet.terrarium.record import Record
+
+
+class MemoryExchange(Exchange):
+    """A response that is kept."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.headers: Headers = []
+        self.parts: list[bytes] = []
+        self.ended = False
+
+    def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        assert not self.status, "a second response"
+        self.status, self.headers, self.parts, self.ended = status, headers, [body], True
+
+    async def start(self, status: int, headers: Headers) -> None:
+        assert not self.status, "a second response"
+        self.status, self.headers = status, headers
+
+    async def write(self, data: bytes) -> None:
+        assert self.status and not self.ended
+        self.parts.append(data)
+        await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        assert self.status and not self.ended
+        self.ended = True
+
+
+class DictKeys(KeyValues):
+    """In a dict: as simple as can be."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, bytes], Entry] = {}
+
+    def get(self, store: str, key: bytes) -> Entry | None:
+        return self.entries.get((store, key))
+
+    def put(
+        self,
+        store: str,
+        key: bytes,
+        value: bytes,
+        *,
+        mode: str = "overwrite",
+        metadata: bytes = b"",
+        ttl: float | None = None,
+        if_generation: int | None = None,
+    ) -> tuple[bool, bool]:
+        old = self.entries.get((store, key))
+        if (mode == "add" and old) or (if_generation is not None and (old.generation if old else 0) != if_generation):
+            return False, old is None
+        if old is not None:
+            value = {"append": old.value + value, "prepend": value + old.value}.get(mode, value)
+        self.entries[store, key] = Entry(value=value, metadata=metadata, generation=1 + (old.generation if old else 0))
+        return True, old is None
+
+    def delete(self, store: str, key: bytes) -> bool:
+        return self.entries.pop((store, key), None) is not None
+
+    def keys(self, store: str, *, prefix: bytes = b"", after: bytes = b"", limit: int = 1000) -> list[bytes]:
+        return sorted(k for s, k in self.entries if s == store and k.startswith(prefix) and k > after)[:limit]
+
+
+class NoOutgoing:
+    """Nothing is allowed, or what `answer` says."""
+
+    def __init__(self, answer: Callable[[Any], Awaitable[OutgoingResponse]] | None = None) -> None:
+        self.answer = answer
+
+    async def send(self, request: Any, /) -> OutgoingResponse:
+        if self.answer is None:
+            raise OutgoingRefused(f"{request.url} is not allowed")
+        return await self.answer(request)
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Headers
+    body: bytes
+    ended: bool
+    record: Record
+    exchange: MemoryExchange
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass
+class App:
+    """A module as an application: `answer = App(wasm).get("/path")`."""
+
+    wasm: bytes | str | lucet.Module
+    interface: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    configuration: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
+    keys: KeyValues = field(default_factory=DictKeys)
+    outgoing: Callable[[], Outgoing] = NoOutgoing
+    development: bool = True
+
+    def __post_init__(self) -> None:
+        wasm = self.wasm
+        module = wasm if isinstance(wasm, lucet.Module) else lucet.Module.from_bytes(lucet.compile(wasm))
+        kind = interfaces.detect(module) if self.interface is None else interfaces.named(self.interface)
+        environment = Environment(
+            tenant="tenant",
+            application="application",
+            version="1",
+            region=lucet.Region(slots=16),
+            limits=self.limits,
+            keys=self.keys,
+            outgoing=self.outgoing,
+            configuration=self.configuration,
+            secrets=self.secrets,
+            backends=self.backends,
+            development=self.development,
+        )
+        self.served = kind(module, environment)
+
+    def get(self, target: str, **changes: Any) -> Answer:
+        return self.request("GET", target, **changes)
+
+    def request(
+        self, method: str, target: str, body: bytes = b"", headers: Headers | None = None, **changes: Any
+    ) -> Answer:
+        """In a loop of its own. changes: other fields of the Request."""
+        return asyncio.run(self.answer(method, target, body, headers, **changes))
+
+    async def answer(
+        self, method: str, target: str, body: Any = b"", headers: Headers | None = None, **changes: Any
+    ) -> Answer:
+        request = Request(
+            method=method,
+            target=target,
+            headers=[(b"host", b"example.test"), *(headers or [])],
+            body=BytesBody(body) if isinstance(body, bytes) else body,
+            host="example.test",
+            client=("192.0.2.7", 4711),
+            server=("127.0.0.1", 80),
+            id="request-1",
+        )
+        for name, value in changes.items():
+            setattr(request, name, value)
+        exchange = MemoryExchange(request)
+        record = Record(0.0, self.limits)
+        rest = guest.answer(self.served, exchange, record)
+        if rest is not None:
+            await rest
+        return Answer(exchange.status, exchange.headers, b"".join(exchange.parts), exchange.ended, record, exchange)
