@@ -268,7 +268,6 @@ struct target {
 /* In a group that this thread owns. */
 static lucet_outcome_kind run_owned(lucet_instance *instance, const struct target *target, u64 *slots,
                                     lucet_outcome *outcome, lucet_error *error) {
-    outcome->kind = LUCET_FAILED;
     struct lucet_activation *activation = region_take_stack(instance->region);
     if (UNLIKELY(!activation)) {
         fail(error, LUCET_ERROR_REGION_FULL, "no stack for the guest: the region allows %u at once, or memory is short",
@@ -302,7 +301,6 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
 
 static lucet_outcome_kind run(lucet_instance *instance, const struct target *target, u64 *slots, lucet_outcome *outcome,
                               lucet_error *error) {
-    outcome->kind = LUCET_FAILED;
     if (UNLIKELY(!signals_prepare_thread(error)) || UNLIKELY(!group_enter(instance, error)))
         return LUCET_FAILED;
     lucet_outcome_kind kind = run_owned(instance, target, slots, outcome, error);
@@ -312,13 +310,14 @@ static lucet_outcome_kind run(lucet_instance *instance, const struct target *tar
 
 static bool check_state(const lucet_instance *instance, lucet_outcome *outcome, lucet_error *error) {
     int state = atomic_load_explicit(&instance->state, memory_order_relaxed);
+    outcome->kind = LUCET_FAILED; /* until it has come back */
     if (LIKELY(state == LUCET_STATE_READY))
         return true;
-    outcome->kind = LUCET_FAILED;
     return fail(error, LUCET_ERROR_STATE, "the instance is %s", lucet_state_text((lucet_state)state));
 }
 
-static bool find_target(const lucet_instance *instance, u32 function, struct target *target, lucet_error *error) {
+static inline bool find_target(const lucet_instance *instance, u32 function, lucet_rows *rows, struct target *target,
+                               lucet_error *error) {
     const lucet_module *module = instance->module;
     if (UNLIKELY(function >= module->header->functions_count))
         return fail(error, LUCET_ERROR_ARGUMENT, "no function %u", function);
@@ -326,7 +325,7 @@ static bool find_target(const lucet_instance *instance, u32 function, struct tar
     u32 entry = module->types[f->type].entry_rva;
     if (UNLIKELY(!entry || !f->code_rva))
         return fail(error, LUCET_ERROR_ARGUMENT, "function %u is internal to its module: it is not exported", function);
-    *target = (struct target){module->base + entry, module->base + f->code_rva, instance->vmctx, NULL};
+    *target = (struct target){module->base + entry, module->base + f->code_rva, instance->vmctx, rows};
     if (UNLIKELY(function < module->imported_functions)) {
         const lucet_linkage *linkage = instance->linkage;
         const u64 *words = (const u64 *)(instance->vmctx + module->imports[linkage->by_function[function]].offset);
@@ -339,24 +338,23 @@ static bool find_target(const lucet_instance *instance, u32 function, struct tar
 lucet_outcome_kind lucet_call(lucet_instance *instance, uint32_t function, uint64_t *slots, lucet_outcome *outcome,
                               lucet_error *error) {
     struct target target;
-    outcome->kind = LUCET_FAILED;
-    if (UNLIKELY(!check_state(instance, outcome, error)) || UNLIKELY(!find_target(instance, function, &target, error)))
-        return LUCET_FAILED;
-    return run(instance, &target, slots, outcome, error);
+    return LIKELY(check_state(instance, outcome, error)) &&
+                   LIKELY(find_target(instance, function, NULL, &target, error))
+               ? run(instance, &target, slots, outcome, error)
+               : LUCET_FAILED;
 }
 
 lucet_outcome_kind lucet_call_many(lucet_instance *instance, uint32_t function, lucet_rows *rows,
                                    lucet_outcome *outcome, lucet_error *error) {
     struct target target;
-    outcome->kind = LUCET_FAILED;
-    if (!check_state(instance, outcome, error) || !find_target(instance, function, &target, error))
-        return LUCET_FAILED;
-    target.rows = rows;
-    return run(instance, &target, NULL, outcome, error);
+    return LIKELY(check_state(instance, outcome, error)) &&
+                   LIKELY(find_target(instance, function, rows, &target, error))
+               ? run(instance, &target, NULL, outcome, error)
+               : LUCET_FAILED;
 }
 
-static bool find_ref_target(const lucet_instance *instance, const lucet_funcref *ref, struct target *target,
-                            lucet_error *error) {
+static inline bool find_ref_target(const lucet_instance *instance, const lucet_funcref *ref, lucet_rows *rows,
+                                   struct target *target, lucet_error *error) {
     const struct abi_funcref *r = (const struct abi_funcref *)ref;
     const lucet_instance *called = lucet_funcref_instance(ref);
     if (group_of(called) != group_of(instance))
@@ -365,27 +363,24 @@ static bool find_ref_target(const lucet_instance *instance, const lucet_funcref 
     if (!entry || !r->code)
         return fail(error, LUCET_ERROR_ARGUMENT, "the function is internal to its module");
     *target = (struct target){called->module->base + entry, (const void *)(uintptr_t)r->code,
-                              (void *)(uintptr_t)r->vmctx, NULL};
+                              (void *)(uintptr_t)r->vmctx, rows};
     return true;
 }
 
 lucet_outcome_kind lucet_call_ref(lucet_instance *instance, const lucet_funcref *ref, uint64_t *slots,
                                   lucet_outcome *outcome, lucet_error *error) {
     struct target target;
-    outcome->kind = LUCET_FAILED;
-    if (!check_state(instance, outcome, error) || !find_ref_target(instance, ref, &target, error))
-        return LUCET_FAILED;
-    return run(instance, &target, slots, outcome, error);
+    return LIKELY(check_state(instance, outcome, error)) && LIKELY(find_ref_target(instance, ref, NULL, &target, error))
+               ? run(instance, &target, slots, outcome, error)
+               : LUCET_FAILED;
 }
 
 lucet_outcome_kind lucet_call_ref_many(lucet_instance *instance, const lucet_funcref *ref, lucet_rows *rows,
                                        lucet_outcome *outcome, lucet_error *error) {
     struct target target;
-    outcome->kind = LUCET_FAILED;
-    if (!check_state(instance, outcome, error) || !find_ref_target(instance, ref, &target, error))
-        return LUCET_FAILED;
-    target.rows = rows;
-    return run(instance, &target, NULL, outcome, error);
+    return LIKELY(check_state(instance, outcome, error)) && LIKELY(find_ref_target(instance, ref, rows, &target, error))
+               ? run(instance, &target, NULL, outcome, error)
+               : LUCET_FAILED;
 }
 
 /* ---- instantiation's own code ---- */
@@ -424,7 +419,7 @@ static lucet_outcome_kind start_owned(lucet_instance *instance, lucet_outcome *o
     instance->time_slice = time_slice;
     instance->initialised = kind == LUCET_RETURNED;
     if (kind == LUCET_RETURNED && module->header->start_function != LUCET_NONE)
-        kind = find_target(instance, module->header->start_function, &target, error)
+        kind = find_target(instance, module->header->start_function, NULL, &target, error)
                    ? run_owned(instance, &target, NULL, outcome, error)
                    : LUCET_FAILED;
     started(instance, kind);
