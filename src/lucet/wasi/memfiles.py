@@ -203,15 +203,42 @@ def _names(path: str) -> list[bytes]:
     return names
 
 
-class MemoryFile(Descriptor):
+class _OfNode(Descriptor):
+    """What open files and directories have in common."""
+
+    __slots__ = ()  # those of two bases would not go together in MemoryDirectory
+    _files: MemoryFiles
+    _node: Node
+
+    def _hold(self, files: MemoryFiles, node: Node) -> None:
+        self._files, self._node = files, node
+        node.opens += 1
+
+    def close(self) -> None:
+        self._node.opens -= 1
+        self._files.forget_unused(self._node)
+
+    def stat(self) -> FileStat:
+        return self._files.stat(self._node)
+
+    def set_times(self, times: NewTimes) -> None:
+        self._files.set_times(self._node, times)
+
+    def set_flags(self, flags: int) -> None:
+        if (flags ^ self.flags) & ~CHANGEABLE_FLAGS:
+            raise WasiError(Errno.NOTSUP)
+        self.flags = flags
+
+
+class MemoryFile(_OfNode):
     """An open file in memory."""
 
     __slots__ = ("_files", "_node", "_position")
 
     def __init__(self, files: MemoryFiles, node: Node, *, rights: int, flags: int) -> None:
         super().__init__(filetype=node.filetype, rights=rights, flags=flags)
-        self._files, self._node, self._position = files, node, 0
-        node.opens += 1
+        self._hold(files, node)
+        self._position = 0
 
     def read(self, buffers: Buffers) -> int:
         count = self.pread(buffers, self._position)
@@ -279,26 +306,11 @@ class MemoryFile(Descriptor):
     def set_size(self, size: int) -> None:
         self._files.resize(self._node, host_offset(size))
 
-    def set_times(self, times: NewTimes) -> None:
-        self._files.set_times(self._node, times)
-
-    def set_flags(self, flags: int) -> None:
-        if (flags ^ self.flags) & ~CHANGEABLE_FLAGS:
-            raise WasiError(Errno.NOTSUP)
-        self.flags = flags
-
-    def stat(self) -> FileStat:
-        return self._files.stat(self._node)
-
     def available(self) -> int:
         return max(len(self._node.data) - self._position, 0)
 
-    def close(self) -> None:
-        self._node.opens -= 1
-        self._files.forget_unused(self._node)
 
-
-class MemoryDirectory(Directory):
+class MemoryDirectory(_OfNode, Directory):
     """An open directory in memory."""
 
     __slots__ = ("_files", "_node")
@@ -314,23 +326,7 @@ class MemoryDirectory(Directory):
         preopen: bytes | None = None,
     ) -> None:
         super().__init__(rights=rights, inheriting=inheriting, flags=flags, preopen=preopen)
-        self._files, self._node = files, node
-        node.opens += 1
-
-    def close(self) -> None:
-        self._node.opens -= 1
-        self._files.forget_unused(self._node)
-
-    def stat(self) -> FileStat:
-        return self._files.stat(self._node)
-
-    def set_times(self, times: NewTimes) -> None:
-        self._files.set_times(self._node, times)
-
-    def set_flags(self, flags: int) -> None:
-        if (flags ^ self.flags) & ~CHANGEABLE_FLAGS:
-            raise WasiError(Errno.NOTSUP)
-        self.flags = flags
+        self._hold(files, node)
 
     def entries(self, cookie: int) -> Iterator[Entry]:
         for number, name in ((1, b"."), (2, b"..")):
