@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
-from lucet.aio.turns import Turns, turns
+from lucet.aio.turns import NO_TURNS, Turns, turns
 from lucet.errors import InstanceError
 from lucet.runtime import Func, Instance, Suspended
 
@@ -38,30 +38,30 @@ async def call(
     run = function if isinstance(function, Func) else instance.export(function)
     if not isinstance(run, Func):
         raise TypeError(f"the export {function!r} is not a function")
-    if executor is not None:
-        return await _in_threads(instance, executor, run, args)
+    mine = turns() if executor is None else NO_TURNS
     before = instance.time_slice
-    instance.time_slice = time_slice or before or DEFAULT_TIME_SLICE
-    mine = turns()
+    if executor is None:
+        instance.time_slice = time_slice or before or DEFAULT_TIME_SLICE
     try:
         await mine.begin()
-        return await _finish(run(*args), mine)
+        return await _until_it_ends(instance, executor, lambda: run(*args), mine)
     finally:
         mine.finish()
-        if instance.state != "closed":
+        if executor is None and instance.state != "closed":
             instance.time_slice = before
 
 
-async def _finish(run: Any, mine: Turns) -> Any:
-    """Let a run go on until it is over."""
-    while isinstance(run, Suspended):
+async def _until_it_ends(instance: Instance, executor: Executor | None, start: Callable[[], Any], mine: Turns) -> Any:
+    result = start() if executor is None else await _in_thread(instance, executor, start)
+    while isinstance(result, Suspended):
+        suspended = result
         try:
-            go_on = await _what_it_waits_for(run, mine)
+            go_on = await _what_it_waits_for(suspended, mine)
+            result = go_on() if executor is None else await _in_thread(instance, executor, go_on)
         except BaseException:
-            run.close()
+            suspended.close()  # unless it has gone on: it may have waited for a thread when the task was cancelled
             raise
-        run = go_on()
-    return run
+    return result
 
 
 async def _what_it_waits_for(run: Suspended, mine: Turns) -> Callable[[], Any]:
@@ -87,21 +87,6 @@ async def host_outcome(run: Suspended) -> Callable[[], Any]:
         raised = error
         return lambda: run.throw(raised)
     return lambda: run.resume(result)
-
-
-async def _in_threads(instance: Instance, executor: Executor, run: Func, args: tuple[Any, ...]) -> Any:
-    result = await _in_thread(instance, executor, lambda: run(*args))
-    while isinstance(result, Suspended):
-        suspended = result
-        try:
-            if suspended.reason == "fuel":
-                raise suspended.value
-            go_on = suspended.resume if suspended.reason == "time" else await host_outcome(suspended)
-            result = await _in_thread(instance, executor, go_on)
-        except BaseException:
-            suspended.close()  # unless it has gone on: it may have waited for a thread when the task was cancelled
-            raise
-    return result
 
 
 async def _in_thread(instance: Instance, executor: Executor, work: Callable[[], Any]) -> Any:

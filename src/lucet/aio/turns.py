@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
 
@@ -21,6 +21,22 @@ class Turns(Protocol):
     async def end_slice(self) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class _NoTurns:
+    """Of a call that computes in threads: the loop goes on anyway."""
+
+    async def begin(self) -> None:
+        pass
+
+    async def end_slice(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+NO_TURNS: Final[Turns] = _NoTurns()
 
 
 class _Round:
