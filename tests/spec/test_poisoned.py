@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +12,9 @@ from lucet.compile.options import Options
 from lucet.runtime import Func
 from lucet.wasm.text import text_to_binary
 from tests.shared import shared_path
+from tests.spec.command import run_spec
 from tests.spec.poisoned import compile_poisoned, poisoned
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = """
     address align br_table call call_indirect call_ref conversions endianness fac func func_ptrs i32 i64 imports
     left-to-right linking load memory memory_grow memory_trap return_call return_call_indirect return_call_ref select
@@ -69,16 +65,8 @@ def test_every_call_and_return_has_the_garbage() -> None:
 
 @pytest.mark.parametrize("level", ["fast", "best"])
 def test_a_part_of_the_official_suite(level: str) -> None:
-    suite = shared_path("spec")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.spec", "--engine", "poisoned", "--opt-level", level, *SCRIPTS.split()],
-        cwd=ROOT,
-        env={**os.environ, "LUCET_SHARED": str(suite.parent)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    status, output = run_spec(
+        shared_path("spec").parent, "--engine", "poisoned", "--opt-level", level, *SCRIPTS.split()
     )
-    assert done.returncode == 0, done.stdout
-    assert f"{len(SCRIPTS.split())} scripts: " in done.stdout
+    assert status == 0, output
+    assert f"{len(SCRIPTS.split())} scripts: " in output

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.spec.command import run_spec
 
 MODULE = """
 (module
@@ -121,19 +118,7 @@ class Suite:
 
     def run(self, *arguments: str, engine: str = "tests.spec.doubles:Fragile") -> tuple[int, str]:
         (self.folder / "spec" / "index.json").write_text(json.dumps(self.index))
-        command = [sys.executable, "-m", "tests.spec", "--engine", engine]
-        done = subprocess.run(
-            [*command, "--expected-failures", str(self.expected), *arguments],
-            cwd=ROOT,
-            env={**os.environ, "LUCET_SHARED": str(self.folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout
+        return run_spec(self.folder, "--engine", engine, "--expected-failures", str(self.expected), *arguments)
 
 
 @pytest.fixture
@@ -253,9 +238,6 @@ def test_unknown_scripts_and_a_missing_suite(suite: Suite, tmp_path: Path) -> No
     missing.folder = tmp_path / "elsewhere"
     (missing.folder / "spec").mkdir(parents=True)
     (missing.folder / "spec").rename(tmp_path / "moved")
-    environment = {**os.environ, "LUCET_SHARED": str(missing.folder)}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.spec"], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == 2
-    assert b"LUCET_SHARED" in done.stderr
+    status, output = run_spec(missing.folder)
+    assert status == 2
+    assert "LUCET_SHARED" in output

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 from tests.shared import shared_path
-
-ROOT = Path(__file__).parents[2]
+from tests.spec.command import run_spec
 
 SCRIPTS = """
     address align block br_table bulk call call_indirect comments conversions data elem endianness exports
@@ -21,16 +15,6 @@ SCRIPTS = """
 
 
 def test_a_part_of_the_official_suite() -> None:
-    suite = shared_path("spec")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.spec", "--timeout", "50", *SCRIPTS.split()],
-        cwd=ROOT,
-        env={**os.environ, "LUCET_SHARED": str(suite.parent)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert f"{len(SCRIPTS.split())} scripts: " in done.stdout
+    status, output = run_spec(shared_path("spec").parent, "--timeout", "50", *SCRIPTS.split())
+    assert status == 0, output
+    assert f"{len(SCRIPTS.split())} scripts: " in output

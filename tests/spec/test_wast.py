@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.shared import shared_path
+from tests.spec.command import run_spec
 from tests.spec.run import task_of
 from tests.spec.wast import load_wast
-
-ROOT = Path(__file__).parents[2]
 
 
 def plain(value: Any) -> Any:
@@ -51,16 +47,8 @@ def test_all_scripts_are_read_as_they_are_converted() -> None:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.spec", "--opt-level", "fast", "--jobs", "1", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "LUCET_SHARED": str(shared_path("spec").parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, re.sub(r" \([\d.]+ s\)", "", done.stdout)
+    status, output = run_spec(shared_path("spec").parent, "--opt-level", "fast", "--jobs", "1", *arguments)
+    return status, re.sub(r" \([\d.]+ s\)", "", output)
 
 
 SCRIPTS = ("comments", "elem", "exports", "imports", "instance", "memory", "ref_null", "start")
