@@ -11,6 +11,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import LLVM_TYPES, FunctionWriter
+from lucet.compile.predicates import FLOAT_PREDICATES, INT_PREDICATES
 from lucet.compile.rounding import ROUNDINGS, round_by_hand
 from lucet.wasm.opcodes import OPS, Op
 from lucet.wasm.types import F32, F64, ValType
@@ -44,25 +45,10 @@ def _test(_op: Op) -> Handler:
     return eqz
 
 
-_FLOAT_PREDICATES: Final = {"eq": "oeq", "ne": "une", "lt": "olt", "gt": "ogt", "le": "ole", "ge": "oge"}
-_INT_PREDICATES: Final = {
-    "eq": "eq",
-    "ne": "ne",
-    "lt_s": "slt",
-    "lt_u": "ult",
-    "gt_s": "sgt",
-    "gt_u": "ugt",
-    "le_s": "sle",
-    "le_u": "ule",
-    "ge_s": "sge",
-    "ge_u": "uge",
-}
-
-
 def _compare(op: Op) -> Handler:
     valtype, name = op.name.split(".")
     is_float = valtype[0] == "f"
-    compare = f"fcmp {_FLOAT_PREDICATES[name]}" if is_float else f"icmp {_INT_PREDICATES[name]}"
+    compare = f"fcmp {FLOAT_PREDICATES[name]}" if is_float else f"icmp {INT_PREDICATES[name]}"
     at = _value_start(op.pops[0])
 
     def emit(f: FunctionWriter, _: int, __: None) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import FunctionWriter
+from lucet.compile.predicates import INT_PREDICATES
 from lucet.compile.vector import (
     I8X16,
     I16X8,
@@ -41,18 +42,6 @@ _INTRINSICS: Final = {
     "min_u": "umin",
     "max_s": "smax",
     "max_u": "umax",
-}
-_PREDICATES: Final = {
-    "eq": "eq",
-    "ne": "ne",
-    "lt_s": "slt",
-    "lt_u": "ult",
-    "gt_s": "sgt",
-    "gt_u": "ugt",
-    "le_s": "sle",
-    "le_u": "ule",
-    "ge_s": "sge",
-    "ge_u": "uge",
 }
 _SHIFTS: Final = {"shl": "shl", "shr_s": "ashr", "shr_u": "lshr"}
 _SHIFTS_BY_ONE_AMOUNT: Final = {"shl": "psll", "ashr": "psra", "lshr": "psrl"}
@@ -462,7 +451,7 @@ def _handler(op: Op) -> Handler | None:
 _BY_NAME: Final = (
     (_INSTRUCTIONS, _instruction),
     (_INTRINSICS, _intrinsic),
-    (_PREDICATES, _compare),
+    (INT_PREDICATES, _compare),
     (_SHIFTS, _shift),
 )
 _BY_SHAPE: Final[dict[str, Callable[[Shape], Handler]]] = {

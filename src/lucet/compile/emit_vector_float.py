@@ -11,6 +11,7 @@ from typing import Final
 
 from lucet.compile.handler import Handler
 from lucet.compile.ir import FunctionWriter
+from lucet.compile.predicates import FLOAT_PREDICATES
 from lucet.compile.rounding import ROUNDINGS, round_by_hand
 from lucet.compile.vector import (
     F32X4,
@@ -43,7 +44,6 @@ _UNARY: Final = {
     "trunc": "call {t} @llvm.trunc.{s}({v})",
     "nearest": "call {t} @llvm.roundeven.{s}({v})",
 }
-_PREDICATES: Final = {"eq": "oeq", "ne": "une", "lt": "olt", "gt": "ogt", "le": "ole", "ge": "oge"}
 
 
 def _value(operand: str, shape: Shape) -> str:
@@ -315,8 +315,8 @@ def _handler(op: Op) -> Handler | None:
     shape = SHAPES[prefix]
     if name in _BINARY:
         return _binary(_BINARY[name], shape)
-    if name in _PREDICATES:
-        return _compare(_PREDICATES[name], shape)
+    if name in FLOAT_PREDICATES:
+        return _compare(FLOAT_PREDICATES[name], shape)
     if name in _UNARY:
         return _unary(_UNARY[name], shape, name)
     return _BY_SHAPE[name](shape) if name in _BY_SHAPE else None
