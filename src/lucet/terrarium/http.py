@@ -84,13 +84,15 @@ class Request:
     headers: Headers
     body: Body
     host: str = ""
-    """Of the Host header or :authority, in lower case, without the port."""
+    """Of the Host header or :authority, in lower case, without the port (normal.normal_host)."""
     scheme: str = "http"
     version: str = "1.1"
     client: tuple[str, int] = ("", 0)
     server: tuple[str, int] = ("", 0)
     id: str = ""
     """Of this request, in logs and in errors."""
+    route: str = "/..."
+    """The path of the route that led here (router.Route)."""
 
     @property
     def path(self) -> str:
