@@ -311,26 +311,6 @@ def test_in_threads(region: lucet.Region) -> None:
         run(main(pool))
 
 
-def test_under_trio(region: lucet.Region) -> None:
-    trio = pytest.importorskip("trio", reason="trio is not installed")
-
-    @lucet.host_function
-    async def wait(n: lucet.i32) -> lucet.i32:
-        await trio.sleep(n / 1000)
-        return n
-
-    async def main() -> None:
-        instances = [instance_of(region, wait) for _ in range(3)]
-        assert await instances[0].call("wait", 5) == 6
-        with trio.move_on_after(0.05):
-            async with trio.open_nursery() as nursery:
-                for instance in instances:
-                    nursery.start_soon(instance.call, "spin")
-        assert [instance.state for instance in instances] == ["ready"] * 3
-
-    trio.run(main)
-
-
 def test_cancelled_while_it_waits_for_a_thread(region: lucet.Region) -> None:
     """The host function has answered, but the guest has not gone on."""
     instance = instance_of(region)
