@@ -9,12 +9,14 @@ wasmtime-py if that is installed. With pyarrow, the columns are Arrow's, which a
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy
+from numpy.typing import NDArray
 
 import lucet
 from lucet.wasm.text import text_to_binary
@@ -73,9 +75,9 @@ def python_calls(prices: Column, quantities: Column) -> Column:
     return [due(price, quantity) for price, quantity in zip(prices.tolist(), quantities.tolist(), strict=True)]
 
 
-def numpy_vectors(prices: Column, quantities: Column) -> Column:
+def numpy_vectors(prices: NDArray[Any], quantities: NDArray[Any]) -> NDArray[Any]:
     """What somebody would write who may change the function."""
-    total = prices * quantities
+    total: NDArray[Any] = prices * quantities
     return numpy.where(quantities >= 10, numpy.maximum(20.0, total * 0.95), total)
 
 
@@ -111,7 +113,7 @@ def main() -> None:
         ratio = nanoseconds / taken["Lucet, Func.map"]
         print(f"{way:34}{nanoseconds:10.1f} ns a row{ratio:10.1f} times Func.map")
     try:
-        import pyarrow
+        pyarrow: Any = importlib.import_module("pyarrow")  # which states no types
     except ImportError:
         print("pyarrow is not installed: no Arrow columns")
         return
