@@ -168,7 +168,8 @@ HIDDEN bool set_host_results(const HostBinding *host, PyObject *result, uint64_t
 HIDDEN PyObject *results_object(const lucet_functype *type, const uint64_t *slots, InstanceObject *instance);
 
 /* instance.c */
-HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits);
+HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits,
+                              PyObject *context); /* or NULL */
 HIDDEN PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32_t index);
 HIDDEN lucet_instance *instance_open(InstanceObject *instance); /* NULL and InstanceError if closed */
 HIDDEN bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name);

@@ -71,7 +71,8 @@ static bool start(InstanceObject *self) {
     return none != NULL;
 }
 
-PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits) {
+PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits,
+                       PyObject *context) {
     lucet_error error;
     lucet_instance *instance = lucet_instance_new(region->region, linkage->linkage, limits, &error);
     if (!instance)
@@ -87,7 +88,8 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     self->externrefs = self->weakrefs = NULL;
     self->calls = self->views = 0;
     self->long_runs = 0;
-    self->user_context = self->suspend_value = NULL;
+    self->user_context = Py_XNewRef(context);
+    self->suspend_value = NULL;
     self->suspend_host = NULL;
     self->spare_slots = NULL;
     self->suspend_out_of_fuel = false;
@@ -220,6 +222,22 @@ static PyObject *instance_export(PyObject *object, PyObject *name) {
     if (kind == LUCET_TAG)
         return new_tag(lucet_instance_tag(self->instance, index));
     return instance_item(self, kind, index);
+}
+
+/* Of table 0, whether it is exported or not: guests name functions to their host by their index there. */
+static PyObject *instance_element(PyObject *object, PyObject *at) {
+    InstanceObject *self = (InstanceObject *)object;
+    uint64_t i;
+    void *reference;
+    lucet_externtype type;
+    lucet_instance *instance;
+    if (!offset_from(at, &i) || !(instance = instance_open(self)))
+        return NULL;
+    const lucet_module *module = lucet_instance_module(instance);
+    if (!lucet_module_type(module, LUCET_TABLE, 0, &type) || !lucet_instance_table_get(instance, 0, i, &reference))
+        return PyErr_Format(PyExc_IndexError, "table 0 has no element %llu", (unsigned long long)i);
+    uint64_t slot = (uint64_t)(uintptr_t)reference;
+    return object_from_slot(&slot, type.valtype, self);
 }
 
 static PyObject *instance_export_names(PyObject *object, PyObject *unused) {
@@ -460,6 +478,8 @@ static PyMethodDef methods[] = {
     {"call", (PyCFunction)(void (*)(void))instance_call, METH_VARARGS | METH_KEYWORDS,
      "await call(function, *args, time_slice=None, executor=None) -> result\n\nAs run, without blocking the event loop: see lucet.aio.call."},
     {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global | Tag"},
+    {"_element", instance_element, METH_O,
+     "_element(index) -> object | Func | None\n\nOf table 0, exported or not. IndexError."},
     {"_export_names", instance_export_names, METH_NOARGS, NULL},
     {"reset", instance_reset, METH_NOARGS, "reset()\n\nBack to the state of a new instance, in the same slot."},
     {"close", instance_close, METH_NOARGS, "close()\n\nGive the slot back; every later use raises InstanceError."},

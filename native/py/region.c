@@ -131,16 +131,16 @@ static LinkageObject *linkage_for(PyObject *what, PyObject *imports) {
     return (LinkageObject *)Py_XNewRef(module->bare_linkage);
 }
 
-/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None) */
+/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, context=None) */
 static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     lucet_instance_limits limits = {0};
-    PyObject *fuel = Py_None;
+    PyObject *fuel = Py_None, *context = NULL;
     PyObject *imports = count > 1 ? args[1] : Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count < 1 || count > 2) {
-        PyErr_SetString(
-            PyExc_TypeError,
-            "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None)");
+        PyErr_SetString(PyExc_TypeError,
+                        "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, "
+                        "context=None)");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < keywords; i++) {
@@ -152,6 +152,8 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
             *limit = PyLong_AsUnsignedLongLong(value);
             if (PyErr_Occurred())
                 return NULL;
+        } else if (PyUnicode_CompareWithASCIIString(name, "context") == 0) {
+            context = value;
         } else if (PyUnicode_CompareWithASCIIString(name, "imports") == 0 && count == 1) {
             imports = value;
         } else if (PyUnicode_CompareWithASCIIString(name, "fuel") == 0) {
@@ -173,7 +175,7 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
         }
         limits.fuel = limits.fuel ? limits.fuel : -1;
     }
-    PyObject *instance = new_instance((RegionObject *)self, linkage, keywords ? &limits : NULL);
+    PyObject *instance = new_instance((RegionObject *)self, linkage, keywords ? &limits : NULL, context);
     Py_DECREF((PyObject *)linkage);
     return instance;
 }
@@ -203,7 +205,7 @@ static PyMethodDef methods[] = {
     {"link", (PyCFunction)(void (*)(void))region_link, METH_FASTCALL,
      "link(module, imports=None) -> Linkage\n\nBind the imports once, for many instances."},
     {"new_instance", (PyCFunction)(void (*)(void))region_new_instance, METH_FASTCALL | METH_KEYWORDS,
-     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None) -> Instance\n\n"
+     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, context=None) -> Instance\n\n"
      "Instantiate a module (or a Linkage) in a free slot, and run its start function."},
     {NULL, NULL, 0, NULL},
 };

@@ -140,6 +140,20 @@ def test_an_instance_has_a_context(guest: lucet.Instance) -> None:
     assert guest.context == {"user": 1}
 
 
+def test_the_start_function_finds_the_context(region: lucet.Region, load: Load) -> None:
+    seen = []
+
+    @lucet.host_function
+    def look(caller: lucet.Instance) -> None:
+        seen.append(caller.context)
+
+    module = load('(module (import "h" "look" (func $look)) (start $look))')
+    linkage = region.link(module, {"h": {"look": look}})
+    assert region.new_instance(linkage, context="mine").context == "mine"
+    region.new_instance(linkage)
+    assert seen == ["mine", None]
+
+
 def test_throwing_into_a_suspended_run(region: lucet.Region, load: Load) -> None:
     text = """(module (import "h" "f" (func $f (result i32))) (tag $mine (export "mine") (param i32))
       (func (export "catch") (param i64 i64) (result i64) (local i64)

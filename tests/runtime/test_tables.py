@@ -1,8 +1,10 @@
-"""Tables with initialisers."""
+"""Tables with initialisers, and tables that are not exported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+import pytest
 
 import lucet
 
@@ -19,3 +21,21 @@ def test_a_table_initialiser_fills_the_table(load: Load, region: lucet.Region) -
     assert [instance.run("call", i) for i in range(3)] == [7, 8, 7]
     instance.reset()
     assert [instance.run("call", i) for i in range(3)] == [7, 8, 7]
+
+
+def test_a_function_pointer_of_the_guest(load: Load, region: lucet.Region) -> None:
+    """The host calls it by its index in table 0, which nobody exports; nor has any exported function its type."""
+    instance = region.new_instance(
+        load("""(module (table 3 funcref) (elem (i32.const 1) $twice)
+          (func $twice (param i64) (result i64) (i64.mul (local.get 0) (i64.const 2))))""")
+    )
+    assert instance._element(0) is None
+    assert instance._element(1)(21) == 42
+    for index in (3, -1, 2**32, 2**64):
+        with pytest.raises(IndexError):
+            instance._element(index)
+    with pytest.raises(IndexError):
+        region.new_instance(load("(module)"))._element(0)
+    instance.close()
+    with pytest.raises(lucet.InstanceError):
+        instance._element(1)

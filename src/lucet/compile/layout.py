@@ -41,6 +41,8 @@ def make_plan(module: Module, options: Options) -> Plan:
     live_datas = {*init_datas, *(index for index in facts.datas if _is_passive(module.datas, index))}
     refs = _functions_with_records(module, facts, live_elems)
     escapes = frozenset({*refs, *(() if module.start is None else (module.start,))})
+    # Hosts call them by their index in table 0: what a guest calls a function pointer.
+    pointed = {function for function in statics.get(0) or () if function is not None}
 
     area = _Area()
     globals_ = _plan_globals(module, globals_bits, area)
@@ -59,7 +61,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         types=types,
         type_map=type_map,
         function_types=function_types,
-        entry_types=tuple(sorted({function_types[function] for function in escapes})),
+        entry_types=tuple(sorted({function_types[function] for function in escapes | pointed})),
         import_offsets=imports,
         function_imports=tuple(
             offset for one, offset in zip(module.imports, imports, strict=True) if isinstance(one.desc, int)

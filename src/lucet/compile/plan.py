@@ -117,7 +117,8 @@ class Plan:
     function_types: tuple[int, ...]
     """Function index -> canonical type index."""
     entry_types: tuple[int, ...]
-    """Canonical types that have an entry trampoline, ascending: those of functions that the host can get hold of.
+    """Canonical types that have an entry trampoline, ascending: those of functions that the host can get hold of,
+    of elements of table 0 among them.
     type.entry_rva is 0 for the others."""
     import_offsets: tuple[int, ...]
     """Parallel to module.imports; for a global the same as globals[k].offset."""

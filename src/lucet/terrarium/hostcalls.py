@@ -1,0 +1,48 @@
+"""The interface of the original Terrarium: the functions env.hostcall_*, to the byte (docs/terrarium-hostcalls.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from lucet.runtime import HostFunction
+from lucet.terrarium import hostcalls_http
+from lucet.terrarium.hostcalls_visit import HostcallsVisit
+from lucet.terrarium.interface import Interface
+
+if TYPE_CHECKING:
+    from lucet.runtime import Module
+    from lucet.terrarium.environment import Environment
+    from lucet.terrarium.http import Exchange
+    from lucet.terrarium.record import Record
+
+FUNCTIONS: Final[dict[str, HostFunction[..., Any]]] = {
+    name: function
+    for module in (hostcalls_http,)
+    for name, function in vars(module).items()
+    if name.startswith("hostcall_")
+}
+
+
+class Hostcalls(Interface):
+    """Modules that import env.hostcall_*, and export run."""
+
+    name: ClassVar[str] = "hostcalls"
+    entry: ClassVar[str] = "run"
+
+    def __init__(self, module: Module, environment: Environment) -> None:
+        super().__init__(module, environment)
+        self.linkage = environment.region.link(module, {"env": FUNCTIONS})
+        self.new_instance = environment.region.new_instance
+        self.memory_limit = environment.limits.memory
+        self.response_body = environment.limits.response_body
+        self.names: dict[bytes, bytes] = {}
+        """Names of headers that guests have set, and in lower case."""
+        self.values: set[bytes] = set()
+        """Short values of headers that guests have set: those that are always the same are checked once."""
+
+    @staticmethod
+    def speaks(imports: frozenset[tuple[str, str]], exports: frozenset[str]) -> bool:
+        return any(module == "env" and name.startswith("hostcall_") for module, name in imports)
+
+    def visit(self, exchange: Exchange, record: Record) -> HostcallsVisit:
+        return HostcallsVisit(self, exchange, record)
