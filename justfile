@@ -8,12 +8,16 @@ export LUCET_SHARED := env("LUCET_SHARED", justfile_directory() / "../shared")
 c_files := "$(git ls-files '*.[ch]')"
 
 # everything that must pass before a change lands
-check: setup lint types package test-native test-spec test
+check: setup lint types docs package test-native test-spec test
 
 # the development environment in .venv
 setup:
     python3 -m venv .venv
     pip install -q '.[dev]'
+
+# these pages as HTML in build-docs/: everything that Sphinx warns of is an error
+docs: build
+    python -m sphinx -q -W --keep-going -b html -d build-docs/.doctrees docs build-docs/html
 
 # build and install into .venv, from the build directory build/ (so only what changed is compiled)
 build:

@@ -1,0 +1,101 @@
+"""What docs/extension makes of the sources is complete, and the pages use all of it."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+import lucet
+import lucet.wasi
+from docs.extension import api, drawings, tables
+from lucet.abi.tables import BUILTINS, STRUCTS, TRAPS, VMCTX
+from lucet.cli.main import COMMANDS
+from lucet.wasm.opcodes import OPS
+from tests.docs.blocks import ROOT
+
+PAGES = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+
+
+def cells(text: str, column: int) -> list[str]:
+    """The cells of a column of Markdown tables, without the heads, backticks removed."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    heads = {i - 1 for i, row in enumerate(rows) if row[0].strip() == "---"}
+    kept = (row for i, row in enumerate(rows) if i not in heads and row[0].strip() != "---")
+    return [row[column].strip().strip("`") for row in kept]
+
+
+def test_tables_have_every_row() -> None:
+    assert cells(tables.traps(), 0) == list(TRAPS)
+    assert cells(tables.builtins(), 1) == list(BUILTINS)
+    assert cells(tables.instance_words(), 0) == list(VMCTX)
+    assert len(cells(tables.structures(), 0)) == sum(len(one.fields) for one in STRUCTS.values())
+    assert sorted(cells(tables.instructions(), 1)) == sorted(op.name for op in OPS.values())
+    assert cells(tables.instruction_counts(), 1)[-1] == str(len(OPS))
+    assert "MAX_FUNCTION_SIZE" in cells(tables.implementation_limits(), 0)
+    assert all(f"**lucet {name}**" in tables.commands() for name in COMMANDS)
+    assert all(name in tables.errors() for name in api.names("lucet", "exception"))
+
+
+def test_notes_are_there() -> None:
+    assert "load base" in tables.structures()
+    assert "a per-slot secret" in tables.instance_words()
+    assert "Lucet's own" in tables.implementation_limits()
+
+
+def test_every_transition_is_in_the_table() -> None:
+    text = (ROOT / "src" / "lucet" / "abi" / "transitions.def").read_text()
+    rows = [line for line in tables.transitions().splitlines()[2:] if line]
+    filled = sum(1 for row in rows for cell in row.split(" | ")[1:] if cell.strip(" |"))
+    assert filled == len(re.findall(r"^TRANSITION\(", text, re.MULTILINE)) > 40
+    assert " | running (TRAPPED follows, with trap INTERRUPTED) | " in tables.transitions()
+
+
+def test_wasi_calls_say_where_they_are_done() -> None:
+    page = (ROOT / "docs" / "wasi.md").read_text()
+    by_hand = dict(re.findall(r"^\| `(\w+)` \| (core|Python) \|", page, re.MULTILINE))
+    made = dict(zip(cells(tables.wasi_calls(), 0), cells(tables.wasi_calls(), 2), strict=True))
+    assert made == by_hand
+    assert len(made) == 46
+
+
+def test_every_public_name_is_described() -> None:
+    for module in (lucet, lucet.wasi):
+        used = [kind for name, kind in re.findall(r"\{lucet\} api ([\w.]+) (\w+)", PAGES) if name == module.__name__]
+        assert len(used) == len(set(used))
+        described = {name for kind in used for name in api.names(module.__name__, kind)}
+        assert described == set(module.__all__)
+
+
+def test_members_are_described_with_their_types() -> None:
+    text = api.api("lucet", "class")
+    assert "{py:method} new_instance(module: Module | Linkage, /, imports:" in text
+    assert "{py:property} fuel_used\n:type: int" in text
+    assert "{py:method} load(path:" in text  # of the class in Python
+    assert "{py:property} producer" in text  # of the one in C that it extends
+    assert "opt_level: str='default'" in api.api("lucet", "function")
+
+
+def test_the_drawing_has_every_word() -> None:
+    root = ElementTree.fromstring(drawings.slot())
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {*VMCTX, "vmctx", "memory 0", "reserved: 4 GiB", "32 MiB", "64 KiB"} <= set(texts)
+
+
+@pytest.mark.parametrize("what", ["stub.def", "traps"])
+def test_what_cannot_be_read_is_an_error(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "traps":
+        with pytest.raises(ValueError, match="none of"):
+            api.names("lucet", what)
+    else:
+        monkeypatch.setattr(tables, "ABI", ROOT / "nowhere")
+        with pytest.raises(FileNotFoundError):
+            tables.macros(what, "STATE")
+
+
+def test_the_pages_use_every_table() -> None:
+    used = set(re.findall(r"\{lucet\} (\w+)", PAGES)) - {"api", "drawing"}
+    helpers = {"table", "code", "macros", "attribute_docs", "by_feature", "opcode", "signature"}
+    made = {name for name, value in vars(tables).items() if getattr(value, "__module__", "") == tables.__name__}
+    assert used == made - helpers
