@@ -70,13 +70,14 @@ static inline void leave_for_host(const struct lucet_activation *activation) {
     SYNC_POINT("hostcall");
 }
 
-static inline void return_to_guest(struct lucet_activation *activation) {
+/* waits: the guest does not go on yet, but with runs that the host function has begun. */
+static inline void return_to_guest(struct lucet_activation *activation, bool waits) {
     SYNC_POINT("hostcall done");
     /* Not read, which takes longer than all the rest: its control bits are callee-saved, the function has them as they were. */
     if (UNLIKELY(activation->host_mxcsr))
         _mm_setcsr(MXCSR_DEFAULT);
     struct group *group = group_of(activation->instance);
-    if (UNLIKELY(group_top(group) != activation))
+    if (UNLIKELY(group_top(group) != activation) && !waits)
         drop_activations(group, activation);
     lucet_current = activation;
 }
@@ -84,7 +85,7 @@ static inline void return_to_guest(struct lucet_activation *activation) {
 BUILTIN_C bool activation_next_rows(struct lucet_activation *activation, lucet_rows *rows) {
     leave_for_host(activation);
     bool more = rows->next(rows);
-    return_to_guest(activation);
+    return_to_guest(activation, false);
     return more;
 }
 
@@ -96,7 +97,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     instance->host_calls++;
     leave_for_host(activation);
     lucet_host_result result = import->function(instance, slots, import->data);
-    return_to_guest(activation);
+    return_to_guest(activation, result == LUCET_HOST_SUSPEND && instance->slices_inner_runs);
     if (UNLIKELY(instance->thrown)) {
         if (result == LUCET_HOST_THROW) {
             activation->thrown = instance->thrown;

@@ -220,6 +220,10 @@ uint64_t lucet_instance_time_slice(const lucet_instance *instance) {
     return instance->time_slice;
 }
 
+void lucet_instance_slice_inner_runs(lucet_instance *instance, bool yes) {
+    instance->slices_inner_runs = yes;
+}
+
 u64 deadline_after(u64 timeout) {
     u64 deadline;
     return __builtin_add_overflow(time_now(), timeout, &deadline) ? UINT64_MAX - 1 : deadline;

@@ -280,8 +280,8 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     activation->watched = false;
     activation->preempt = 0;
     activation->thread = pthread_self();
-    /* A run that stands on another one goes on: nothing else could before it returns. */
-    activation->time_slice = group_top(group_of(instance)) ? 0 : instance->time_slice;
+    /* Most host functions cannot wait for a run that they make: nothing else could go on before it returns. */
+    activation->time_slice = group_top(group_of(instance)) && !instance->slices_inner_runs ? 0 : instance->time_slice;
     if (UNLIKELY(instance->timeout | activation->time_slice)) {
         activation->deadline = instance->timeout ? deadline_after(instance->timeout) : 0;
         if (!deadline_set(activation, error)) {

@@ -355,6 +355,16 @@ static int set_time_slice(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+static int set_slices_inner_runs(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    int yes = value ? PyObject_IsTrue(value) : 0;
+    if (!instance || yes < 0)
+        return -1;
+    lucet_instance_slice_inner_runs(instance, yes);
+    return 0;
+}
+
 static bool check_counts(const lucet_module *module) {
     if (lucet_module_counts_instructions(module))
         return true;
@@ -501,6 +511,9 @@ static PyGetSetDef getset[] = {
     {"_raw_usage", get_raw_usage, NULL, NULL, NULL},
     {"time_slice", get_time_slice, set_time_slice,
      "Seconds of computing after which a later run is suspended, or None: run gives a Suspended.", NULL},
+    {"_slices_inner_runs", NULL, set_slices_inner_runs,
+     "Whether runs that host functions make have time slices, too: such a host function must be able to suspend.",
+     NULL},
     {"fuel", get_fuel, set_fuel,
      "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"
      "count_instructions.",

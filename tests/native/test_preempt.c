@@ -278,5 +278,49 @@ static void all_the_time_in_host_functions(void) {
     lucet_instance_free(instance);
 }
 
+static u64 inner_slots[2];
+
+static lucet_host_result run_inside(lucet_instance *instance, u64 *slots) {
+    inner_slots[0] = slots[0];
+    u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, "mix");
+    lucet_outcome_kind kind = lucet_call(instance, function, inner_slots, &last_outcome, &last_error);
+    slots[0] = TURNS;
+    return kind == LUCET_PREEMPTED ? LUCET_HOST_SUSPEND : LUCET_HOST_OK;
+}
+
+/* The run that a host function makes is suspended, and then the one that called the host function. */
+static void inner_runs(void) {
+    lucet_instance *instance = preempt_instance(2);
+    u64 expected[2] = {scaled(2000000)}, whole[2] = {TURNS}, slots[2] = {scaled(2000000)};
+    u32 function = export_index(lucet_instance_module(instance), LUCET_FUNC, "mix");
+    CHECK_EQUAL(lucet_call(instance, function, expected, &last_outcome, NULL), LUCET_RETURNED);
+    CHECK_EQUAL(lucet_call(instance, function, whole, &last_outcome, NULL), LUCET_RETURNED);
+    CHECK(lucet_instance_reset(instance, &last_error));
+    on_call = run_inside;
+    lucet_instance_set_time_slice(instance, SLICE);
+    lucet_instance_slice_inner_runs(instance, true);
+    lucet_outcome_kind kind = call_slots(instance, "call_and_mix", slots);
+    while (kind == LUCET_PREEMPTED)
+        kind = resume(instance);
+    CHECK_EQUAL(kind, LUCET_SUSPENDED);
+    lucet_outcome outer = last_outcome;
+    u32 turns = 0;
+    while (!lucet_is_suspended(instance, outer.suspended_run)) {
+        turns++;
+        kind = resume(instance);
+        CHECK(kind == LUCET_PREEMPTED || kind == LUCET_RETURNED);
+    }
+    CHECK_EQUAL(kind, LUCET_RETURNED);
+    CHECK(turns > 1);
+    CHECK_EQUAL(inner_slots[0], expected[0]);
+    CHECK_EQUAL(inner_slots[1], expected[1]);
+    outer.suspended_slots[0] = TURNS;
+    for (kind = resume(instance); kind == LUCET_PREEMPTED;)
+        kind = resume(instance);
+    CHECK_EQUAL(kind, LUCET_RETURNED);
+    lucet_instance_free(instance);
+}
+
 MAIN(TEST(at_every_instruction), TEST(many_guests_take_turns), TEST(deep_stacks), TEST(ended_while_it_waits),
-     TEST(interrupted_at_random_moments), TEST(with_host_functions), TEST(all_the_time_in_host_functions))
+     TEST(interrupted_at_random_moments), TEST(with_host_functions), TEST(all_the_time_in_host_functions),
+     TEST(inner_runs))

@@ -110,3 +110,79 @@ def test_no_time(region: lucet.Region, load: Load, value: float) -> None:
         guest.time_slice = value
     with pytest.raises(ValueError, match="positive number of seconds"):
         guest.timeout = value
+
+
+INNER = """(module
+  (import "h" "f" (func $f (param i32) (result i32)))
+  (func (export "call") (param i32) (result i32) (i32.mul (call $f (local.get 0)) (i32.const 3)))
+  (func (export "work") (param i32) (result i32) (local i64)
+    (loop $again
+      (local.set 1 (i64.xor (i64.rotl (local.get 1) (i64.const 5)) (i64.extend_i32_u (local.get 0))))
+      (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+    (i32.wrap_i64 (local.get 1)))
+  (func (export "spin") (param i32) (result i32) (loop $again (br $again)) (i32.const 0)))"""
+
+
+def inner_instance(region: lucet.Region, load: Load, function: str) -> tuple[lucet.Instance, list[lucet.Suspended]]:
+    """A host function of it calls the guest's own function, and suspends it if that is suspended."""
+    inner = []
+
+    @lucet.host_function
+    def f(caller: lucet.Instance, n: lucet.i32) -> lucet.i32 | lucet.Suspend:
+        run = caller.run(function, n)
+        if isinstance(run, lucet.Suspended):
+            inner.append(run)
+            return lucet.Suspend("inner")
+        return int(run)
+
+    guest = region.new_instance(load(INNER), {"h": {"f": f}})
+    guest.time_slice = SLICE
+    return guest, inner
+
+
+def test_a_run_in_a_host_function_has_slices_if_the_host_says_so(region: lucet.Region, load: Load) -> None:
+    guest, inner = inner_instance(region, load, "work")
+    expected = guest.run("call", TURNS)  # goes on until the inner run is over, and perhaps until its own slice is
+    while isinstance(expected, lucet.Suspended):
+        expected = expected.resume()
+    assert len(inner) == 0
+    guest._slices_inner_runs = True
+    run = guest.run("call", TURNS)
+    while run.reason == "time":  # its own slice was over before the inner run began
+        run = run.resume()
+    assert (run.value, inner[0].reason) == ("inner", "time")
+    with pytest.raises(lucet.InstanceError, match="must go on first"):
+        run.resume(1)
+    last: object = inner[0]
+    turns = 0
+    while isinstance(last, lucet.Suspended):
+        turns += 1
+        last = last.resume()
+    assert turns > 5
+    result = run.resume(last)
+    while isinstance(result, lucet.Suspended):
+        result = result.resume()
+    assert result == expected
+
+
+@pytest.mark.parametrize("how", ["both", "forgotten", "closed"])
+def test_an_inner_run_is_given_up(region: lucet.Region, load: Load, how: str) -> None:
+    guest, inner = inner_instance(region, load, "spin")
+    guest._slices_inner_runs = True
+    run = guest.run("call", 1)
+    while run.reason == "time":
+        run = run.resume()
+    inner[0] = inner[0].resume()
+    match how:
+        case "both":
+            inner.pop().close()
+            run.close()
+            assert guest.state == "ready"
+            assert isinstance(guest.run("work", TURNS), lucet.Suspended)
+        case "forgotten":
+            inner.clear()
+            run.close()
+            assert guest.state == "ready"
+        case _:
+            guest.close()
+    assert region.used == (0 if how == "closed" else 1)
