@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from lucet.terrarium.catalogue import FilterUse, Route
 from lucet.terrarium.limits import Limits
+from lucet.terrarium.normal import BadTarget, normal_host, normal_path
 
 T = TypeVar("T")
 
@@ -84,15 +85,24 @@ def route_of(value: object, where: str) -> Route:
         host, slash, rest = value.partition("/")
         value = {"host": host, "path": slash + rest or "/"}
     route = read(Route, value, where)
-    label = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-    host = route.host.lower().rstrip(".")
-    name = rf"(\*\.)?{label}(\.{label})*|\*|\[[0-9a-f:.]+\]"
-    if len(host) > 253 or re.fullmatch(name, host, re.ASCII) is None:
-        raise BadSetting(_join(where, "host"), f'must be a host\'s name, "*.name" or "*", not {_shown(route.host)}')
-    path = route.path
-    if len(path) > 1024 or re.fullmatch(r"/[!-~]*", path) is None or "?" in path or "#" in path:
-        raise BadSetting(_join(where, "path"), f"must begin with / and be as in a request, not {_shown(path)}")
-    return Route(host=host, path=path if path == "/" else path.rstrip("/") or "/")
+    star = route.host.startswith("*.")
+    name = route.host[2:] if star else route.host
+    try:
+        # Of several ways to write a route there is one here, so that no two applications have the same.
+        host = "*" if name in ("*", "") and not star else normal_host(name)
+        if not host or ":" in name.partition("]")[2] or (":" in name and name[:1] != "["):
+            raise BadTarget("a name without a port is expected")
+    except BadTarget as error:
+        raise BadSetting(
+            _join(where, "host"), f'must be a host\'s name, "*.name" or "*", not {_shown(name)}: {error}'
+        ) from None
+    try:
+        path, decoded = normal_path(route.path)
+        if path != decoded or "..." in path.split("/") or len(path) > 1024:
+            raise BadTarget("escapes and dots are not for routes")
+    except BadTarget as error:
+        raise BadSetting(_join(where, "path"), f"must be /, or begin with it: {_shown(route.path)}: {error}") from None
+    return Route(host=f"*.{host}" if star else host, path=path.rstrip("/") or "/")
 
 
 def sticky_of(value: object, where: str) -> str:
