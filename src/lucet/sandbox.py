@@ -128,7 +128,7 @@ class Sandbox:
         self.env = dict(env or {})
         self.clock = clock
         self.random = random
-        self.module = program if isinstance(program, Module) else _load(program, counts=fuel is not None)
+        self.module = program if isinstance(program, Module) else load_program(program, counts=fuel is not None)
         self._begin()
 
     def _begin(self) -> None:
@@ -201,8 +201,8 @@ class Sandbox:
         return region.new_instance(self.module, imports, **given)  # type: ignore[arg-type]
 
 
-def _load(program: str | os.PathLike[str] | bytes, *, counts: bool) -> Module:
-    """Compiled, through the cache, if it is no artifact yet."""
+def load_program(program: str | os.PathLike[str] | bytes, *, counts: bool = False) -> Module:
+    """A .wasm, .wat or .so, or what is in one. Compiled, through the cache, if it is no artifact yet."""
     if isinstance(program, bytes):
         data, path = program, None
     else:

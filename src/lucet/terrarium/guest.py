@@ -140,11 +140,13 @@ async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -
 
 
 def _drop(visit: Visit, record: Record, instance: Instance | None) -> None:
+    begun = perf_counter()
     if instance is not None:
         record.memory = instance._raw_usage[1]
         instance.context = None
         instance.close()
     visit.close()
+    record.destroy_time = perf_counter() - begun
 
 
 def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:

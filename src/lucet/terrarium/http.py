@@ -84,7 +84,7 @@ class Request:
     headers: Headers
     body: Body
     host: str = ""
-    """Of the Host header or :authority, in lower case, without the port (normal.normal_host)."""
+    """Of the Host header or :authority, in lower case, without the port."""
     scheme: str = "http"
     version: str = "1.1"
     client: tuple[str, int] = ("", 0)
@@ -93,6 +93,8 @@ class Request:
     """Of this request, in logs and in errors."""
     route: str = "/..."
     """The path of the route that led here (router.Route)."""
+    traceparent: bytes | None = None
+    """The header, if there is one."""
 
     @property
     def path(self) -> str:
@@ -116,10 +118,12 @@ class Exchange(ABC):
     ValueError.
     """
 
-    __slots__ = ("request", "status")
+    __slots__ = ("added", "request", "status")
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self.added: Headers | None = None
+        """Headers that the response is to have besides those of the guest."""
         self.status = 0
         """Of the response that was begun; 0 before."""
 

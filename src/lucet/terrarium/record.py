@@ -15,6 +15,7 @@ class Record:
         "_log_room",
         "begun",
         "cpu_time",
+        "destroy_time",
         "fault",
         "instantiate_time",
         "limit",
@@ -23,6 +24,7 @@ class Record:
         "memory",
         "outgoing",
         "run_time",
+        "trace",
     )
 
     def __init__(self, begun: float, limits: Limits) -> None:
@@ -31,6 +33,7 @@ class Record:
         self.run_time = 0.0
         """From the guest's first instruction to its last, waiting included."""
         self.cpu_time = 0.0
+        self.destroy_time = 0.0
         self.memory = 0
         """Bytes of the instance's memories at their largest."""
         self.outgoing = 0
@@ -38,6 +41,8 @@ class Record:
         """What went wrong in the guest: "HEAP_OUT_OF_BOUNDS at f (0x12)"."""
         self.limit: str | None = None
         """The limit that ended it, by the name of Limits' field."""
+        self.trace: str | None = None
+        """The trace id of W3C's trace context, if the client sent one."""
         self.log_lines: list[str] | None = None
         self.log_lost = 0
         """Bytes of log output beyond the limit."""
