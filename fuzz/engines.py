@@ -80,6 +80,8 @@ _EITHER: Final = {"unaligned atomic", "out of bounds memory access"}
 
 def _kind(message: str) -> str:
     """A trap's kind, in the suite's words, some of which wasmtime has one for."""
+    if "thrown Wasm exception" in message:  # wasmtime's words where nobody catches it
+        return "uncaught exception"
     kind = next((kind for kind in _TRAPS if kind in message), message)
     if kind.startswith("null"):
         return "null reference"
