@@ -306,6 +306,7 @@ class Player:
                 ("context", self.value()),
                 ("timeout", r.choice([None, None, 0.001, 0.1, self.value()])),
                 ("fuel", r.choice([None, 0, 100, 10_000, self.value()])),
+                ("host_calls", r.choice([None, None, None, 0, 3, 1000, self.value()])),
                 ("suspend_out_of_fuel", r.choice([True, True, True, False])),
             ]
         )

@@ -94,7 +94,10 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     lucet_instance *instance = instance_of_vmctx(vmctx);
     const lucet_linkage *linkage = instance->linkage;
     const lucet_import *import = &linkage->imports[linkage->by_function[function]].import;
-    instance->host_calls++;
+    if (UNLIKELY(--instance->host_calls_left < 0)) {
+        instance->host_calls_left = 0;
+        builtin_trap(TRAP_HOST_CALLS_EXHAUSTED);
+    }
     leave_for_host(activation);
     lucet_host_result result = import->function(instance, slots, import->data);
     return_to_guest(activation, result == LUCET_HOST_SUSPEND && instance->slices_inner_runs);

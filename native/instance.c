@@ -553,7 +553,6 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     bool warm = instance->area_linkage == linkage && !linkage->links_instances;
     lucet_module *module = linkage->module;
     instance->memory_bytes = memories_minimum(module, false);
-    instance->host_calls = 0;
     instance->memory_refused = false;
     instance->shared_bytes = 0;
     if (UNLIKELY(!budget_charge(instance, instance->memory_bytes)))
@@ -641,6 +640,11 @@ static lucet_instance *take_slot(lucet_region *region, const lucet_module *modul
     return instance;
 }
 
+static void begin_host_calls(lucet_instance *instance, i64 calls) {
+    instance->host_calls_left = instance->host_calls_base = 0;
+    lucet_instance_set_host_calls(instance, calls);
+}
+
 /* Everything but the state. When links_instances, the groups that are imported from are owned. */
 static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
                                      lucet_error *error) {
@@ -667,6 +671,7 @@ static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkag
         return NULL;
     }
     instance_begin_fuel(instance, limits && limits->fuel ? limits->fuel : LUCET_FUEL_UNLIMITED);
+    begin_host_calls(instance, limits && limits->host_calls ? limits->host_calls : LUCET_HOST_CALLS_UNLIMITED);
     return instance;
 }
 
@@ -697,10 +702,11 @@ static bool reset_owned(lucet_instance *instance, lucet_error *error) {
     atomic_store(&instance->state, LUCET_STATE_FAULTED);
     if (!heap_reset(&instance->heap) || (has_other_memories(instance) && !memories_reset(instance)))
         return fail(error, LUCET_ERROR_SYSTEM, "the memory could not be reset");
-    i64 fuel = lucet_instance_fuel(instance);
+    i64 fuel = lucet_instance_fuel(instance), host_calls = lucet_instance_host_calls(instance);
     if (!fill(instance, instance->linkage, error))
         return false;
     instance_begin_fuel(instance, fuel);
+    begin_host_calls(instance, host_calls);
     atomic_store(&instance->state, initial_state(instance->module));
     return true;
 }
@@ -752,8 +758,23 @@ lucet_module *lucet_instance_module(const lucet_instance *instance) {
     return instance->module;
 }
 
+static u64 host_calls_made(const lucet_instance *instance) {
+    return instance->host_calls_base - (u64)instance->host_calls_left;
+}
+
+void lucet_instance_set_host_calls(lucet_instance *instance, int64_t calls) {
+    u64 made = host_calls_made(instance);
+    instance->host_calls_are_bounded = calls != LUCET_HOST_CALLS_UNLIMITED;
+    instance->host_calls_left = calls > 0 ? calls : 0;
+    instance->host_calls_base = (u64)instance->host_calls_left + made;
+}
+
+int64_t lucet_instance_host_calls(const lucet_instance *instance) {
+    return instance->host_calls_are_bounded ? instance->host_calls_left : LUCET_HOST_CALLS_UNLIMITED;
+}
+
 lucet_usage lucet_instance_usage(const lucet_instance *instance) {
-    lucet_usage usage = {.host_calls = instance->host_calls,
+    lucet_usage usage = {.host_calls = host_calls_made(instance),
                          .memory = instance->memory_bytes,
                          .memory_refused = instance->memory_refused};
     for (u32 i = 0; i < instance->module->header->tables_count; i++)

@@ -343,7 +343,9 @@ struct lucet_instance {
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
     u64 memory_bytes; /* of all own memories together, which the limit is for */
-    u64 host_calls;
+    i64 host_calls_left;
+    u64 host_calls_base; /* what would be left if there had been none */
+    bool host_calls_are_bounded;
     bool memory_refused; /* a limit, not the module's own maximum, has kept a memory from growing */
     u64 shared_bytes;    /* of that limit, what shared memories may grow to */
     u64 charged;         /* to the region's budget */

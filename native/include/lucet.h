@@ -226,6 +226,7 @@ typedef struct lucet_instance_limits {
     uint64_t table;   /* elements of each table */
     int64_t fuel;     /* as of lucet_instance_set_fuel, before the start function runs; 0: unlimited, negative: none */
     uint64_t timeout; /* as of lucet_instance_set_timeout, for the start function, too */
+    int64_t host_calls; /* as of lucet_instance_set_host_calls, likewise; 0: unlimited, negative: none */
 } lucet_instance_limits;
 
 lucet_instance *lucet_instance_new(lucet_region *region, lucet_linkage *linkage, const lucet_instance_limits *limits,
@@ -245,6 +246,12 @@ typedef struct lucet_usage {
     bool table_refused;  /* likewise a table */
 } lucet_usage;
 lucet_usage lucet_instance_usage(const lucet_instance *instance);
+/* How many calls of its module's imported functions there may be from now on; the next one ends the run with trap HOST_CALLS_EXHAUSTED.
+ * Not while it runs, but for its host functions. */
+#define LUCET_HOST_CALLS_UNLIMITED INT64_MAX
+void lucet_instance_set_host_calls(lucet_instance *instance, int64_t calls);
+/* What is left of them. LUCET_HOST_CALLS_UNLIMITED if there is no bound. */
+int64_t lucet_instance_host_calls(const lucet_instance *instance);
 void lucet_instance_set_context(lucet_instance *instance, void *context);
 void *lucet_instance_context(const lucet_instance *instance);
 

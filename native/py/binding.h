@@ -173,6 +173,8 @@ HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, cons
 HIDDEN PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32_t index);
 HIDDEN lucet_instance *instance_open(InstanceObject *instance); /* NULL and InstanceError if closed */
 HIDDEN bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name);
+/* None: INT64_MAX, no limit. */
+HIDDEN bool limit_from_object(int64_t *limit, PyObject *value, const char *name);
 HIDDEN bool fuel_from_object(int64_t *fuel, PyObject *value, const lucet_module *module);
 HIDDEN PyObject *finish_call(InstanceObject *instance, lucet_outcome_kind kind, const lucet_outcome *outcome,
                              const lucet_error *error);

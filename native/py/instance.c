@@ -372,18 +372,26 @@ static bool check_counts(const lucet_module *module) {
     return false;
 }
 
-bool fuel_from_object(int64_t *fuel, PyObject *value, const lucet_module *module) {
-    *fuel = LUCET_FUEL_UNLIMITED;
-    if (value && value != Py_None) {
-        *fuel = PyLong_AsLongLong(value);
-        if (*fuel == -1 && PyErr_Occurred())
-            return false;
-        if (*fuel < 0 || *fuel == LUCET_FUEL_UNLIMITED) {
-            PyErr_SetString(PyExc_ValueError, "fuel is a number of instructions from 0 to 2**63 - 2, or None");
-            return false;
-        }
+bool limit_from_object(int64_t *limit, PyObject *value, const char *name) {
+    *limit = INT64_MAX;
+    if (!value || value == Py_None)
+        return true;
+    *limit = PyLong_AsLongLong(value);
+    if (*limit == -1 && PyErr_Occurred())
+        return false;
+    if (*limit < 0 || *limit == INT64_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s must be a number from 0 to 2**63 - 2, or None", name);
+        return false;
     }
-    return check_counts(module);
+    return true;
+}
+
+static PyObject *limit_object(int64_t left) {
+    return left == INT64_MAX ? Py_NewRef(Py_None) : PyLong_FromLongLong(left > 0 ? left : 0);
+}
+
+bool fuel_from_object(int64_t *fuel, PyObject *value, const lucet_module *module) {
+    return limit_from_object(fuel, value, "fuel") && check_counts(module);
 }
 
 static PyObject *get_fuel(PyObject *object, void *unused) {
@@ -391,8 +399,7 @@ static PyObject *get_fuel(PyObject *object, void *unused) {
     lucet_instance *instance = instance_open((InstanceObject *)object);
     if (!instance)
         return NULL;
-    int64_t fuel = lucet_instance_fuel(instance);
-    return fuel == LUCET_FUEL_UNLIMITED ? Py_NewRef(Py_None) : PyLong_FromLongLong(fuel > 0 ? fuel : 0);
+    return limit_object(lucet_instance_fuel(instance));
 }
 
 static int set_fuel(PyObject *object, PyObject *value, void *unused) {
@@ -403,6 +410,23 @@ static int set_fuel(PyObject *object, PyObject *value, void *unused) {
     if (!instance_open(self) || !fuel_from_object(&fuel, value, self->linkage->module->module) || !instance_open(self))
         return -1;
     lucet_instance_set_fuel(self->instance, fuel);
+    return 0;
+}
+
+static PyObject *get_host_calls(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    return instance ? limit_object(lucet_instance_host_calls(instance)) : NULL;
+}
+
+static int set_host_calls(PyObject *object, PyObject *value, void *unused) {
+    (void)unused;
+    int64_t calls;
+    lucet_instance *instance =
+        limit_from_object(&calls, value, "host_calls") ? instance_open((InstanceObject *)object) : NULL;
+    if (!instance)
+        return -1;
+    lucet_instance_set_host_calls(instance, calls);
     return 0;
 }
 
@@ -518,6 +542,8 @@ static PyGetSetDef getset[] = {
      "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"
      "count_instructions.",
      NULL},
+    {"host_calls", get_host_calls, set_host_calls,
+     "Calls of imported functions that there may still be, or None; one more raises Trap, HOST_CALLS_EXHAUSTED.", NULL},
     {"suspend_out_of_fuel", get_suspend_out_of_fuel, set_suspend_out_of_fuel,
      "Whether a run that is out of fuel is suspended, instead of raising OutOfFuel.", NULL},
     {"fuel_used", get_fuel_used, NULL, "Instructions executed since the instance was new, or reset.", NULL},

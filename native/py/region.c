@@ -131,16 +131,18 @@ static LinkageObject *linkage_for(PyObject *what, PyObject *imports) {
     return (LinkageObject *)Py_XNewRef(module->bare_linkage);
 }
 
-/* new_instance(module_or_linkage, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, context=None) */
+#define NEW_INSTANCE                                                                                                   \
+    "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, host_calls=None, timeout=None, "  \
+    "context=None)"
+
+/* module: or a Linkage. */
 static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     lucet_instance_limits limits = {0};
     PyObject *fuel = Py_None, *context = NULL;
     PyObject *imports = count > 1 ? args[1] : Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError,
-                        "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, "
-                        "context=None)");
+        PyErr_SetString(PyExc_TypeError, NEW_INSTANCE);
         return NULL;
     }
     for (Py_ssize_t i = 0; i < keywords; i++) {
@@ -158,6 +160,10 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
             imports = value;
         } else if (PyUnicode_CompareWithASCIIString(name, "fuel") == 0) {
             fuel = value;
+        } else if (PyUnicode_CompareWithASCIIString(name, "host_calls") == 0) {
+            if (!limit_from_object(&limits.host_calls, value, "host_calls"))
+                return NULL;
+            limits.host_calls = limits.host_calls ? limits.host_calls : -1;
         } else if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
             if (!nanoseconds_from_object(&limits.timeout, value, "timeout"))
                 return NULL;
@@ -205,8 +211,8 @@ static PyMethodDef methods[] = {
     {"link", (PyCFunction)(void (*)(void))region_link, METH_FASTCALL,
      "link(module, imports=None) -> Linkage\n\nBind the imports once, for many instances."},
     {"new_instance", (PyCFunction)(void (*)(void))region_new_instance, METH_FASTCALL | METH_KEYWORDS,
-     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, timeout=None, context=None) -> Instance\n\n"
-     "Instantiate a module (or a Linkage) in a free slot, and run its start function."},
+     NEW_INSTANCE " -> Instance\n\n"
+                  "Instantiate a module (or a Linkage) in a free slot, and run its start function."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -28,7 +28,8 @@ Limit = Literal["time", "cpu_time", "memory", "table", "stack", "fuel", "output"
 """Which of a Sandbox's limits a program ran into, by the name of the option."""
 
 LOOK: Final = 0.01
-"""Seconds of computing after which the CPU time and the calls are looked at."""
+"""Seconds of computing after which the CPU time is looked at."""
+_LIMITS_OF_TRAPS: Final[dict[str, Limit]] = {"CALL_STACK_EXHAUSTED": "stack", "HOST_CALLS_EXHAUSTED": "host_calls"}
 LEAST_STACK: Final = 16384
 SLOTS: Final = 64
 """Instances that a region of a sandbox has room for; there are as many regions as are needed."""
@@ -79,8 +80,8 @@ class Sandbox:
     program: a path of a .wasm, .wat or .so file, the bytes of a module or an artifact, or a Module.
     time: seconds of wall-clock time; cpu_time: seconds of computing, looked at every 10 ms. memory: bytes of all
     memories. table: elements of each table. stack: bytes. output: bytes of standard output and standard error
-    together. open_files: descriptors, the standard ones included. host_calls: calls of WASI functions, looked at as
-    the CPU time. fuel: instructions; the module is compiled to count them. None is no limit.
+    together. open_files: descriptors, the standard ones included. host_calls: calls of WASI functions. fuel:
+    instructions; the module is compiled to count them. None is no limit.
     files: what "/" is to have, in memory; given to a run, they are that run's only. preopens: directories of the host,
     (host path, guest path[, read only]). env: environment variables. clock, random: for runs that must repeat.
 
@@ -187,7 +188,12 @@ class Sandbox:
 
     def new_instance(self, imports: Mapping[str, Mapping[str, Any]]) -> Instance:
         """An instance with the sandbox's limits, in the first of its regions that has room."""
-        given = {"memory_limit": self.memory, "fuel": self.fuel, "timeout": self.time}
+        given = {
+            "memory_limit": self.memory,
+            "fuel": self.fuel,
+            "host_calls": self.host_calls,
+            "timeout": self.time,
+        }
         with self._lock:
             regions = tuple(self._regions)
         for region in regions:
@@ -316,7 +322,7 @@ class _Run:
             except OutOfFuel as error:
                 limit, trap = "fuel", error
             except (Trap, WasmException) as error:
-                limit = "stack" if isinstance(error, Trap) and error.code == "CALL_STACK_EXHAUSTED" else None
+                limit = _LIMITS_OF_TRAPS.get(error.code) if isinstance(error, Trap) else None
                 trap = error
         if limit is None and exit_code != 0:
             limit = "memory" if raw_usage[2] else "table" if raw_usage[3] else None
@@ -340,8 +346,7 @@ class _Run:
         return folders
 
     def _run_program(self, instance: Instance) -> int:
-        watched = self.sandbox.cpu_time is not None or self.sandbox.host_calls is not None
-        instance.time_slice = LOOK if watched else None
+        instance.time_slice = LOOK if self.sandbox.cpu_time is not None else None
         start = instance.export("_start")
         if not isinstance(start, Func):
             raise TypeError("the program's _start is not a function")
@@ -368,5 +373,3 @@ class _Run:
             raise _Ended("time")
         if sandbox.cpu_time is not None and time.thread_time() - self._cpu_start > sandbox.cpu_time:
             raise _Ended("cpu_time")
-        if sandbox.host_calls is not None and instance._raw_usage[0] > sandbox.host_calls:
-            raise _Ended("host_calls")

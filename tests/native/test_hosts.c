@@ -330,6 +330,40 @@ static void context(void) {
     lucet_region_release(region);
 }
 
+static void limited_calls(void) {
+    lucet_instance *instance = hosts_instance(2);
+    CHECK_EQUAL(lucet_instance_host_calls(instance), LUCET_HOST_CALLS_UNLIMITED);
+    CHECK_EQUAL(CALL(instance, "call_add", 1, 2), 3);
+    lucet_instance_set_host_calls(instance, 2);
+    CHECK_EQUAL(CALL(instance, "call_add", 1, 2), 3);
+    CHECK_EQUAL(lucet_instance_host_calls(instance), 1);
+    CHECK_EQUAL(CALL(instance, "imported", 1, 2), 3);
+    for (int i = 0; i < 2; i++)
+        CHECK_TRAPS(TRAP_HOST_CALLS_EXHAUSTED, instance, "call_add", 1, 2);
+    CHECK_EQUAL(lucet_instance_host_calls(instance), 0);
+    CHECK_EQUAL(lucet_instance_usage(instance).host_calls, 3); /* those that were made */
+    CHECK_EQUAL(CALL(instance, "one"), 1);                     /* which makes none */
+    lucet_instance_set_host_calls(instance, 1000);
+    CHECK_TRAPS(TRAP_HOST_CALLS_EXHAUSTED, instance, "call_for_ever");
+    CHECK_EQUAL(lucet_instance_usage(instance).host_calls, 1003);
+    lucet_instance_set_host_calls(instance, 7);
+    CHECK(lucet_instance_reset(instance, &last_error));
+    CHECK_EQUAL(lucet_instance_host_calls(instance), 7);
+    CHECK_EQUAL(lucet_instance_usage(instance).host_calls, 0);
+    lucet_instance_set_host_calls(instance, LUCET_HOST_CALLS_UNLIMITED);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQUAL(CALL(instance, "call_add", 1, 2), 3);
+    CHECK_EQUAL(lucet_instance_host_calls(instance), LUCET_HOST_CALLS_UNLIMITED);
+    for (int64_t calls = -1; calls < 2; calls++) {
+        lucet_instance_limits limits = {.host_calls = calls};
+        lucet_instance *other = lucet_instance_new(instance->region, instance->linkage, &limits, &last_error);
+        CHECK(other);
+        CHECK_EQUAL(lucet_instance_host_calls(other), calls < 0 ? 0 : calls ? 1 : LUCET_HOST_CALLS_UNLIMITED);
+        lucet_instance_free(other);
+    }
+    lucet_instance_free(instance);
+}
+
 MAIN(TEST(values), TEST(warm_slot), TEST(nested), TEST(host_calls_near_the_guard), TEST(terminated), TEST(suspended),
      TEST(interrupted_while_suspended), TEST(suspended_inside_a_host_function), TEST(resumed_on_other_threads),
-     TEST(other_threads_are_refused), TEST(floating_point_modes), TEST(context))
+     TEST(other_threads_are_refused), TEST(floating_point_modes), TEST(context), TEST(limited_calls))

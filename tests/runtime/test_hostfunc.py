@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import weakref
@@ -115,6 +116,37 @@ def test_nested_calls_and_their_traps(load: Load, region: lucet.Region) -> None:
             return 100
 
     assert region.new_instance(module, {"host": {"down": down}}).run("f", 30) == 130
+
+
+def test_a_limit_of_calls(load: Load, region: lucet.Region) -> None:
+    made = []
+
+    @lucet.host_function
+    def counted(a: lucet.i32, b: lucet.i64) -> lucet.i64:
+        made.append(a)
+        return b
+
+    instance = region.new_instance(load(CALLER), {"host": {"add": counted}}, host_calls=2)
+    for left in (1, 0):
+        assert instance.run("call", 1, 2) == 2
+        assert instance.host_calls == left
+    with pytest.raises(lucet.Trap, match="host calls exhausted") as caught:
+        instance.run("call", 1, 2)
+    assert (caught.value.code, caught.value.function, len(made)) == ("HOST_CALLS_EXHAUSTED", "add", 2)
+    instance.host_calls = None
+    assert (instance.run("call", 1, 2), instance.host_calls) == (2, None)
+    for wrong in (-1, 2**63 - 1):
+        with pytest.raises(ValueError, match="host_calls must be a number from 0"):
+            instance.host_calls = wrong
+    with pytest.raises(TypeError):
+        region.new_instance(load(CALLER), {"host": {"add": counted}}, host_calls="2")  # type: ignore[arg-type]
+    starting = load('(module (import "host" "add" (func $add)) (start $add))')
+    for calls, fits in ((0, False), (1, True)):
+        with pytest.raises(lucet.Trap, match="host calls") if not fits else contextlib.nullcontext():
+            region.new_instance(
+                starting, {"host": {"add": HostFunction(lambda: None, (), (), False)}}, host_calls=calls
+            )
+    assert len(made) == 3
 
 
 def test_an_instance_cannot_be_closed_or_reset_while_it_runs(load: Load, region: lucet.Region) -> None:

@@ -44,6 +44,8 @@ PROGRAMS = {
       (call $proc_exit (i32.load (i32.const 16))))""",
     "spin": '(func (export "_start") (loop $again (br $again)))',
     "spin and yield": '(func (export "_start") (loop $again (drop (call $yield)) (br $again)))',
+    "start and yield": """(func $start (drop (call $yield))) (start $start)
+      (func (export "_start") (drop (call $yield)) (drop (call $yield)))""",
     "flood": """(func (export "_start")
       (loop $again (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 1000)))
         (drop (call $write (i32.const 2) (i32.const 1024) (i32.const 10))) (br $again)))""",
@@ -93,6 +95,8 @@ def test_arguments_and_exit_codes() -> None:
         ("spin", {"cpu_time": 0.05}, "cpu_time"),
         ("spin and yield", {"time": 0.1}, "time"),
         ("spin and yield", {"host_calls": 1000}, "host_calls"),
+        ("spin and yield", {"host_calls": 0}, "host_calls"),
+        ("start and yield", {"host_calls": 2}, "host_calls"),
         ("spin", {"fuel": 100_000}, "fuel"),
         ("flood", {}, "output"),
         ("flood", {"output": 0}, "output"),
@@ -114,6 +118,8 @@ def test_limits(name: str, options: dict[str, float], limit: str) -> None:
             assert result.usage.output == sandbox.output
         if limit == "memory":
             assert result.usage.memory > sandbox.memory - 65536
+        if limit == "host_calls":
+            assert result.usage.host_calls == sandbox.host_calls
         if limit == "fuel":
             assert result.usage.fuel == 100_001
 

@@ -68,6 +68,7 @@ class Region:
         memory_limit: int = 0,
         table_limit: int = 0,
         fuel: int | None = None,
+        host_calls: int | None = None,
         timeout: float | None = None,
         context: Any = None,
     ) -> Instance: ...
@@ -112,6 +113,10 @@ class Instance:
         time_slice: float | None = None,
         executor: Executor | None = None,
     ) -> Any: ...
+    @property
+    def host_calls(self) -> int | None: ...
+    @host_calls.setter
+    def host_calls(self, value: int | None, /) -> None: ...
     @property
     def _raw_usage(self) -> tuple[int, int, bool, bool]: ...
     @property
