@@ -16,6 +16,8 @@ WINDOW: Final = 0.010
 """Seconds of a moment."""
 SHARE: Final = 0.004
 """Seconds of guests' computing in a moment, from which on a tenant's requests queue."""
+SHARED: Final = 0.1
+"""Seconds from a tenant's request for which it is to be considered by its neighbours."""
 _BATCH: Final = 0.002
 """Seconds of computing that one turn is meant to take."""
 
@@ -27,10 +29,11 @@ class Overloaded(Exception):
 class Load:
     """A tenant's, at present."""
 
-    __slots__ = ("_average", "_used", "_window_end", "limits", "queue", "running")
+    __slots__ = ("_admission", "_average", "_used", "_window_end", "limits", "queue", "running")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, admission: Admission) -> None:
         self.limits = limits
+        self._admission = admission
         self.running = 0
         self.queue: deque[asyncio.Future[None]] = deque()
         self._used = 0.0
@@ -42,10 +45,15 @@ class Load:
         """Whether a request may begin at once, as it does then. now: of a monotonic clock."""
         if self.queue or self.running >= self.limits.concurrency:
             return False
+        admission = self._admission
+        if admission.latest is not self:
+            if admission.latest is not None:
+                admission.shared_until = now + SHARED
+            admission.latest = self
         if now > self._window_end:
             self._window_end = now + WINDOW
             self._used = 0.0
-        elif self._used > SHARE:
+        elif self._used > SHARE and now < admission.shared_until:
             return False
         self.running += 1
         return True
@@ -68,6 +76,10 @@ class Admission:
         self._loop = loop
         self._turns: deque[Load] = deque()
         self._due = False
+        self.latest: Load | None = None
+        """Whose request came last."""
+        self.shared_until = 0.0
+        """Until then there are several tenants that ask for something; one alone has the whole machine."""
 
     async def wait(self, load: Load) -> None:
         """Until a request of the tenant may begin, as it does then. Overloaded."""
@@ -82,14 +94,13 @@ class Admission:
             await future
         except BaseException:
             if future.done() and not future.cancelled():
-                self.end(load)
+                load.running -= 1
+                self._schedule()
             raise
 
-    def end(self, load: Load) -> None:
-        """A request that had begun is over."""
-        load.running -= 1
-        if load.queue:
-            self._schedule()
+    def ended(self) -> None:
+        """A request of a tenant whose requests queue is over."""
+        self._schedule()
 
     def _schedule(self) -> None:
         if not self._due:

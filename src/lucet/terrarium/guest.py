@@ -6,22 +6,19 @@ import asyncio
 import traceback
 from collections.abc import Callable, Coroutine
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from lucet.aio.call import host_outcome
 from lucet.aio.turns import turns
 from lucet.errors import Exit, LimitsExceeded, RegionFull, Trap, WasmException
 from lucet.runtime import Instance, Suspended
 from lucet.terrarium.http import BodyTooLarge, ClientGone
-from lucet.terrarium.interface import GuestError
+from lucet.terrarium.interface import SLICE, GuestError
 
 if TYPE_CHECKING:
     from lucet.terrarium.http import Exchange
     from lucet.terrarium.interface import Interface, Visit
     from lucet.terrarium.record import Record
-
-SLICE: Final = 0.005
-"""Seconds that a guest computes before others have their turn."""
 
 
 class LimitReached(Exception):
@@ -36,18 +33,18 @@ def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutin
     """
     visit = interface.visit(exchange, record)
     instance = None
+    start = ended = perf_counter()
     try:
-        start = perf_counter()
         instance = visit.new_instance()
         instance.context = visit
-        limits = interface.environment.limits
-        instance.time_slice = min(SLICE, limits.cpu_time)
+        instance.time_slice = interface.first_slice
         begun = perf_counter()
         record.instantiate_time = begun - start
         try:
             run = instance.run(interface.entry)
         finally:
-            record.run_time = record.cpu_time = perf_counter() - begun
+            ended = perf_counter()
+            record.run_time = record.cpu_time = ended - begun
         if isinstance(run, Suspended):
             going_on = _go_on(interface, visit, record, instance, run)
             instance = None  # which is its own then
@@ -60,7 +57,7 @@ def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutin
         rest = None
     if rest is not None:
         return _rest(interface, visit, record, instance, rest)
-    _drop(visit, record, instance)
+    _drop(visit, record, instance, ended)
     return None
 
 
@@ -82,7 +79,7 @@ async def _rest(
     except Exception as error:
         _failed(interface, visit.exchange, record, error)
     finally:
-        _drop(visit, record, instance)
+        _drop(visit, record, instance, perf_counter())
 
 
 async def _go_on(interface: Interface, visit: Visit, record: Record, instance: Instance, run: Any) -> None:
@@ -107,7 +104,7 @@ async def _go_on(interface: Interface, visit: Visit, record: Record, instance: I
     except Exception as error:
         _failed(interface, visit.exchange, record, error)
     finally:
-        _drop(visit, record, instance)
+        _drop(visit, record, instance, perf_counter())
 
 
 async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -> None:
@@ -139,14 +136,13 @@ async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -
         mine.finish()
 
 
-def _drop(visit: Visit, record: Record, instance: Instance | None) -> None:
-    begun = perf_counter()
+def _drop(visit: Visit, record: Record, instance: Instance | None, begun: float) -> None:
     if instance is not None:
         record.memory = instance._raw_usage[1]
-        instance.context = None
         instance.close()
     visit.close()
-    record.destroy_time = perf_counter() - begun
+    record.ended = ended = perf_counter()
+    record.destroy_time = ended - begun
 
 
 def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from lucet.runtime import Instance, Module
     from lucet.terrarium.environment import Environment
     from lucet.terrarium.http import Exchange
     from lucet.terrarium.record import Record
+
+
+SLICE: Final = 0.005
+"""Seconds that a guest computes before others have their turn."""
 
 
 class GuestError(Exception):
@@ -59,6 +63,7 @@ class Interface(ABC):
         """Links what can be linked once. LinkError if the module imports what there is not."""
         self.module = module
         self.environment = environment
+        self.first_slice = min(SLICE, environment.limits.cpu_time)
 
     @staticmethod
     @abstractmethod

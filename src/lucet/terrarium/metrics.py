@@ -13,25 +13,20 @@ _BUCKETS: Final = 26
 
 
 class Histogram:
-    """Of durations."""
+    """Of durations. counts[int(seconds * 1e6).bit_length()] and sum are what an observation adds to."""
 
     __slots__ = ("counts", "sum")
 
     def __init__(self) -> None:
-        self.counts = [0] * _BUCKETS
+        self.counts = [0] * 64
         self.sum = 0.0
-
-    def add(self, seconds: float) -> None:
-        index = int(seconds * 1e6).bit_length()
-        self.counts[index if index < _BUCKETS else -1] += 1
-        self.sum += seconds
 
     def lines(self, name: str, labels: str) -> Iterator[str]:
         total = 0
-        for index, count in enumerate(self.counts[:-1]):
-            total += count
+        for index in range(_BUCKETS - 1):
+            total += self.counts[index]
             yield f'{name}_bucket{{{labels},le="{2**index / 1e6:g}"}} {total}'
-        total += self.counts[-1]
+        total += sum(self.counts[_BUCKETS - 1 :])
         yield f'{name}_bucket{{{labels},le="+Inf"}} {total}'
         yield f"{name}_sum{{{labels}}} {self.sum:.6f}"
         yield f"{name}_count{{{labels}}} {total}"
@@ -79,15 +74,33 @@ class TenantMetrics:
 
     def add(self, record: Record, status: int, duration: float) -> None:
         """Count a request; one whose client went away before its response has status 0."""
-        statuses = self.statuses
-        statuses[status] = statuses.get(status, 0) + 1
-        self.duration.add(duration)
-        if record.instantiate_time:
-            self.instantiate.add(record.instantiate_time)
-            self.run.add(record.run_time)
-            self.destroy.add(record.destroy_time)
-            self.cpu += record.cpu_time
-            self.memory = max(self.memory, record.memory)
+        try:
+            self.statuses[status] += 1
+        except KeyError:
+            self.statuses[status] = 1
+        one = self.duration
+        one.counts[int(duration * 1e6).bit_length()] += 1
+        one.sum += duration
+        if record.run_time:
+            self._add_run(record)
+        if record.outgoing or record.log_lost or record.fault is not None or record.limit is not None:
+            self._add_odd(record)
+
+    def _add_run(self, record: Record) -> None:
+        one, seconds = self.run, record.run_time
+        one.counts[int(seconds * 1e6).bit_length()] += 1
+        one.sum += seconds
+        one, seconds = self.instantiate, record.instantiate_time
+        one.counts[int(seconds * 1e6).bit_length()] += 1
+        one.sum += seconds
+        one, seconds = self.destroy, record.destroy_time
+        one.counts[int(seconds * 1e6).bit_length()] += 1
+        one.sum += seconds
+        self.cpu += record.cpu_time
+        self.memory = max(self.memory, record.memory)
+
+    def _add_odd(self, record: Record) -> None:
+        """What most requests have not."""
         self.outgoing += record.outgoing
         self.log_lost += record.log_lost
         if record.fault is not None:

@@ -16,6 +16,7 @@ class Record:
         "begun",
         "cpu_time",
         "destroy_time",
+        "ended",
         "fault",
         "instantiate_time",
         "limit",
@@ -29,6 +30,8 @@ class Record:
 
     def __init__(self, begun: float, limits: Limits) -> None:
         self.begun = begun
+        self.ended = 0.0
+        """When the instance was gone."""
         self.instantiate_time = 0.0
         self.run_time = 0.0
         """From the guest's first instruction to its last, waiting included."""

@@ -57,9 +57,9 @@ class Tenant:
 
     __slots__ = ("keys", "load", "metrics", "name")
 
-    def __init__(self, name: str, limits: Limits, keys: KeyValues) -> None:
+    def __init__(self, name: str, limits: Limits, keys: KeyValues, admission: Admission) -> None:
         self.name = name
-        self.load = Load(limits)
+        self.load = Load(limits, admission)
         self.metrics = TenantMetrics()
         self.keys = keys
 
@@ -187,7 +187,7 @@ class Server:
     def _tenant(self, name: str, limits: Limits) -> Tenant:
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = Tenant(name, limits, self._keys(name, limits))
+            tenant = self._tenants[name] = Tenant(name, limits, self._keys(name, limits), self._admission)
         tenant.load.limits = limits
         return tenant
 
@@ -366,20 +366,22 @@ class Server:
         """Count it, log it."""
         loaded.in_flight -= 1
         tenant = loaded.tenant
-        tenant.load.computed(record.cpu_time)
-        self._admission.end(tenant.load)
-        duration = perf_counter() - record.begun
-        tenant.metrics.add(record, exchange.status, duration)
-        of = loaded.deployment
-        fields = f',"status":{exchange.status},"duration_us":{duration * 1e6:.1f}'
-        self.log.add(of.tenant, of.application, of.version, exchange.request, record, fields)
+        load = tenant.load
+        load.computed(record.cpu_time)
+        load.running -= 1
+        if load.queue:
+            self._admission.ended()
+        duration = (record.ended or perf_counter()) - record.begun
+        status = exchange.status
+        tenant.metrics.add(record, status, duration)
+        self.log.add(loaded.deployment, exchange.request, record, status, duration)
 
     def _nobody(self, exchange: Exchange, begun: float, status: int, text: str) -> None:
         """Answer what no application does."""
         _respond(exchange, status, text)
         tenant = self._tenants.get("")
         if tenant is None:
-            tenant = self._tenants[""] = Tenant("", Limits(), self._keys("", Limits()))
+            tenant = self._tenants[""] = Tenant("", Limits(), self._keys("", Limits()), self._admission)
         tenant.metrics.add(Record(begun, tenant.load.limits), status, perf_counter() - begun)
 
     # Operations.
