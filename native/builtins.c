@@ -100,7 +100,7 @@ BUILTIN_C int builtin_hostcall(u8 *vmctx, u32 function, u64 *slots) {
     }
     leave_for_host(activation);
     lucet_host_result result = import->function(instance, slots, import->data);
-    return_to_guest(activation, result == LUCET_HOST_SUSPEND && instance->slices_inner_runs);
+    return_to_guest(activation, result == LUCET_HOST_SUSPEND && instance->inner_runs_wait);
     if (UNLIKELY(instance->thrown)) {
         if (result == LUCET_HOST_THROW) {
             activation->thrown = instance->thrown;

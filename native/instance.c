@@ -657,7 +657,7 @@ static lucet_instance *make_instance(lucet_region *region, lucet_linkage *linkag
     instance->memory_limit = limits && limits->memory ? limits->memory : region->config.memory_limit;
     instance->timeout = limits ? limits->timeout : 0;
     instance->time_slice = 0;
-    instance->slices_inner_runs = false;
+    instance->inner_runs_wait = false;
     instance->table_limit = limits && limits->table ? limits->table : region->config.table_limit;
     instance->birth = ++instance->births;
     if (UNLIKELY(linkage->links_instances) &&

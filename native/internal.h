@@ -351,7 +351,7 @@ struct lucet_instance {
     u64 charged;         /* to the region's budget */
     u64 timeout;         /* of each run, in ns; 0 for none */
     u64 time_slice;      /* likewise: after it a run is suspended */
-    bool slices_inner_runs;
+    bool inner_runs_wait;
     u64 fuel_base; /* what the word FUEL would be if nothing had been counted */
     bool fuel_is_bounded;
     struct group own_group;

@@ -220,8 +220,8 @@ uint64_t lucet_instance_time_slice(const lucet_instance *instance) {
     return instance->time_slice;
 }
 
-void lucet_instance_slice_inner_runs(lucet_instance *instance, bool yes) {
-    instance->slices_inner_runs = yes;
+void lucet_instance_let_inner_runs_wait(lucet_instance *instance, bool yes) {
+    instance->inner_runs_wait = yes;
 }
 
 u64 deadline_after(u64 timeout) {

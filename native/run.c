@@ -114,7 +114,8 @@ bool group_enter(lucet_instance *instance, lucet_error *error) {
     if (!group_take(group, error))
         return false;
     const struct lucet_activation *top = group_top(group);
-    if (LIKELY(!top) || !atomic_load_explicit(&top->suspended, memory_order_relaxed))
+    if (LIKELY(!top) || !atomic_load_explicit(&top->suspended, memory_order_relaxed) ||
+        (instance->inner_runs_wait && top->suspended_how == SWITCH_SUSPENDED))
         return true;
     group_leave(instance);
     return fail(error, LUCET_ERROR_STATE, "the instance is suspended");
@@ -281,7 +282,7 @@ static lucet_outcome_kind run_owned(lucet_instance *instance, const struct targe
     activation->preempt = 0;
     activation->thread = pthread_self();
     /* Most host functions cannot wait for a run that they make: nothing else could go on before it returns. */
-    activation->time_slice = group_top(group_of(instance)) && !instance->slices_inner_runs ? 0 : instance->time_slice;
+    activation->time_slice = group_top(group_of(instance)) && !instance->inner_runs_wait ? 0 : instance->time_slice;
     if (UNLIKELY(instance->timeout | activation->time_slice)) {
         activation->deadline = instance->timeout ? deadline_after(instance->timeout) : 0;
         if (!deadline_set(activation, error)) {

@@ -340,12 +340,13 @@ void lucet_instance_set_timeout(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_timeout(const lucet_instance *instance);
 /* A run that computes for so long is suspended with LUCET_PREEMPTED, wherever it is in guest code, and goes on with lucet_resume for as
  * long again. Time in host functions counts, too, but nothing is suspended before one returns, nor, unless
- * lucet_instance_slice_inner_runs says so, a run that it makes in the same group. 0: never. Generated code pays nothing for it. */
+ * lucet_instance_let_inner_runs_wait says so, a run that it makes in the same group. 0: never. Generated code pays nothing for it. */
 void lucet_instance_set_time_slice(lucet_instance *instance, uint64_t nanoseconds);
 uint64_t lucet_instance_time_slice(const lucet_instance *instance);
 /* Whether a run that a host function makes in the same group has a time slice, too. When it is suspended, the host function is to return
- * LUCET_HOST_SUSPEND: then lucet_resume goes on with the inner run first, and, when that is over, with the outer one. */
-void lucet_instance_slice_inner_runs(lucet_instance *instance, bool yes);
+ * LUCET_HOST_SUSPEND: then lucet_resume goes on with the inner run first, and, when that is over, with the outer one. And whether
+ * such a run may be begun while a host function has its guest suspended. */
+void lucet_instance_let_inner_runs_wait(lucet_instance *instance, bool yes);
 /* Called in the signal handler when generated code faults in a way that no trap explains: a defect of the compiler or the machine,
  * after which the process cannot be trusted. Then whoever had the signal before is called. pc, address: of the fault. */
 typedef void (*lucet_fatal_hook)(lucet_instance *instance, int signal, const void *pc, const void *address);

@@ -355,13 +355,13 @@ static int set_time_slice(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
-static int set_slices_inner_runs(PyObject *object, PyObject *value, void *unused) {
+static int set_inner_runs_wait(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
     lucet_instance *instance = instance_open((InstanceObject *)object);
     int yes = value ? PyObject_IsTrue(value) : 0;
     if (!instance || yes < 0)
         return -1;
-    lucet_instance_slice_inner_runs(instance, yes);
+    lucet_instance_let_inner_runs_wait(instance, yes);
     return 0;
 }
 
@@ -535,8 +535,8 @@ static PyGetSetDef getset[] = {
     {"_raw_usage", get_raw_usage, NULL, NULL, NULL},
     {"time_slice", get_time_slice, set_time_slice,
      "Seconds of computing after which a later run is suspended, or None: run gives a Suspended.", NULL},
-    {"_slices_inner_runs", NULL, set_slices_inner_runs,
-     "Whether runs that host functions make have time slices, too: such a host function must be able to suspend.",
+    {"_inner_runs_wait", NULL, set_inner_runs_wait,
+     "Whether runs that host functions make have time slices, too, and may begin while the guest is suspended in one.",
      NULL},
     {"fuel", get_fuel, set_fuel,
      "Instructions that may still be executed, or None; a run that needs more raises OutOfFuel. Only when compiled with\n"

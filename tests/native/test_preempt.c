@@ -298,7 +298,7 @@ static void inner_runs(void) {
     CHECK(lucet_instance_reset(instance, &last_error));
     on_call = run_inside;
     lucet_instance_set_time_slice(instance, SLICE);
-    lucet_instance_slice_inner_runs(instance, true);
+    lucet_instance_let_inner_runs_wait(instance, true);
     lucet_outcome_kind kind = call_slots(instance, "call_and_mix", slots);
     while (kind == LUCET_PREEMPTED)
         kind = resume(instance);

@@ -146,7 +146,7 @@ def test_a_run_in_a_host_function_has_slices_if_the_host_says_so(region: lucet.R
     while isinstance(expected, lucet.Suspended):
         expected = expected.resume()
     assert len(inner) == 0
-    guest._slices_inner_runs = True
+    guest._inner_runs_wait = True
     run = guest.run("call", TURNS)
     while run.reason == "time":  # its own slice was over before the inner run began
         run = run.resume()
@@ -168,7 +168,7 @@ def test_a_run_in_a_host_function_has_slices_if_the_host_says_so(region: lucet.R
 @pytest.mark.parametrize("how", ["both", "forgotten", "closed"])
 def test_an_inner_run_is_given_up(region: lucet.Region, load: Load, how: str) -> None:
     guest, inner = inner_instance(region, load, "spin")
-    guest._slices_inner_runs = True
+    guest._inner_runs_wait = True
     run = guest.run("call", 1)
     while run.reason == "time":
         run = run.resume()
@@ -186,3 +186,24 @@ def test_an_inner_run_is_given_up(region: lucet.Region, load: Load, how: str) ->
         case _:
             guest.close()
     assert region.used == (0 if how == "closed" else 1)
+
+
+def test_a_run_begins_while_a_host_function_waits(region: lucet.Region, load: Load) -> None:
+    """Never while the guest is somewhere in its own code."""
+
+    @lucet.host_function
+    def f(n: lucet.i32) -> lucet.i32 | lucet.Suspend:
+        return lucet.Suspend(n)
+
+    guest = region.new_instance(load(INNER), {"h": {"f": f}})
+    run = guest.run("call", 1000)
+    with pytest.raises(lucet.InstanceError, match="suspended"):
+        guest.run("work", 5)
+    guest._inner_runs_wait = True
+    expected = guest.run("work", 1000)
+    assert run.resume(expected) == (3 * expected + 2**31) % 2**32 - 2**31
+    guest.time_slice = SLICE
+    run = guest.run("spin", 1)
+    assert run.reason == "time"
+    with pytest.raises(lucet.InstanceError, match="suspended"):
+        guest.run("work", 5)

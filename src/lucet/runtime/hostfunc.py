@@ -56,7 +56,7 @@ class HostFunction(Generic[P, R]):
         return getattr(self.callable, "coroutine_function", self.callable)(*args, **kwargs)
 
 
-class _Awaited:
+class Awaited:
     """A call of a coroutine function, which begins when somebody awaits it."""
 
     def __init__(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
@@ -74,7 +74,7 @@ class _Suspending:
         self.coroutine_function = coroutine_function
 
     def __call__(self, *args: Any) -> Suspend:
-        return Suspend(_Awaited(self.coroutine_function, args))
+        return Suspend(Awaited(self.coroutine_function, args))
 
 
 def host_function(function: Callable[P, R]) -> HostFunction[P, R]:

@@ -67,6 +67,18 @@ class KeyValues(ABC):
         """In their order, those beyond `after`."""
 
 
+class Resolver(ABC):
+    """Asks the domain name system."""
+
+    @abstractmethod
+    async def query(self, message: bytes) -> bytes:
+        """The answer to a DNS message, with the same id. OutgoingFailed."""
+
+    @abstractmethod
+    async def addresses(self, name: bytes, *, v6: bool) -> list[bytes]:
+        """Of 4 or 16 bytes each. OutgoingFailed."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Environment:
     """Of one version of an application, shared by its requests."""
@@ -85,5 +97,7 @@ class Environment:
     """Secret stores by name."""
     backends: Mapping[str, str] = field(default_factory=dict)
     """Names of places to send requests to, and their base URLs."""
+    resolver: Resolver | None = None
+    """For guests that ask the domain name system themselves; None: they get no answer."""
     development: bool = False
     """Whether responses tell what went wrong in a guest."""

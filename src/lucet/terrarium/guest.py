@@ -6,11 +6,12 @@ import asyncio
 import traceback
 from collections.abc import Callable, Coroutine
 from time import perf_counter, thread_time
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lucet.aio.call import host_outcome
 from lucet.aio.turns import turns
-from lucet.errors import Exit, LimitsExceeded, RegionFull, Trap, WasmException
+from lucet.errors import Exit, InstanceError, LimitsExceeded, MemoryAccessError, RegionFull, Trap, WasmException
 from lucet.runtime import Instance, Suspended
 from lucet.terrarium.http import BodyTooLarge, ClientGone
 from lucet.terrarium.interface import SLICE, GuestError
@@ -90,7 +91,7 @@ async def _go_on(interface: Interface, visit: Visit, record: Record, instance: I
         try:
             async with asyncio.timeout(limits.wall_time):
                 try:
-                    await _run(run, record, limits.cpu_time, instance)
+                    await finish(run, record, limits.cpu_time, instance)
                     status = 0
                 except Exit as end:
                     status = end.status
@@ -107,8 +108,8 @@ async def _go_on(interface: Interface, visit: Visit, record: Record, instance: I
         _drop(visit, record, instance, perf_counter())
 
 
-async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -> None:
-    """To the end, one slice after the other."""
+async def finish(run: Any, record: Record, cpu_limit: float, instance: Instance) -> Any:
+    """The result of a run, one slice after the other. LimitReached."""
     mine = turns()
     go_on: Callable[[], Any]
     try:
@@ -132,6 +133,7 @@ async def _run(run: Any, record: Record, cpu_limit: float, instance: Instance) -
                 run = go_on()
             finally:
                 record.cpu_time += thread_time() - start
+        return run
     finally:
         mine.finish()
 
@@ -143,6 +145,16 @@ def _drop(visit: Visit, record: Record, instance: Instance | None, begun: float)
     visit.close()
     record.ended = ended = perf_counter()
     record.destroy_time = ended - begun
+
+
+def _host_function(error: Exception) -> str:
+    """In which it was raised: the first function behind those that run guests."""
+    names = (frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__) if _is_elsewhere(frame))
+    return next(names, "the host")
+
+
+def _is_elsewhere(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") not in {__name__, "lucet.aio.call"}
 
 
 def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:
@@ -167,8 +179,10 @@ def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exc
             record.fault = f"{error.code} in {error.function or 'the guest'}{place}"
         case WasmException():
             record.fault = "an exception that the guest does not catch"
-        case GuestError():
+        case GuestError() | InstanceError():
             record.fault = str(error)
+        case MemoryAccessError():
+            record.fault = f"{_host_function(error)}: {error}"
         case _:
             record.fault = "".join(traceback.format_exception(error))
     reason = record.fault or f"limit: {record.limit}"

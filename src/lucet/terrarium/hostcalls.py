@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lucet.runtime import HostFunction
-from lucet.terrarium import hostcalls_http
+from lucet.terrarium import hostcalls_http, hostcalls_world
 from lucet.terrarium.hostcalls_visit import HostcallsVisit
 from lucet.terrarium.interface import Interface
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FUNCTIONS: Final[dict[str, HostFunction[..., Any]]] = {
     name: function
-    for module in (hostcalls_http,)
+    for module in (hostcalls_http, hostcalls_world)
     for name, function in vars(module).items()
     if name.startswith("hostcall_")
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import struct
 from typing import TYPE_CHECKING, Final
 
-from lucet.runtime import Instance, host_function, i32
-from lucet.terrarium.hostcalls_visit import give_bytes, give_slices
+from lucet.runtime import Instance, Suspend, host_function, i32
+from lucet.runtime.hostfunc import Awaited
+from lucet.terrarium.hostcalls_traffic import ERROR, MAX_METHOD, MAX_URL, Draft, Response, Traffic
+from lucet.terrarium.hostcalls_visit import HostcallsVisit, bytes_steps, give_bytes, give_later, give_slices
+from lucet.terrarium.http import read_all
 
 if TYPE_CHECKING:
     from lucet.terrarium.hostcalls import Hostcalls
@@ -17,15 +20,14 @@ OK: Final = 0
 INVALID: Final = 1
 INCOMING: Final = 0
 OUTGOING: Final = 0
-ERROR: Final = -1
 NOT_READY: Final = -2
 
-MAX_VALUES: Final = 256
-"""Values of one header, and headers of one message."""
+MAX_HEADERS: Final = 256
+"""Of one message; each value is one."""
 MAX_HEADERS_SIZE: Final = 65536
 """Bytes of names and values of one message's headers."""
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
+_NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z")
 _KNOWN: Final = 1024
 _SHORT: Final = 128
 
@@ -41,7 +43,7 @@ def hostcall_init_mm(caller: Instance, malloc: i32, free: i32) -> None:
 # ---- headers ----
 
 
-def header_name(interface: Hostcalls, name: bytes) -> bytes | None:
+def _header_name(interface: Hostcalls, name: bytes) -> bytes | None:
     """In lower case; None if it is none."""
     if _TOKEN.fullmatch(name) is None:
         return None
@@ -51,7 +53,7 @@ def header_name(interface: Hostcalls, name: bytes) -> bytes | None:
     return lower
 
 
-def is_value(interface: Hostcalls, value: bytes) -> bool:
+def _is_value(interface: Hostcalls, value: bytes) -> bool:
     if _NO_VALUE.search(value) is not None:
         return False
     if len(interface.values) < _KNOWN and len(value) < _SHORT:
@@ -60,41 +62,40 @@ def is_value(interface: Hostcalls, value: bytes) -> bool:
 
 
 def _set_header(
-    caller: Instance, headers: Headers, size: int, name: int, name_size: int, values: int, count: int
+    caller: Instance, message: HostcallsVisit | Draft, name: int, name_size: int, values: int, count: int
 ) -> int:
-    """Give a header new values, in place of all that it had. The size of the headers then; -1: something is invalid."""
+    """Give a header new values, in place of all that it had. If one of them is none, nothing changes."""
     interface = caller.context.interface
     memory = caller.memory
     count &= 0xFFFFFFFF
     name_size &= 0xFFFFFFFF
-    if count > MAX_VALUES or name_size > MAX_HEADERS_SIZE:
-        return -1
+    if count > MAX_HEADERS or name_size > MAX_HEADERS_SIZE:
+        return INVALID
     key = memory.read(name & 0xFFFFFFFF, name_size)
-    lower = interface.names.get(key) or header_name(interface, key)
+    lower = interface.names.get(key) or _header_name(interface, key)
     if lower is None:
-        return -1
+        return INVALID
+    headers, size = message.headers, message.headers_size
     if headers:
-        for one, value in headers:
-            if one == lower:
-                size -= len(lower) + len(value)
-    added = []
+        headers = [header for header in headers if header[0] != lower]
+        size = sum(len(one) + len(value) for one, value in headers)
+        if len(headers) + count > MAX_HEADERS:
+            return INVALID
     values &= 0xFFFFFFFF
+    added = []
     for at in range(values, values + 8 * count, 8):
         entry = memory.read_u64(at)
         length = entry >> 32
-        size += len(lower) + length
+        size += name_size + length
         if size > MAX_HEADERS_SIZE:
-            return -1
+            return INVALID
         value = memory.read(entry & 0xFFFFFFFF, length)
-        if value not in interface.values and not is_value(interface, value):
-            return -1
+        if value not in interface.values and not _is_value(interface, value):
+            return INVALID
         added.append((lower, value))
-    if headers:
-        headers[:] = [header for header in headers if header[0] != lower]
-        if len(headers) + count > MAX_VALUES:
-            return -1
-    headers += added
-    return size
+    message.headers = headers + added
+    message.headers_size = size
+    return OK
 
 
 def _values(headers: Headers, name: bytes) -> list[bytes]:
@@ -102,57 +103,84 @@ def _values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def _names(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+def _names(headers: Headers) -> list[bytes]:
     return list(dict.fromkeys(name for name, _ in headers))
+
+
+def _read_name(caller: Instance, name: int, size: int) -> bytes:
+    """No header has a longer one than is read."""
+    return caller.memory.read(name & 0xFFFFFFFF, min(size & 0xFFFFFFFF, MAX_HEADERS_SIZE))
 
 
 # ---- the request that is answered ----
 
-
-@host_function
-def hostcall_req_get_header(caller: Instance, values: i32, count: i32, req: i32, name: i32, name_size: i32) -> None:
-    wanted = caller.memory.read(name & 0xFFFFFFFF, name_size & 0xFFFFFFFF)
-    found = _values(caller.context.exchange.request.headers, wanted) if req == INCOMING else []
-    give_slices(caller, values, count, found)
+_CLIENT_IP: Final = b"fastly-client-ip"
+_OTHER_CLIENT_IP: Final = b"x-fastly-client-ip"
+"""What programs look for first, and the original did not set: so a client must not."""
 
 
-@host_function
-def hostcall_req_get_headers(caller: Instance, names: i32, count: i32, req: i32) -> None:
-    found = _names(caller.context.exchange.request.headers) if req == INCOMING else []
-    give_slices(caller, names, count, found)
-
-
-@host_function
-def hostcall_req_get_method(caller: Instance, method: i32, size: i32, req: i32) -> None:
-    give_bytes(caller, method, size, caller.context.exchange.request.method.encode())
+def _incoming(caller: Instance) -> Headers:
+    """The headers as guests see them: the client's address is one, whatever the client says."""
+    request = caller.context.exchange.request
+    headers = [header for header in request.headers if header[0] not in {_CLIENT_IP, _OTHER_CLIENT_IP}]
+    headers.append((_CLIENT_IP, request.client[0].encode()))
+    return headers
 
 
 @host_function
-def hostcall_req_get_path(caller: Instance, path: i32, size: i32, req: i32) -> None:
-    give_bytes(caller, path, size, caller.context.exchange.request.target.encode("latin-1"))
+def hostcall_req_get_header(
+    caller: Instance, values: i32, count: i32, req: i32, name: i32, name_size: i32
+) -> Suspend | None:
+    wanted = _read_name(caller, name, name_size)
+    found = _values(_incoming(caller), wanted) if req == INCOMING else []
+    return give_slices(caller, values, count, found, None)
 
 
 @host_function
-def hostcall_req_get_body(caller: Instance, body: i32, size: i32, req: i32) -> None:
+def hostcall_req_get_headers(caller: Instance, names: i32, count: i32, req: i32) -> Suspend | None:
+    return give_slices(caller, names, count, _names(_incoming(caller)) if req == INCOMING else [], None)
+
+
+@host_function
+def hostcall_req_get_method(caller: Instance, method: i32, size: i32, req: i32) -> Suspend | None:
+    found = caller.context.exchange.request.method.encode("latin-1") if req == INCOMING else None
+    return give_bytes(caller, method, size, found, None)
+
+
+@host_function
+def hostcall_req_get_path(caller: Instance, path: i32, size: i32, req: i32) -> Suspend | None:
+    """And the query."""
+    found = caller.context.exchange.request.target.encode("latin-1") if req == INCOMING else None
+    return give_bytes(caller, path, size, found, None)
+
+
+@host_function
+def hostcall_req_get_body(caller: Instance, body: i32, size: i32, req: i32) -> Suspend | None:
     visit = caller.context
+    if req != INCOMING:
+        return give_bytes(caller, body, size, None, None)
     if visit.received is None:
         visit.received = visit.exchange.request.body.at_once()
-    give_bytes(caller, body, size, visit.received or b"")
+        if visit.received is None:
+            return Suspend(Awaited(_receive_body, (caller, body, size)))
+    return give_bytes(caller, body, size, visit.received, None)
 
 
-# ---- the response ----
+async def _receive_body(caller: Instance, body: int, size: int) -> None:
+    visit = caller.context
+    limit = visit.interface.environment.limits.request_body
+    visit.received = await read_all(visit.exchange.request.body, limit)
+    await give_later(caller, bytes_steps(caller, body, size, visit.received, None))
+
+
+# ---- the response to it ----
 
 
 @host_function
 def hostcall_resp_set_header(caller: Instance, resp: i32, name: i32, name_size: i32, values: i32, count: i32) -> i32:
     if resp != OUTGOING:
         return INVALID
-    visit = caller.context
-    size = _set_header(caller, visit.headers, visit.headers_size, name, name_size, values, count)
-    if size < 0:
-        return INVALID
-    visit.headers_size = size
-    return OK
+    return _set_header(caller, caller.context, name, name_size, values, count)
 
 
 @host_function
@@ -171,3 +199,116 @@ def hostcall_resp_set_response_code(caller: Instance, resp: i32, code: i32) -> i
         return INVALID
     caller.context.status = code
     return OK
+
+
+# ---- requests that the guest makes ----
+
+
+def _traffic(caller: Instance) -> Traffic:
+    visit = caller.context
+    if visit.traffic is None:
+        visit.traffic = Traffic(visit)
+    traffic: Traffic = visit.traffic
+    return traffic
+
+
+@host_function
+def hostcall_req_create(caller: Instance, method: i32, method_size: i32, url: i32, url_size: i32) -> i32:
+    """The URL is absolute."""
+    method_size &= 0xFFFFFFFF
+    url_size &= 0xFFFFFFFF
+    if method_size > MAX_METHOD or url_size > MAX_URL:
+        return ERROR
+    memory = caller.memory
+    return _traffic(caller).create(
+        memory.read(method & 0xFFFFFFFF, method_size), memory.read(url & 0xFFFFFFFF, url_size)
+    )
+
+
+@host_function
+def hostcall_req_set_header(caller: Instance, req: i32, name: i32, name_size: i32, values: i32, count: i32) -> i32:
+    draft = _traffic(caller).drafts.get(req)
+    return INVALID if draft is None else _set_header(caller, draft, name, name_size, values, count)
+
+
+@host_function
+def hostcall_req_set_body(caller: Instance, req: i32, body: i32, size: i32) -> i32:
+    traffic = _traffic(caller)
+    draft = traffic.drafts.get(req)
+    size &= 0xFFFFFFFF
+    if draft is None or not traffic.take_room(size - len(draft.body)):
+        return INVALID
+    draft.body = caller.memory.read(body & 0xFFFFFFFF, size)
+    return OK
+
+
+@host_function
+async def hostcall_req_send(caller: Instance, req: i32) -> i32:
+    traffic = _traffic(caller)
+    return await traffic.wait(traffic.start(req))
+
+
+@host_function
+def hostcall_req_send_async(caller: Instance, req: i32) -> i32:
+    return _traffic(caller).start(req)
+
+
+@host_function
+async def hostcall_pending_req_wait(caller: Instance, pending: i32) -> i32:
+    return await _traffic(caller).wait(pending)
+
+
+@host_function
+async def hostcall_pending_req_poll(caller: Instance, pending: i32) -> i32:
+    response = await _traffic(caller).poll(pending)
+    return NOT_READY if response is None else response
+
+
+@host_function
+async def hostcall_pending_req_select(caller: Instance, pending: i32, count: i32, which: i32) -> i32:
+    """Those that are not written to `which` stay valid."""
+    memory = caller.memory
+    traffic = _traffic(caller)
+    count &= 0xFFFFFFFF
+    handles: list[int] = []
+    if count <= caller.context.interface.environment.limits.outgoing_requests:
+        handles += struct.unpack(f"<{count}i", memory.read(pending & 0xFFFFFFFF, 4 * count))
+    done, response = await traffic.select(handles)
+    memory.write_u32(which & 0xFFFFFFFF, done)
+    return response
+
+
+# ---- the responses to those ----
+
+
+def _response(caller: Instance, resp: int) -> Response | None:
+    traffic = caller.context.traffic
+    return None if traffic is None else traffic.responses.get(resp)
+
+
+@host_function
+def hostcall_resp_get_header(
+    caller: Instance, values: i32, count: i32, resp: i32, name: i32, name_size: i32
+) -> Suspend | None:
+    wanted = _read_name(caller, name, name_size)
+    response = _response(caller, resp)
+    return give_slices(caller, values, count, _values(response.headers, wanted) if response else [], None)
+
+
+@host_function
+def hostcall_resp_get_headers(caller: Instance, names: i32, count: i32, resp: i32) -> Suspend | None:
+    response = _response(caller, resp)
+    return give_slices(caller, names, count, _names(response.headers) if response else [], None)
+
+
+@host_function
+def hostcall_resp_get_body(caller: Instance, body: i32, size: i32, resp: i32) -> Suspend | None:
+    response = _response(caller, resp)
+    return give_bytes(caller, body, size, response.body if response else None, None)
+
+
+@host_function
+def hostcall_resp_get_response_code(caller: Instance, resp: i32) -> i32:
+    """0 if there is no such response."""
+    response = _response(caller, resp)
+    return response.status if response else 0
