@@ -18,8 +18,8 @@ from tests.docs.blocks import ROOT, blocks
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, *sorted((ROOT / "examples").glob("*.md"))]
-LANGUAGES = {"", "c", "python", "text", "wat"}
-DIRECTIVES = {"{lucet}", "{toctree}", "{include}"}
+LANGUAGES = {"", "c", "console", "python", "text", "wat"}
+DIRECTIVES = {"{code-block}", "{lucet}", "{toctree}", "{include}"}
 REFERENCE = ROOT / "docs" / "python-api.md"
 
 
