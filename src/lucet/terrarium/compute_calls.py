@@ -12,6 +12,7 @@ from lucet.terrarium import compute_http, compute_more, compute_send, compute_st
 from lucet.terrarium.compute_body import Content, Refused, multi_value
 from lucet.terrarium.compute_table import CALLS, HANDLES, MASK32, Call, Status
 from lucet.terrarium.compute_visit import MAX_HANDLES, ComputeVisit, Request, Response
+from lucet.terrarium.http import OutgoingFailed
 
 if TYPE_CHECKING:
     from lucet.runtime import ImportType, Instance
@@ -231,11 +232,8 @@ def make(call: Call) -> HostFunction[..., Any]:
     async def later(visit: ComputeVisit, args: tuple[int, ...], taken: dict[int, Any], rest: Any) -> int:
         try:
             return finish(visit, args, taken, await rest)
-        except Refused as refused:
-            _drop(taken)
-            return refused.status
-        except MemoryAccessError:
-            return Status.INVAL
+        except _REFUSALS as error:
+            return _refused(error, taken)
 
     def hostcall(caller: Instance, *args: int) -> int | Suspend:
         visit: ComputeVisit = caller.context
@@ -258,21 +256,24 @@ def make(call: Call) -> HostFunction[..., Any]:
             if type(result) is CoroutineType:
                 return Suspend(later(visit, args, taken, result))
             return finish(visit, args, taken, result)
-        except Refused as refused:
-            _drop(taken)
-            return refused.status
-        except MemoryAccessError:
-            return Status.INVAL
+        except _REFUSALS as error:
+            return _refused(error, taken)
 
     hostcall.__name__ = hostcall.__qualname__ = f"{call.module}.{call.name}"
     return HostFunction(hostcall, call.params, ("i32",))
 
 
-def _drop(taken: dict[int, Any]) -> None:
-    """What a call that was refused has used up."""
+_REFUSALS: Final = (Refused, MemoryAccessError, OutgoingFailed)
+
+
+def _refused(error: Exception, taken: dict[int, Any]) -> int:
+    """The status of a call that was refused, or has failed; what it has used up is gone."""
     for item in taken.values():
         if isinstance(item, Content):
             item.drop()
+    if isinstance(error, Refused):
+        return error.status
+    return Status.INVAL if isinstance(error, MemoryAccessError) else Status.HTTPINCOMPLETE
 
 
 def _order(gives: tuple[str, ...]) -> tuple[int, ...]:
