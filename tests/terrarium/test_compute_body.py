@@ -207,7 +207,7 @@ def test_a_response_as_it_is_written() -> None:
     with Caller() as guest:
         body = guest.body(b"before")
         assert send(guest, body, 1) == 0
-        exchange = guest.exchange
+        exchange: Any = guest.exchange
         assert exchange.parts == [b"before"]
         assert guest.good("fastly_http_body.write", body, b"one", BACK) == 3
         assert exchange.parts == [b"before", b"one"]
