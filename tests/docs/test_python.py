@@ -18,7 +18,7 @@ from tests.docs.blocks import ROOT, blocks
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, *sorted((ROOT / "examples").glob("*.md"))]
-LANGUAGES = {"", "c", "console", "python", "text", "wat"}
+LANGUAGES = {"", "c", "console", "python", "text", "toml", "wat"}
 DIRECTIVES = {"{code-block}", "{lucet}", "{toctree}", "{include}"}
 REFERENCE = ROOT / "docs" / "python-api.md"
 
