@@ -9,7 +9,7 @@ from typing import Any
 
 import lucet
 from lucet.terrarium import guest, interfaces
-from lucet.terrarium.environment import Entry, Environment, KeyValues
+from lucet.terrarium.environment import Entry, Environment, KeyValues, Resolver
 from lucet.terrarium.http import BytesBody, Exchange, Headers, Outgoing, OutgoingRefused, OutgoingResponse, Request
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.record import Record
@@ -117,6 +117,7 @@ class App:
     backends: dict[str, str] = field(default_factory=dict)
     keys: KeyValues = field(default_factory=DictKeys)
     outgoing: Callable[[], Outgoing] = NoOutgoing
+    resolver: Resolver | None = None
     development: bool = True
 
     def __post_init__(self) -> None:
@@ -134,6 +135,7 @@ class App:
             configuration=self.configuration,
             secrets=self.secrets,
             backends=self.backends,
+            resolver=self.resolver,
             development=self.development,
         )
         self.served = kind(module, environment)
