@@ -11,7 +11,6 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from lucet.runtime import Budget, Region
 from lucet.terrarium import assets, guest, interfaces
 from lucet.terrarium.admission import Admission, Load, Overloaded
 from lucet.terrarium.catalogue import AppKey, Application, Catalogue, Deployment, NotDeployed, Snapshot
+from lucet.terrarium.config import Capacity
 from lucet.terrarium.environment import Environment, KeyValues
 from lucet.terrarium.http import BodyTooLarge, BytesBody, ClientGone, Exchange, Headers, Outgoing, Request, read_all
 from lucet.terrarium.limits import Limits
@@ -36,20 +36,6 @@ if TYPE_CHECKING:
 _SWEEP: Final = 10.0
 """Seconds between two looks at what may be unloaded."""
 _TEXT: Final[Headers] = [(b"content-type", b"text/plain; charset=utf-8")]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Capacity:
-    """Of the whole server."""
-
-    instances: int = 1000
-    """At once."""
-    memory: int = 8 << 30
-    """Bytes of the memories of all instances together."""
-    stack: int = 1 << 20
-    """Bytes of an instance's stack."""
-    loaded: int = 4000
-    """Versions whose code stays mapped although nobody has asked for them of late."""
 
 
 class Tenant:
