@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from lucet.terrarium.limits import Limits
 
 if TYPE_CHECKING:
     from lucet.runtime import Region
-    from lucet.terrarium.http import Outgoing
+    from lucet.terrarium.http import Exchange, Outgoing
+    from lucet.terrarium.record import Record
 
 T = TypeVar("T")
 MaybeLater: TypeAlias = T | Awaitable[T]
@@ -99,5 +100,7 @@ class Environment:
     """Names of places to send requests to, and their base URLs."""
     resolver: Resolver | None = None
     """For guests that ask the domain name system themselves; None: they get no answer."""
+    reroute: Callable[[Exchange, Record], Coroutine[Any, Any, None] | None] | None = None
+    """Has an exchange answered whose request an application has replaced; like guest.answer. None: there is nobody."""
     development: bool = False
     """Whether responses tell what went wrong in a guest."""

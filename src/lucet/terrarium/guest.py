@@ -181,7 +181,9 @@ def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exc
             record.fault = f"{error.code} in {error.function or 'the guest'}{place}"
         case WasmException():
             record.fault = "an exception that the guest does not catch"
-        case GuestError() | InstanceError():
+        case GuestError():
+            status, record.fault = error.status, str(error)
+        case InstanceError():
             record.fault = str(error)
         case MemoryAccessError():
             record.fault = f"{_host_function(error)}: {error}"
@@ -189,7 +191,7 @@ def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exc
             record.fault = "".join(traceback.format_exception(error))
     reason = record.fault or f"limit: {record.limit}"
     if not interface.environment.development:
-        reason = "the application failed" if status == 500 else f"limit: {record.limit}"
+        reason = "the application failed" if record.fault is not None else f"limit: {record.limit}"
     if exchange.status == 0:
         text = f"{reason}\nrequest {exchange.request.id}\n"
         exchange.respond(status, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())

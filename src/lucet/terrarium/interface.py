@@ -25,6 +25,9 @@ SLICE: Final = 0.005
 class GuestError(Exception):
     """The guest has done something that its interface does not allow, or has not answered: a fault of its own."""
 
+    status = 500
+    """Of the response."""
+
 
 class Visit(ABC):
     """One request at one instance. The instance's `context` is this object."""

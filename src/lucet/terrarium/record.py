@@ -24,6 +24,7 @@ class Record:
         "log_lost",
         "memory",
         "outgoing",
+        "redirects",
         "run_time",
         "trace",
     )
@@ -40,6 +41,8 @@ class Record:
         self.memory = 0
         """Bytes of the instance's memories at their largest."""
         self.outgoing = 0
+        self.redirects = 0
+        """Requests that the application itself made of the client's."""
         self.fault: str | None = None
         """What went wrong in the guest: "HEAP_OUT_OF_BOUNDS at f (0x12)"."""
         self.limit: str | None = None

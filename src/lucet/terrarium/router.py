@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lucet.terrarium.http import Request
 
 T = TypeVar("T")
-_REST: Final = "/..."
+REST: Final = "/..."
 
 
 class RouteError(ValueError):
@@ -35,7 +35,7 @@ class Route(Generic[T]):
 
     target: T
     host: str = ""
-    path: str = _REST
+    path: str = REST
 
 
 class _Paths(Generic[T]):
@@ -54,8 +54,8 @@ class _Paths(Generic[T]):
         """Of "/..."."""
 
     def add(self, route: Route[T]) -> None:
-        is_prefix = route.path.endswith(_REST)
-        key = "" if route.path == _REST else _pattern(route.path.removesuffix(_REST))
+        is_prefix = route.path.endswith(REST)
+        key = "" if route.path == REST else decoded_pattern(route.path.removesuffix(REST))
         where = self.prefixes if is_prefix else self.exact
         if key in where:
             raise RouteError(f"two routes for {route.host or '*'}{route.path}")
@@ -82,7 +82,7 @@ class _Paths(Generic[T]):
         return self.rest
 
 
-def _pattern(path: str) -> str:
+def decoded_pattern(path: str) -> str:
     """Of a route, decoded as requests' paths are."""
     try:
         normal, key = normal_path(quote(path, safe="%/!$&'()*+,;=:@~"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import and_
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from lucet.errors import InstanceError, MemoryAccessError
 from lucet.runtime import HostFunction
@@ -53,21 +53,20 @@ def functions(context: WasiContext, abi: Abi) -> Mapping[str, HostCall]:
 class Imports(Mapping[str, HostFunction[..., int]]):
     """The host functions of one version, each made when it is asked for: most modules import a few."""
 
-    def __init__(self, context: WasiContext, abi: Abi) -> None:
-        self._calls, self._abi = Calls(context, abi), abi
+    def __init__(self, calls: Calls) -> None:
+        self._calls, self._abi = calls, calls.abi
         self._made: dict[str, HostFunction[..., int]] = {}
 
     def __getitem__(self, name: str) -> HostFunction[..., int]:
         made = self._made.get(name)
         if made is None:
             call = self._abi.calls[name]
-            made = self._made[name] = HostFunction(
-                _adapt(getattr(self._calls, name), call),
-                tuple(param.type for param in call.params),
-                call.results,
-                native=self._calls.fds.core.function(self._abi.module, name),
-            )
+            made = self._made[name] = self._function(name, _adapt(getattr(self._calls, name), call), call)
         return made
+
+    def _function(self, name: str, function: HostCall, call: Call) -> HostFunction[..., Any]:
+        native = self._calls.fds.core.function(self._abi.module, name)
+        return HostFunction(function, tuple(param.type for param in call.params), call.results, native=native)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._abi.calls)
@@ -78,7 +77,7 @@ class Imports(Mapping[str, HostFunction[..., int]]):
 
 def imports(context: WasiContext) -> Mapping[str, Mapping[str, HostFunction[..., int]]]:
     """The host functions of both versions, for region.new_instance."""
-    return {abi.module: Imports(context, abi) for abi in ABIS}
+    return {abi.module: Imports(Calls(context, abi)) for abi in ABIS}
 
 
 def _adapt(method: Callable[..., int], call: Call) -> HostCall:

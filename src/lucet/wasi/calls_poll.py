@@ -85,10 +85,17 @@ class PollCalls:
     abi: Abi
 
     def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
+        return self.poll(memory, self.subscriptions(memory, subscriptions, count), out, nevents)
+
+    def subscriptions(self, memory: Memory, subscriptions: int, count: int) -> list[Subscription]:
+        """What the guest asks for."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
             raise WasiError(Errno.INVAL)
         rows = self.abi.subscription.iter_unpack(memory.read(subscriptions, count * self.abi.subscription.size))
-        waiting = [self._subscription(*row) for row in rows]
+        return [self._subscription(*row) for row in rows]
+
+    def poll(self, memory: Memory, waiting: list[Subscription], out: int, nevents: int) -> int:
+        """Wait for one of them, and tell the guest which."""
         _wait(waiting, self.context.clock)
         events = [subscription.event() for subscription in waiting if subscription.is_ready]
         memory.write(out, b"".join(events))
@@ -121,6 +128,12 @@ class PollCalls:
             return Subscription(userdata=userdata, type=EventType.CLOCK, is_ready=True, error=error.errno)
         start = 0 if flags & SubscriptionFlag.ABSTIME else self.context.clock.time(which)
         return ClockSubscription(userdata=userdata, type=EventType.CLOCK, clock=which, deadline=start + timeout)
+
+
+def time_left(waiting: list[Subscription], clock: Clock) -> int:
+    """Nanoseconds until a clock's time has come, if they are all clocks; else 0."""
+    left = [s.remaining(clock) for s in waiting if isinstance(s, ClockSubscription) and not s.is_ready]
+    return min(left) if len(left) == len(waiting) else 0
 
 
 def _wait(waiting: list[Subscription], clock: Clock) -> None:

@@ -78,7 +78,7 @@ class TerminalOutput(HostStream):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, buffers: Buffers) -> int:
-        data = _first(buffers, TERMINAL_PIECE)
+        data = first_bytes(buffers, TERMINAL_PIECE)
         self._require_ready(select.POLLOUT)
         self._send(self._decoder.decode(data))
         return len(data)
@@ -99,7 +99,7 @@ class TerminalOutput(HostStream):
                 poll_one(self.fd, select.POLLOUT, is_patient=True)
 
 
-def _first(buffers: Buffers, limit: int) -> bytearray:
+def first_bytes(buffers: Buffers, limit: int) -> bytearray:
     """At most `limit` bytes: the pieces may overlap, and be far more together than the guest's memory."""
     data = bytearray()
     for view in buffers:
@@ -155,7 +155,7 @@ class Capture(Descriptor):
         return bytes(self._data)
 
     def write(self, buffers: Buffers) -> int:
-        data = _first(buffers, min(self.limit - len(self._data), MAX_TRANSFER))
+        data = first_bytes(buffers, min(self.limit - len(self._data), MAX_TRANSFER))
         if buffers and not data:
             raise WasiError(Errno.NOSPC)
         self._data += data

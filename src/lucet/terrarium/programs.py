@@ -1,0 +1,241 @@
+"""WASI for the server's guests: programs that wait are suspended, and the server goes on.
+
+A module is linked once for each program that runs at a time, not for each that runs: a World is lent to one program
+after the other, with nothing of the one before left in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from lucet.runtime import HostFunction, Instance, Suspend
+from lucet.wasi.calls import Calls, HostCall, Imports
+from lucet.wasi.calls_poll import Subscription, time_left
+from lucet.wasi.clocks import NANOSECONDS, SystemClock
+from lucet.wasi.context import WasiContext
+from lucet.wasi.files import Buffers, Descriptor
+from lucet.wasi.memfiles import MemoryDirectory, MemoryFiles
+from lucet.wasi.memory import Memory
+from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS, first_bytes
+from lucet.wasi.tables import ABIS, READ_ONLY_RIGHTS, Call, FileType, Right
+
+if TYPE_CHECKING:
+    from lucet.runtime import Linkage, Module, Region
+    from lucet.terrarium.http import Body
+
+MODULES: Final = frozenset(abi.module for abi in ABIS)
+"""The names of import modules that are WASI's."""
+INPUT_RIGHTS: Final = MEMORY_RIGHTS | Right.FD_READ
+OUTPUT_RIGHTS: Final = MEMORY_RIGHTS | MEMORY_SYNC_RIGHTS | Right.FD_WRITE
+MAX_DESCRIPTORS: Final = 256
+MAX_WRITE: Final = 1 << 20
+"""Bytes that are taken from a guest in one call: it may write the rest in the next."""
+_IDLE: Final = 4
+"""Worlds that are kept for the next requests."""
+_WAITING_CALLS: Final = frozenset({"fd_read", "fd_write", "poll_oneoff"})
+
+
+class Wait(Exception):
+    """Raised in a call, or by a Descriptor in one: it cannot be done now.
+
+    begin: awaited while the guest is suspended. Then the call is made again, or `end` gives its errno.
+    """
+
+    def __init__(self, begin: Callable[[], Awaitable[object]], end: Callable[[], int] | None = None) -> None:
+        super().__init__()
+        self.begin = begin
+        self.end = end
+
+
+class _Waiting:
+    """What the guest is suspended for. Begins when somebody awaits it: nobody does if the guest is dropped."""
+
+    __slots__ = ("_arguments", "_call", "_caller", "_wait")
+
+    def __init__(self, wait: Wait, call: Callable[..., int], caller: Instance, arguments: tuple[int, ...]) -> None:
+        self._wait = wait
+        self._call = call
+        self._caller = caller
+        self._arguments = arguments
+
+    def __await__(self) -> Generator[Any, Any, int]:
+        return self._until_done().__await__()
+
+    async def _until_done(self) -> int:
+        wait = self._wait
+        while True:
+            await wait.begin()
+            if wait.end is not None:
+                return wait.end()
+            try:
+                return self._call(self._caller, *self._arguments)
+            except Wait as again:
+                wait = again
+
+
+def _patient(call: Callable[..., int]) -> Callable[..., int | Suspend]:
+    def patient(caller: Instance, *arguments: int) -> int | Suspend:
+        try:
+            return call(caller, *arguments)
+        except Wait as wait:
+            return Suspend(_Waiting(wait, call, caller, arguments))
+
+    return patient
+
+
+class Output(Descriptor):
+    """What a guest writes to somebody who may be slow."""
+
+    __slots__ = ("is_due",)
+
+    def __init__(self) -> None:
+        super().__init__(filetype=FileType.UNKNOWN, rights=OUTPUT_RIGHTS)
+        self.is_due = False
+        """Whether what has been written must be sent before the guest goes on."""
+
+    async def flush(self) -> None:
+        """Send it. ClientGone."""
+        raise NotImplementedError
+
+
+class BodyInput(Descriptor):
+    """A request's body as a program's input, as it arrives."""
+
+    __slots__ = ("_body", "_rest")
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(filetype=FileType.UNKNOWN, rights=INPUT_RIGHTS)
+        whole = body.at_once()
+        self._body = body if whole is None else None
+        self._rest = memoryview(whole or b"")
+
+    def read(self, buffers: Buffers) -> int:
+        if not self._rest and self._body is not None and buffers:
+            raise Wait(self._receive)
+        count = 0
+        for view in buffers:
+            piece = self._rest[: view.nbytes]
+            view[: piece.nbytes] = piece
+            self._rest = self._rest[piece.nbytes :]
+            count += piece.nbytes
+        return count
+
+    async def _receive(self) -> None:
+        if self._body is not None:
+            part = await self._body.read()
+            self._rest = memoryview(part)
+            if not part:
+                self._body = None
+
+    def available(self) -> int:
+        return self._rest.nbytes
+
+
+class _Calls(Calls):
+    """None of these waits: those that would have to raise Wait."""
+
+    output: Output | None = None
+
+    def fd_write(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
+        errno = super().fd_write(memory, fd, iovs, iovs_len, nwritten)
+        if self.output is not None and self.output.is_due:
+            raise Wait(self.output.flush, lambda: errno)
+        return errno
+
+    def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
+        waiting = self.subscriptions(memory, subscriptions, count)
+        left = time_left(waiting, self.context.clock)
+        end = partial(self.poll, memory, waiting, out, nevents)
+        if left <= 0:
+            return end()
+        raise Wait(partial(self._sleep, left, waiting), end)
+
+    async def _sleep(self, nanoseconds: int, waiting: list[Subscription]) -> None:
+        if self.output is not None:
+            await self.output.flush()
+        while nanoseconds > 0:
+            await asyncio.sleep(nanoseconds / NANOSECONDS)
+            nanoseconds = time_left(waiting, self.context.clock)
+
+
+class _Imports(Imports):
+    def _function(self, name: str, function: HostCall, call: Call) -> HostFunction[..., Any]:
+        if name not in _WAITING_CALLS:
+            return super()._function(name, function, call)
+        return HostFunction(_patient(function), tuple(param.type for param in call.params), call.results)
+
+
+class World:
+    """A WasiContext, and a module that is linked with it."""
+
+    __slots__ = ("_calls", "_context", "_files", "linkage")
+
+    def __init__(
+        self,
+        module: Module,
+        region: Region,
+        others: Mapping[str, Mapping[str, HostFunction[..., Any]]],
+        files: MemoryFiles | None,
+    ) -> None:
+        self._context = WasiContext(max_descriptors=MAX_DESCRIPTORS)
+        self._calls = [_Calls(self._context, abi) for abi in ABIS]
+        self._files = files
+        self.linkage: Linkage = region.link(
+            module, {**{calls.abi.module: _Imports(calls) for calls in self._calls}, **others}
+        )
+
+    def begin(self, arguments: bytes, variables: bytes, streams: tuple[Descriptor, Descriptor, Descriptor]) -> None:
+        """Lend it to another program.
+
+        arguments, variables: each with its NUL. streams: what it has as descriptors 0 to 2.
+        """
+        context, fds = self._context, self._context.fds
+        fds.close_all()
+        # The core answers for these; what it leaves to Python are pointers that lead nowhere.
+        context.args, context.environ = (arguments,), (variables,)
+        fds.core.set_strings(arguments, variables)
+        context.clock = clock = SystemClock()
+        for number, start in enumerate(clock.starts):
+            fds.core.set_clock(number, start)
+        output = streams[1] if isinstance(streams[1], Output) else None
+        for calls in self._calls:
+            calls.output = output
+        for stream in streams:
+            fds.add(stream)
+        if self._files is not None:
+            rights = READ_ONLY_RIGHTS
+            fds.add(MemoryDirectory(self._files, self._files.root, rights=rights, inheriting=rights, preopen=b"/"))
+
+    def end(self) -> None:
+        """Close what the program has open."""
+        self._context.fds.close_all()
+        for calls in self._calls:
+            calls.output = None
+
+
+class Worlds:
+    """Those of one module.
+
+    others: host functions besides WASI's. files: what programs find under "/", for reading only.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        region: Region,
+        others: Mapping[str, Mapping[str, HostFunction[..., Any]]] | None = None,
+        files: MemoryFiles | None = None,
+    ) -> None:
+        self._make = partial(World, module, region, others or {}, files)
+        self._idle = [self._make()]  # LinkError here, not at the first request
+
+    def take(self) -> World:
+        return self._idle.pop() if self._idle else self._make()
+
+    def give_back(self, world: World) -> None:
+        world.end()
+        if len(self._idle) < _IDLE:
+            self._idle.append(world)
