@@ -71,9 +71,9 @@ def run(wasm: Path) -> str | None:
     return None
 
 
-def c(source: Path, language: str, out: Path) -> None:
+def c(source: Path, language: str, out: Path, *others: str) -> None:
     """With the compiler of the package ziglang, or with clang and wasi-libc."""
-    options = ["--target=wasm32-wasi", "-O2", "-s", str(source), "-o", str(out)]
+    options = ["--target=wasm32-wasi", "-O2", "-s", *others, str(source), "-o", str(out)]
     options += ["-fno-exceptions"] if language == "c++" else []
     if importlib.util.find_spec("ziglang"):
         build([sys.executable, "-m", "ziglang", language, *options])
@@ -84,13 +84,13 @@ def c(source: Path, language: str, out: Path) -> None:
     build([clang, *options])
 
 
-def rust(source: Path, out: Path) -> None:
+def rust(source: Path, out: Path, *options: str) -> None:
     for rustc in filter(None, (shutil.which("rustc"), shutil.which("rustc", path="/usr/bin"))):
         for target in RUST_TARGETS:
             command = [rustc, "--print", "target-libdir", "--target", target]
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
             if asked.returncode == 0 and any(Path(asked.stdout.strip()).glob("libstd-*")):
-                build([rustc, "--target", target, "-O", "-C", "strip=symbols", str(source), "-o", str(out)])
+                build([rustc, "--target", target, "-O", "-C", "strip=symbols", *options, str(source), "-o", str(out)])
                 return
     targets = " or ".join(RUST_TARGETS)
     raise Skipped(
@@ -98,7 +98,7 @@ def rust(source: Path, out: Path) -> None:
     )
 
 
-def assemblyscript(source: Path, folder: Path, install: bool, out: Path) -> None:
+def assemblyscript(source: Path, folder: Path, install: bool, out: Path, *, wasi: bool = True) -> None:
     modules = folder / "node_modules"
     npm = shutil.which("npm")
     if not (modules / "assemblyscript").is_dir():
@@ -111,7 +111,8 @@ def assemblyscript(source: Path, folder: Path, install: bool, out: Path) -> None
     config = "node_modules/@assemblyscript/wasi-shim/asconfig.json"  # whose paths are relative to this one
     copy = folder / source.name  # asc takes paths below where it runs
     shutil.copyfile(source, copy)
-    build(["node", str(compiler.resolve()), copy.name, "-o", out.name, "-O3", "--config", config], cwd=folder)
+    options = ["--config", config] if wasi else ["--runtime", "stub", "--use", "abort="]
+    build(["node", str(compiler.resolve()), copy.name, "-o", out.name, "-O3", *options], cwd=folder)
 
 
 def build(command: list[str], cwd: Path | None = None) -> None:

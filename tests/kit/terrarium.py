@@ -119,6 +119,7 @@ class App:
     outgoing: Callable[[], Outgoing] = NoOutgoing
     resolver: Resolver | None = None
     development: bool = True
+    exchange: type[MemoryExchange] = MemoryExchange
 
     def __post_init__(self) -> None:
         wasm = self.wasm
@@ -164,7 +165,7 @@ class App:
         )
         for name, value in changes.items():
             setattr(request, name, value)
-        exchange = MemoryExchange(request)
+        exchange = self.exchange(request)
         record = Record(0.0, self.limits)
         rest = guest.answer(self.served, exchange, record)
         if rest is not None:

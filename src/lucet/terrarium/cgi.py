@@ -11,7 +11,8 @@ from lucet.terrarium.cgi_variables import arguments, places, static_variables, v
 from lucet.terrarium.guest import LimitReached
 from lucet.terrarium.http import BytesBody, Exchange, Request
 from lucet.terrarium.interface import GuestError, Interface, Visit
-from lucet.terrarium.wasi import MAX_WRITE, MODULES, BodyInput, LogOutput, Output, World, Worlds
+from lucet.terrarium.programs import MAX_WRITE, MODULES, BodyInput, Output, World, Worlds
+from lucet.terrarium.wasi import LogOutput
 from lucet.wasi.files import Buffers
 from lucet.wasi.memfiles import MemoryFiles
 from lucet.wasi.streams import first_bytes
@@ -115,7 +116,7 @@ class CgiVisit(Visit):
 
     def close(self) -> None:
         if self.world is not None:
-            self.log.finish()
+            self.log.flush()
             self.cgi.worlds.give_back(self.world)
             self.world = None
 

@@ -38,7 +38,7 @@ def end_of_head(output: bytes | bytearray, start: int = 0) -> tuple[int, int] | 
 
     start: how much of the output has been searched before.
     """
-    if output[:1] in {b"\n", b"\r"}:
+    if output.startswith((b"\n", b"\r")):
         raise MalformedOutput("the output begins with an empty line: it has no headers")
     found = _END.search(output, max(start - 3, 0))
     if (len(output) if found is None else found.start()) > MAX_HEAD:

@@ -1,4 +1,4 @@
-"""WASI for the server's guests: programs that wait are suspended, and the server goes on.
+"""WASI commands as guests of the server: those that wait are suspended, and the server goes on.
 
 A module is linked once for each program that runs at a time, not for each that runs: a World is lent to one program
 after the other, with nothing of the one before left in it.
@@ -19,7 +19,7 @@ from lucet.wasi.context import WasiContext
 from lucet.wasi.files import Buffers, Descriptor
 from lucet.wasi.memfiles import MemoryDirectory, MemoryFiles
 from lucet.wasi.memory import Memory
-from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS, first_bytes
+from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS
 from lucet.wasi.tables import ABIS, READ_ONLY_RIGHTS, Call, FileType, Right
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class World:
         files: MemoryFiles | None,
     ) -> None:
         self._context = WasiContext(max_descriptors=MAX_DESCRIPTORS)
+        self._context.fds.close_all()
         self._calls = [_Calls(self._context, abi) for abi in ABIS]
         self._files = files
         self.linkage: Linkage = region.link(
@@ -193,7 +194,6 @@ class World:
         arguments, variables: each with its NUL. streams: what it has as descriptors 0 to 2.
         """
         context, fds = self._context, self._context.fds
-        fds.close_all()
         # The core answers for these; what it leaves to Python are pointers that lead nowhere.
         context.args, context.environ = (arguments,), (variables,)
         fds.core.set_strings(arguments, variables)

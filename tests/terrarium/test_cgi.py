@@ -1,0 +1,582 @@
+"""CGI: any WASI command answers requests, whatever it is and whatever it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lucet
+from lucet.terrarium import guest
+from lucet.terrarium.http import Headers
+from lucet.terrarium.limits import Limits
+from tests.kit import toolchains
+from tests.kit.terrarium import Answer, App, MemoryExchange
+from tests.shared import shared_path
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "terrarium"
+PATIENT = Limits(cpu_time=20.0)
+"""Seconds of computing: for a machine that does something else, too."""
+
+IMPORTS = """
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (func $put (param $fd i32) (param $from i32) (param $size i32)
+    (i32.store (i32.const 0) (local.get $from))
+    (i32.store (i32.const 4) (local.get $size))
+    (if (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)) (then (unreachable)))
+    (if (i32.ne (i32.load (i32.const 8)) (local.get $size)) (then (unreachable))))
+  (func $get (param $to i32) (param $size i32) (result i32)
+    (i32.store (i32.const 0) (local.get $to))
+    (i32.store (i32.const 4) (local.get $size))
+    (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then (unreachable)))
+    (i32.load (i32.const 8)))
+  (func $sleep (param $nanoseconds i64)
+    (memory.fill (i32.const 64) (i32.const 0) (i32.const 48))
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (local.get $nanoseconds))
+    (if (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 8)) (then (unreachable))))
+"""
+
+
+def text(data: bytes) -> str:
+    return "".join(f"\\{byte:02x}" for byte in data)
+
+
+def program(body: str, data: bytes = b"") -> str:
+    """A module whose _start is `body`; data stand from address 1024 on."""
+    return f'(module {IMPORTS} (data (i32.const 1024) "{text(data)}") (func (export "_start") {body}))'
+
+
+def printing(output: bytes, *, status: int = 0, error: bytes = b"") -> str:
+    return program(
+        f"(call $put (i32.const 1) (i32.const 1024) (i32.const {len(output)}))"
+        f"(call $put (i32.const 2) (i32.const {1024 + len(output)}) (i32.const {len(error)}))"
+        + (f"(call $exit (i32.const {status}))" if status else ""),
+        output + error,
+    )
+
+
+def app(wasm: Any, **options: Any) -> App:
+    return App(wasm, "cgi", **{"limits": PATIENT, **options})
+
+
+def answer_of(output: bytes, **options: Any) -> Answer:
+    return app(printing(output, **options)).get("/")
+
+
+HEAD = b"Content-Type: text/plain\n\n"
+ENVIRONMENT = program(
+    """
+    (call $put (i32.const 1) (i32.const 1024) (i32.const 26))
+    (drop (call $environ_sizes (i32.const 16) (i32.const 20)))
+    (drop (call $environ (i32.const 70000) (i32.const 100000)))
+    (call $put (i32.const 1) (i32.const 100000) (i32.load (i32.const 20)))
+    (call $put (i32.const 1) (i32.const 1049) (i32.const 1))
+    (drop (call $args_sizes (i32.const 16) (i32.const 20)))
+    (drop (call $args (i32.const 70000) (i32.const 100000)))
+    (call $put (i32.const 1) (i32.const 100000) (i32.load (i32.const 20)))""",
+    HEAD,
+)
+
+
+class Told:
+    """What a request becomes for the program."""
+
+    def __init__(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        variables, _, arguments = answer.body.partition(b"\n")
+        pairs = [one.decode(errors="surrogateescape").partition("=") for one in variables.split(b"\0")[:-1]]
+        self.variables = {name: value for name, _, value in reversed(pairs)}
+        assert len(self.variables) == len(pairs), "a variable is there twice"
+        self.arguments = [one.decode() for one in arguments.split(b"\0")[:-1]]
+
+
+@pytest.fixture(scope="module")
+def environment() -> App:
+    return app(ENVIRONMENT)
+
+
+def test_variables(environment: App) -> None:
+    headers: Headers = [
+        (b"user-agent", b"curl"),
+        (b"x-a-b", b"1"),
+        (b"x-a-b", b"2"),
+        (b"cookie", b"a=1"),
+        (b"cookie", b"b=2"),
+        (b"content-type", b"text/x"),
+    ]
+    told = Told(
+        environment.request("POST", "/shop/caf%C3%A9%2F/x?a=b&c", b"12345", headers, route="/shop/...", version="1.0")
+    )
+    assert told.variables == {
+        "AUTH_TYPE": "",
+        "CONTENT_LENGTH": "5",
+        "CONTENT_TYPE": "text/x",
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "HTTP_COOKIE": "a=1; b=2",
+        "HTTP_HOST": "example.test",
+        "HTTP_USER_AGENT": "curl",
+        "HTTP_X_A_B": "1, 2",
+        "PATH_INFO": "/café/x",
+        "PATH_TRANSLATED": "/café/x",
+        "QUERY_STRING": "a=b&c",
+        "REMOTE_ADDR": "192.0.2.7",
+        "REMOTE_HOST": "192.0.2.7",
+        "REMOTE_PORT": "4711",
+        "REMOTE_USER": "",
+        "REQUEST_METHOD": "POST",
+        "REQUEST_SCHEME": "http",
+        "REQUEST_URI": "/shop/caf%C3%A9%2F/x?a=b&c",
+        "SCRIPT_NAME": "/shop",
+        "SERVER_NAME": "example.test",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.0",
+        "SERVER_SOFTWARE": "Lucet",
+        "X_FULL_URL": "http://example.test/shop/caf%C3%A9%2F/x?a=b&c",
+        "X_MATCHED_ROUTE": "/shop/...",
+        "X_RAW_PATH_INFO": "/caf%C3%A9%2F/x",
+    }
+    assert told.arguments == ["/shop", "a=b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("route", "target", "script", "info", "raw"),
+    [
+        ("/...", "/", "", "/", "/"),
+        ("/...", "/a%20b", "", "/a b", "/a%20b"),
+        ("/a/...", "/a", "/a", "", ""),
+        ("/a/...", "/a/", "/a", "/", "/"),
+        ("/a/b", "/a/b", "/a/b", "", ""),
+        ("/a b/...", "/a%20b/c%3F", "/a b", "/c?", "/c%3F"),
+        ("/a/b/...", "/a%2Fb/c", "/a/b", "/c", "/c"),
+        ("/a/...", "/elsewhere", "", "/elsewhere", "/elsewhere"),
+        ("/a", "/ab", "", "/ab", "/ab"),
+    ],
+)
+def test_the_path_in_parts(environment: App, route: str, target: str, script: str, info: str, raw: str) -> None:
+    told = Told(environment.get(target, route=route))
+    assert [told.variables[name] for name in ("SCRIPT_NAME", "PATH_INFO", "X_RAW_PATH_INFO")] == [script, info, raw]
+    assert told.arguments == [script or "/"]
+
+
+def test_headers_that_must_not_become_variables(environment: App) -> None:
+    headers: Headers = [
+        (b"proxy", b"http://evil"),
+        (b"x_real_ip", b"evil"),
+        (b"x-real-ip", b"good"),
+        (b"x=y", b"evil"),
+        (b"x.y", b"evil"),
+        (b"content-length", b"99"),
+        (b"x-\xe9", b"evil"),
+        (b"content-type", b"good"),
+        (b"content-type", b"evil"),
+    ]
+    told = Told(environment.get("/", headers=headers))
+    assert {name for name in told.variables if name.startswith("HTTP_")} == {"HTTP_HOST", "HTTP_X_REAL_IP"}
+    assert "evil" not in " ".join(told.variables.values())
+    assert "CONTENT_LENGTH" not in told.variables, "of no body"
+    assert told.variables["CONTENT_TYPE"] == "good"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "GE\0T"}, {"target": "/a?b=c\0HTTP_X=1"}, {"host": "a\0b"}, {"target": "/a%00b"}],
+)
+def test_a_nul_makes_no_variable(environment: App, changes: dict[str, str]) -> None:
+    answer = environment.request(**{"method": "GET", "target": "/", **changes})  # type: ignore[arg-type]
+    assert answer.status == 500
+    assert answer.record.fault is not None
+    assert "NUL" in answer.record.fault
+    header = environment.get("/", headers=[(b"x-a", b"1\x00HTTP_PROXY=evil")])
+    assert header.status == 500
+
+
+def test_configuration_is_the_programs_environment() -> None:
+    told = Told(app(ENVIRONMENT, configuration={"": {"GREETING": "hi=there", "LANG": "de"}}).get("/"))
+    assert told.variables["GREETING"] == "hi=there"
+    assert told.variables["LANG"] == "de"
+    with pytest.raises(ValueError, match="no environment variable"):
+        app(ENVIRONMENT, configuration={"": {"A=B": "x"}})
+
+
+def test_arguments_by_a_template() -> None:
+    configuration = {"cgi": {"argv": "prog --root=${SCRIPT_NAME} ${ARGS} end"}}
+    told = Told(app(ENVIRONMENT, configuration=configuration).get("/x?-a+b&c%20d", route="/x/..."))
+    assert told.arguments == ["prog", "--root=/x", "-a+b", "c%20d", "end"]
+
+
+def test_https(environment: App) -> None:
+    told = Told(environment.get("/x?y", scheme="https", server=("127.0.0.1", 443)))
+    assert told.variables["HTTPS"] == "on"
+    assert told.variables["X_FULL_URL"] == "https://example.test/x?y"
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "headers", "body"),
+    [
+        (b"Content-Type: text/plain\n\nhello", 200, [(b"content-type", b"text/plain")], b"hello"),
+        (b"Content-Type:text/plain \r\n\r\nhello\r\n\r\nx", 200, [(b"content-type", b"text/plain")], b"hello\r\n\r\nx"),
+        (b"Status: 404 Not Found\nX-A: \n\n", 404, [(b"x-a", b"")], b""),
+        (b"status: 204\n\n", 204, [], b""),
+        (
+            b"Set-Cookie: a\nSet-Cookie: b\nContent-Type: x\n\n",
+            200,
+            [(b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"content-type", b"x")],
+            b"",
+        ),
+        (b"Location: http://other.test/x\n\n", 302, [(b"location", b"http://other.test/x")], b""),
+        (b"Location: //other.test/x\n\n", 302, [(b"location", b"//other.test/x")], b""),
+        (b"Status: 301\nLocation: /x\n\n", 301, [(b"location", b"/x")], b""),
+        (b"Location: /x\nContent-Type: a\n\nmoved", 302, [(b"location", b"/x"), (b"content-type", b"a")], b"moved"),
+        (b"Location: /nobody/routes\n\n", 302, [(b"location", b"/nobody/routes")], b""),
+    ],
+)
+def test_responses(output: bytes, status: int, headers: Headers, body: bytes) -> None:
+    answer = answer_of(output)
+    assert (answer.status, answer.headers, answer.body, answer.ended) == (status, headers, body, True)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (b"", "no output"),
+        (b"hello", "no end of its headers"),
+        (b"Content-Type: text/plain\n", "no end of its headers"),
+        (b"\nhello", "no headers"),
+        (b"\r\n\r\nhello", "no headers"),
+        (b"hello, world\n\nx", "line 1 of the output is no header"),
+        (b"Content-Type: x\nHTTP/1.1 200 OK\n\n", "line 2 of the output is no header"),
+        (b"Content-Type: x\n folded: y\n\n", "line 2 of the output is no header"),
+        (b"Content-Type: x\nA b: c\n\n", "line 2 of the output is no header"),
+        (b"Content-Type: x\nX: a\rSet-Cookie: b\n\n", "line 2 of the output is no header"),
+        (b"Content-Type: x\nX: a\0b\n\n", "line 2 of the output is no header"),
+        (b"Status: 99\n\n", "no status"),
+        (b"Status: 100\n\n", "no status"),
+        (b"Status: 2000\n\n", "no status"),
+        (b"Status: OK\n\n", "no status"),
+        (b"Status: 200\nStatus: 200\n\n", "a second one"),
+        (b"X-A: b\n\nhello", "none of Content-Type, Status and Location"),
+        (b"X-A: " + b"b" * 65536 + b"\n\n", "first 65536 bytes"),
+        (b"X-A: b\n" * 10000, "first 65536 bytes"),
+    ],
+)
+def test_output_that_is_no_response(output: bytes, reason: str) -> None:
+    answer = answer_of(output)
+    assert answer.status == 502
+    assert answer.record.fault is not None
+    assert reason in answer.record.fault
+    assert reason.encode() in answer.body, "in development the client is told"
+
+
+def test_in_production_the_client_is_not_told() -> None:
+    answer = app(printing(b"hello"), development=False).get("/")
+    assert answer.status == 502
+    assert answer.body == b"the application failed\nrequest request-1\n"
+
+
+def test_exit_status() -> None:
+    silent = answer_of(b"", status=3)
+    assert silent.status == 500
+    assert silent.record.fault == "exit status 3, and no output"
+    speaking = answer_of(HEAD + b"sorry", status=3, error=b"it broke")
+    assert (speaking.status, speaking.body) == (200, b"sorry")
+    assert speaking.record.log_lines == ["exit status 3", "it broke"]
+
+
+def test_a_trap_before_and_within_a_response() -> None:
+    before = app(program("(unreachable)")).get("/")
+    assert before.status == 500
+    within = app(program("(call $put (i32.const 1) (i32.const 1024) (i32.const 26)) (unreachable)", HEAD)).get("/")
+    assert within.status == 500, "nothing was sent yet"
+
+
+def test_standard_error_is_the_log() -> None:
+    error = b"one\ntwo\n\n\xff" + b"x" * 5000
+    answer = answer_of(HEAD, error=error)
+    assert answer.record.log_lines == ["one", "two", "", "\ufffd" + "x" * 5000]
+
+
+def test_a_log_without_end_is_bounded() -> None:
+    flood = program("(loop $l (call $put (i32.const 2) (i32.const 4096) (i32.const 100000)) (br $l))")
+    answer = app(flood, limits=Limits(cpu_time=0.2)).get("/")
+    assert answer.status == 503
+    assert sum(map(len, answer.record.log_lines or [])) <= Limits().log_bytes
+    assert answer.record.log_lost > 1_000_000
+
+
+LOCAL = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 0) "\\00\\04\\00\\00\\14\\00\\00\\00")
+  (data (i32.const 1024) "Location: /new?x=1\\0a\\0a")
+  (data (i32.const 2048) "Content-Type: a\\0a\\0anew")
+  (func (export "_start")
+    (drop (call $environ (i32.const 4096) (i32.const 8192)))
+    ;; REQUEST_METHOD=GET and REQUEST_URI=/new are at the front.
+    (if (i32.eq (i32.load8_u (i32.const 8224)) (i32.const 110)) (then
+      (i32.store (i32.const 0) (i32.const 2048))))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))
+"""
+
+
+def test_local_redirect() -> None:
+    one = app(LOCAL)
+    seen = []
+
+    def reroute(exchange: Any, record: Any) -> Any:
+        seen.append((exchange.request.method, exchange.request.target, exchange.request.headers))
+        return guest.answer(one.served, exchange, record)
+
+    one.served.environment.reroute = reroute
+    answer = one.request("GET", "/old", b"body", [(b"content-type", b"x"), (b"accept", b"y")])
+    assert (answer.status, answer.body) == (200, b"new")
+    assert seen == [("GET", "/new?x=1", [(b"host", b"example.test"), (b"accept", b"y")])]
+    assert answer.record.redirects == 1
+
+
+def test_local_redirects_without_end() -> None:
+    one = app(printing(b"Location: /again\n\n"))
+    one.served.environment.reroute = lambda exchange, record: guest.answer(one.served, exchange, record)
+    answer = one.get("/")
+    assert answer.status == 500
+    assert answer.record.fault == "more than 10 local redirects"
+
+
+class Watched(MemoryExchange):
+    """The one that was made last can be looked at."""
+
+    last: Watched | None = None
+
+    def __init__(self, request: Any) -> None:
+        super().__init__(request)
+        Watched.last = self
+
+
+def writing(count: int) -> str:
+    """Writes `count` pieces of 64 KiB."""
+    return program(
+        f"""(local $i i32)
+        (memory.fill (i32.const 65536) (i32.const 120) (i32.const 65536))
+        (call $put (i32.const 1) (i32.const 1024) (i32.const 26))
+        (loop $l
+          (call $put (i32.const 1) (i32.const 65536) (i32.const 65536))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.get $i) (i32.const {count}))))""",
+        HEAD,
+    )
+
+
+def test_a_large_body_is_sent_in_parts() -> None:
+    answer = app(writing(100)).get("/")
+    assert answer.status == 200
+    assert answer.ended
+    assert answer.body == b"x" * 6_553_600
+    assert max(map(len, answer.exchange.parts)) == 65536
+
+
+def test_the_limit_of_a_body() -> None:
+    limits = Limits(cpu_time=20.0, response_body=1_000_000)
+    answer = app(writing(100), limits=limits).get("/")
+    assert answer.record.limit == "response_body"
+    assert not answer.ended, "cut off"
+    assert len(answer.body) < 1_000_000
+    at_once = app(writing(100), limits=Limits(cpu_time=20.0, response_body=1000)).get("/")
+    assert at_once.status == 503
+
+
+SLEEPY = program(
+    """
+    (call $put (i32.const 1) (i32.const 1024) (i32.const 26))
+    (call $put (i32.const 1) (i32.const 1024) (i32.const 12))
+    (call $sleep (i64.const 300_000_000))
+    (call $put (i32.const 1) (i32.const 1036) (i32.const 12))""",
+    HEAD,
+)
+
+
+def test_a_program_that_sleeps_keeps_nobody_waiting_and_has_sent_what_it_wrote() -> None:
+    async def run() -> tuple[Answer, list[bytes]]:
+        one = app(SLEEPY, exchange=Watched)
+        task = asyncio.ensure_future(one.answer("GET", "/"))
+        while Watched.last is None or not Watched.last.parts:
+            await asyncio.sleep(0.001)
+        before = list(Watched.last.parts)
+        assert not task.done()
+        return await task, before
+
+    answer, before = asyncio.run(run())
+    assert before == [b"Content-Type"]
+    assert answer.body == b"Content-Type: text/plain"
+    assert answer.ended
+
+
+def test_sleeping_is_within_the_wall_time() -> None:
+    forever = program("(call $sleep (i64.const 1_000_000_000_000))")
+    answer = app(forever, limits=Limits(wall_time=0.1)).get("/")
+    assert (answer.status, answer.record.limit) == (504, "wall_time")
+
+
+ECHO = program(
+    """(local $n i32)
+    (call $put (i32.const 1) (i32.const 1024) (i32.const 26))
+    (loop $l
+      (local.set $n (call $get (i32.const 65536) (i32.const 65536)))
+      (call $put (i32.const 1) (i32.const 65536) (local.get $n))
+      (br_if $l (local.get $n)))""",
+    HEAD,
+)
+
+
+class Arriving:
+    """A body that arrives in parts."""
+
+    def __init__(self, *parts: bytes, length: int | None = None) -> None:
+        self.parts = list(parts)
+        self.length = length
+
+    def at_once(self) -> bytes | None:
+        return None
+
+    async def read(self, limit: int = 65536, /) -> bytes:
+        await asyncio.sleep(0.001)
+        part = self.parts.pop(0) if self.parts else b""
+        if len(part) > limit:
+            part, rest = part[:limit], part[limit:]
+            self.parts.insert(0, rest)
+        return part
+
+
+def test_a_body_is_read_as_it_arrives() -> None:
+    echo = app(ECHO)
+    assert echo.request("POST", "/", b"at once").body == b"at once"
+    answer = echo.request("POST", "/", Arriving(b"one ", b"two ", b"x" * 1_000_000))  # type: ignore[arg-type]
+    assert answer.body == b"one two " + b"x" * 1_000_000
+    assert echo.request("POST", "/").body == b""
+
+
+def test_a_body_that_breaks_off() -> None:
+    class Broken(Arriving):
+        async def read(self, limit: int = 65536, /) -> bytes:
+            from lucet.terrarium.http import ClientGone
+
+            raise ClientGone("gone")
+
+    answer = app(ECHO).request("POST", "/", Broken())  # type: ignore[arg-type]
+    assert answer.status == 0
+    assert answer.record.fault == "client gone"
+
+
+def test_nothing_of_a_request_is_left_for_the_next(environment: App) -> None:
+    first = Told(environment.request("POST", "/secret?token=1", b"body", [(b"x-secret", b"s")]))
+    assert first.variables["HTTP_X_SECRET"] == "s"
+    second = Told(environment.get("/"))
+    assert not {"HTTP_X_SECRET", "CONTENT_LENGTH"} & set(second.variables)
+    assert second.arguments == ["/"]
+    # A program that has closed its streams, and one after it.
+    closing = app(
+        program(
+            """(call $put (i32.const 1) (i32.const 1024) (i32.const 26))
+            (if (call $close (i32.const 1)) (then (unreachable)))""",
+            HEAD,
+        ).replace(
+            "(memory", '(import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32))) (memory', 1
+        )
+    )
+    assert [closing.get("/").status for _ in range(3)] == [200, 200, 200]
+
+
+def test_many_at_once() -> None:
+    async def run() -> list[Answer]:
+        one = app(SLEEPY)
+        return await asyncio.gather(*(one.answer("GET", f"/{n}") for n in range(12)))
+
+    answers = asyncio.run(run())
+    assert {(one.status, one.body) for one in answers} == {(200, b"Content-Type: text/plain")}
+
+
+def test_a_module_that_imports_something_else() -> None:
+    other = '(module (import "env" "f" (func)) (func (export "_start")))'
+    with pytest.raises(lucet.LinkError):
+        app(other)
+
+
+def test_files_for_the_program(tmp_path: Path) -> None:
+    source = tmp_path / "cat.c"
+    source.write_text(
+        """
+        #include <stdio.h>
+        #include <errno.h>
+        int main(void) {
+            char text[100];
+            FILE *file = fopen("/data/a.txt", "r"), *other = fopen("/data/a.txt", "w");
+            printf("Content-Type: text/plain\\n\\n%s%d", fgets(text, sizeof text, file), other != NULL);
+            return 0;
+        }"""
+    )
+    one = app(toolchains.c(source, tmp_path), configuration={"files": {"/data/a.txt": "contents"}})
+    assert [one.get("/").body for _ in range(2)] == [b"contents0"] * 2
+
+
+@pytest.mark.parametrize("language", ["c", "rs", "ts"])
+def test_guests_from_other_languages(language: str, tmp_path: Path) -> None:
+    builders: dict[str, Callable[[Path, Path], bytes]] = {
+        "c": toolchains.c,
+        "rs": toolchains.rust,
+        "ts": toolchains.assemblyscript,
+    }
+    one = app(builders[language](EXAMPLES / f"hello_cgi.{language}", tmp_path))
+    lines = [b"POST /shop/cart", b"argument: a=b", b"argument: c"]
+    if language != "ts":
+        lines.append(b"body: some text")
+    answer = one.request("POST", "/shop/cart?a=b&c", b"some text", route="/shop/...")
+    assert answer.status == 200, answer.body
+    assert answer.header(b"content-type") == b"text/plain; charset=utf-8"
+    assert answer.body.splitlines() == lines
+    if language != "ts":
+        assert answer.record.log_lines == ["9 bytes of body"]
+
+
+def quickly(wasm: bytes) -> lucet.Module:
+    """What is large is not optimised."""
+    return lucet.Module.from_bytes(lucet.compile(wasm, opt_level="none"))
+
+
+@pytest.mark.slow
+def test_go(tmp_path: Path) -> None:
+    module = quickly(toolchains.go(EXAMPLES / "hello_cgi.go", tmp_path))
+    one = app(module, limits=Limits(cpu_time=60.0, memory=1 << 30))
+    answer = one.request("POST", "/x?y=z", b"text")
+    assert answer.status == 200, answer.record.log_lines
+    assert answer.body == b"POST /x from 192.0.2.7:4711\nbody: text\n"
+    moved = one.get("/old")
+    assert (moved.status, moved.header(b"location")) == (301, b"/new")
+
+
+SCRIPT = """
+const asked = JSON.parse(readline());
+print("Content-Type: application/json\\n");
+print(JSON.stringify({sum: asked.reduce((a, b) => a + b), squares: asked.map(x => x ** 2)}));
+"""
+
+
+@pytest.mark.slow
+def test_a_script_for_quickjs() -> None:
+    module = quickly(shared_path("apps", "quickjs", "quickjs.wasm").read_bytes())
+    configuration = {"files": {"/main.js": SCRIPT}, "cgi": {"argv": "qjs /main.js"}}
+    answer = app(module, configuration=configuration, limits=Limits(cpu_time=60.0)).request("POST", "/", b"[1,2,3]\n")
+    assert answer.status == 200, answer.record.log_lines
+    assert json.loads(answer.body) == {"sum": 6, "squares": [1, 4, 9]}
