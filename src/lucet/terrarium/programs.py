@@ -146,9 +146,9 @@ class _Calls(Calls):
         return errno
 
     def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
-        waiting = self.subscriptions(memory, subscriptions, count)
+        waiting = self._subscriptions(memory, subscriptions, count)
         left = time_left(waiting, self.context.clock)
-        end = partial(self.poll, memory, waiting, out, nevents)
+        end = partial(self._poll, memory, waiting, out, nevents)
         if left <= 0:
             return end()
         raise Wait(partial(self._sleep, left, waiting), end)

@@ -85,16 +85,16 @@ class PollCalls:
     abi: Abi
 
     def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
-        return self.poll(memory, self.subscriptions(memory, subscriptions, count), out, nevents)
+        return self._poll(memory, self._subscriptions(memory, subscriptions, count), out, nevents)
 
-    def subscriptions(self, memory: Memory, subscriptions: int, count: int) -> list[Subscription]:
+    def _subscriptions(self, memory: Memory, subscriptions: int, count: int) -> list[Subscription]:
         """What the guest asks for."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
             raise WasiError(Errno.INVAL)
         rows = self.abi.subscription.iter_unpack(memory.read(subscriptions, count * self.abi.subscription.size))
         return [self._subscription(*row) for row in rows]
 
-    def poll(self, memory: Memory, waiting: list[Subscription], out: int, nevents: int) -> int:
+    def _poll(self, memory: Memory, waiting: list[Subscription], out: int, nevents: int) -> int:
         """Wait for one of them, and tell the guest which."""
         _wait(waiting, self.context.clock)
         events = [subscription.event() for subscription in waiting if subscription.is_ready]
