@@ -74,13 +74,24 @@ def parsed(module: str) -> ast.Module:
 
 def definition(value: Any) -> ast.stmt:
     """Of a class or a function of the package."""
-    return next(node for node in parsed(value.__module__).body if getattr(node, "name", None) == value.__name__)
+    return find(value.__module__, value.__name__)
+
+
+def find(module: str, name: str) -> ast.stmt:
+    return next(node for node in parsed(module).body if getattr(node, "name", None) == name)
 
 
 def body(cls: type) -> list[ast.stmt]:
     """What stands in the class, after what stands in the classes of the package that it extends."""
-    ours = [definition(base) for base in reversed(cls.__mro__) if base.__module__.split(".")[0] == "lucet"]
-    return [one for node in ours if isinstance(node, ast.ClassDef) for one in node.body]
+    ours = [base for base in reversed(cls.__mro__) if base.__module__.split(".")[0] == "lucet"]
+    return [one for base in ours for one in body_of(definition(base), base.__module__)]
+
+
+def body_of(node: ast.stmt, module: str) -> list[ast.stmt]:
+    """With that of classes which exist in a stub only; their names begin with an underscore."""
+    assert isinstance(node, ast.ClassDef)
+    shared = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id.startswith("_")]
+    return [one for base in shared for one in body_of(find(module, base), module)] + node.body
 
 
 # ---- signatures and texts

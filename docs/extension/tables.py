@@ -60,9 +60,9 @@ def states() -> str:
 def transitions() -> str:
     """A row for each event, a column for each state that it may meet."""
     texts = {name: text for (name, text), _ in macros("states.def", "STATE")}
-    texts |= {"INITIAL": "initial", "ERROR": "refused"}
+    texts |= {"INITIAL": "initial", "ERROR": "no"}
     pairs = {
-        (state, event): f"{texts[to]}{f' ({note})' if note else ''}"
+        (state, event): f"{texts[to]} ({note.replace('ERROR', 'refused')})" if note else texts[to]
         for (state, event, to), note in macros("transitions.def", "TRANSITION")
     }
     columns = [state for state in texts if any(state == before for before, _ in pairs)]
@@ -138,7 +138,9 @@ def instruction_counts() -> str:
 
 
 def by_feature() -> dict[str, list[Op]]:
-    return {feature: [op for op in OPS.values() if op.feature == feature] for feature in FEATURES}
+    """Features that brought none, such as multi-value, are left out."""
+    found = {feature: [op for op in OPS.values() if op.feature == feature] for feature in FEATURES}
+    return {feature: ops for feature, ops in found.items() if ops}
 
 
 def opcode(op: Op) -> str:
@@ -179,7 +181,7 @@ def commands() -> str:
     parts = []
     for name in COMMANDS:
         command = [sys.executable, "-m", "lucet", name, "--help"]
-        environment = {**os.environ, "COLUMNS": "110"}
+        environment = {**os.environ, "COLUMNS": "96"}
         told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         parts.append(f"**lucet {name}**\n\n```text\n{told}```\n")
     return "\n".join(parts)

@@ -74,6 +74,9 @@ def test_members_are_described_with_their_types() -> None:
     assert "{py:property} fuel_used\n:type: int" in text
     assert "{py:method} load(path:" in text  # of the class in Python
     assert "{py:property} producer" in text  # of the one in C that it extends
+    for cls in (lucet.Memory, lucet.SharedMemory, lucet.Region, lucet.Instance, lucet.Func, lucet.Suspended):
+        described = set(re.findall(r"\{py:(?:method|property|attribute)\} (\w+)", api.described("lucet", "", cls)))
+        assert described >= {name for name in vars(cls) if not name.startswith("_")}
     assert "opt_level: str='default'" in api.api("lucet", "function")
 
 
