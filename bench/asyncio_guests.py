@@ -24,6 +24,7 @@ import wasmtime
 
 import lucet
 from bench import common
+from bench.measure import percentile
 from lucet.wasm.text import text_to_binary
 
 SLOW: Final = 0.1
@@ -125,10 +126,6 @@ async def lateness(busy: list[lucet.Instance], seconds: float) -> list[float]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return late
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
 def resident() -> int:

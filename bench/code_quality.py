@@ -16,7 +16,7 @@ import ctypes
 import hashlib
 import json
 import os
-import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,14 +24,17 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from bench import common
+from bench.measure import interleaved
+from bench.node import Node
 
 KERNELS: Final = common.ROOT / "bench" / "kernels"
-_CC: Final = (sys.executable, "-m", "ziglang", "cc", "-O3", "-ffp-contract=off", "-Wall", "-Wextra")
+CC: Final = (sys.executable, "-m", "ziglang", "cc", "-O3", "-ffp-contract=off", "-Wall", "-Wextra")
 _WASM_CPU: Final = "generic+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals+multivalue+reference_types"
 _NATIVE: Final = ("-target", "x86_64-linux-gnu", "-fPIC", "-shared", "-fvisibility=hidden")
 
@@ -46,7 +49,9 @@ LUCET: Final = {
 """Engine -> level and target CPU."""
 CLANG: Final[dict[str, str]] = {"clang-base": "x86_64", "clang-host": "native"}
 """Engine -> zig's name of the CPU."""
-OWN: Final = (*CLANG, *LUCET, "wasmtime")
+NODE: Final = ("--no-liftoff", "--no-wasm-lazy-compilation")
+"""The optimising compiler only."""
+OWN: Final = (*CLANG, *LUCET, "wasmtime", *(["node"] if shutil.which("node") else []))
 SHARED: Final = ("fast", "default", "best", "wasmtime")
 
 Samples = dict[str, list[list[float]]]
@@ -70,17 +75,17 @@ class Kernel:
         """It prints the same every time."""
 
 
-def own_kernels(only: Sequence[str]) -> list[Kernel]:
+def own_kernels(only: Sequence[str], engines: Sequence[str] = OWN) -> list[Kernel]:
     """The kernels in C, compiled by clang."""
     sources = [one for one in sorted(KERNELS.glob("*.c")) if not only or one.stem in only]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_own_kernel, sources))
+        return list(pool.map(partial(_own_kernel, engines=engines), sources))
 
 
-def _own_kernel(source: Path) -> Kernel:
-    kernel = Kernel(source.stem, wasm_of(source), OWN)
+def _own_kernel(source: Path, engines: Sequence[str]) -> Kernel:
+    kernel = Kernel(source.stem, wasm_of(source), engines)
     for engine, cpu in CLANG.items():
-        kernel.files[engine] = str(_built([*_CC, *_NATIVE, f"-mcpu={cpu}", str(source)], source, engine))
+        kernel.files[engine] = str(built([*CC, *_NATIVE, f"-mcpu={cpu}", str(source)], source, engine))
     return kernel
 
 
@@ -88,10 +93,10 @@ def wasm_of(source: Path) -> Path:
     """The kernel as WebAssembly; simd_* with vectors."""
     cpu = _WASM_CPU + ("+simd128" if source.stem.startswith("simd_") else "")
     linking = ("-target", "wasm32-wasi", "-mexec-model=reactor", "-Wl,--strip-all")
-    return _built([*_CC, f"-mcpu={cpu}", *linking, str(source)], source, "wasm")
+    return built([*CC, f"-mcpu={cpu}", *linking, str(source)], source, "wasm")
 
 
-def _built(command: Sequence[str], source: Path, suffix: str) -> Path:
+def built(command: Sequence[str], source: Path, suffix: str) -> Path:
     inputs = [source, *KERNELS.glob("*.h"), *KERNELS.glob("image.c")]
     digest = _digest(*command, version("ziglang"), *(one.read_text() for one in inputs))
     built = common.cache() / "kernels" / f"{source.stem}-{digest}.{suffix}"
@@ -155,15 +160,14 @@ def child(job: dict[str, Any]) -> None:
     results = {engine: run()[1] for engine, run in runs.items()}
     if job["repeats"] and len(set(results.values())) != 1:
         raise SystemExit(f"{job['name']}: the results differ: {results}")
-    samples: dict[str, list[float]] = {engine: [] for engine in runs}
-    for _ in range(job["rounds"]):
-        for engine in random.sample(list(runs), len(runs)):
-            samples[engine].append(runs[engine]()[0])
-    json.dump(samples, sys.stdout)
+    samples = interleaved(runs, job["rounds"])
+    json.dump({engine: [seconds for seconds, _ in ones] for engine, ones in samples.items()}, sys.stdout)
 
 
 def _function(engine: str, job: dict[str, Any]) -> Run:
     """A kernel that is one function without arguments."""
+    if engine == "node":
+        return _in_node(job)
     call = _load_function(engine, job)
 
     def run() -> tuple[float, object]:
@@ -172,6 +176,12 @@ def _function(engine: str, job: dict[str, Any]) -> Run:
         return (time.process_time_ns() - start) / 1e9, result & 0xFFFFFFFFFFFFFFFF
 
     return run
+
+
+def _in_node(job: dict[str, Any]) -> Run:
+    node = Node(*NODE).__enter__()  # it ends with this process
+    node.ask(kernel=job["wasm"])
+    return lambda: (node.ask(body="kernel", count=1) / 1e9, int(node.answer(last=True)))
 
 
 def _load_function(engine: str, job: dict[str, Any]) -> Callable[[], int]:

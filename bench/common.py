@@ -1,4 +1,4 @@
-"""What the lifecycle benchmarks share: statistics of interleaved rounds, tables, C programs built on first use."""
+"""What benchmarks share in words: comparisons as rows of tables, conditions, C programs built on first use."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from bench.measure import quartiles, ratios
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 NATIVE: Final = ROOT / "native"
 """The core's C sources: a benchmark can be built with others to compare."""
@@ -28,7 +30,7 @@ _FLAGS: Final = (
 ).split()
 
 
-# ---- statistics ----
+# ---- comparisons ----
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,7 @@ class Compared:
         return statistics.median(self.lucet) / statistics.median(self.peer)
 
     def row(self) -> list[str]:
-        ratios = [ours / theirs for ours, theirs in zip(self.lucet, self.peer, strict=True)]
-        low, high = quartiles(ratios)
+        low, high = quartiles(ratios(self.lucet, self.peer))
         return [
             self.what,
             spread(self.lucet),
@@ -69,11 +70,6 @@ def verdict(goal: str, met: bool | None) -> str:
     if met is None:
         return goal
     return f"{goal}: {'met' if met else '**missed**'}"
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return low, high
 
 
 def spread(values: Sequence[float]) -> str:
@@ -113,20 +109,20 @@ def conditions(rounds: int | None = None) -> str:
     """What a figure means nothing without."""
     interleaved = f"{rounds} interleaved rounds; " if rounds else ""
     return (
-        f"{date.today()}: {interleaved}lucet {_version('lucet')}, wasmtime {_version('wasmtime')}, "
-        f"Python {platform.python_version()}, Linux {platform.release()}, {_cpu()}, {os.cpu_count()} CPUs, "
+        f"{date.today()}: {interleaved}lucet {version_of('lucet')}, wasmtime {version_of('wasmtime')}, "
+        f"Python {platform.python_version()}, Linux {platform.release()}, {cpu()}, {os.cpu_count()} CPUs, "
         f"load {os.getloadavg()[0]:.1f}."
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "from its sources"
 
 
-def _cpu() -> str:
+def cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
@@ -136,12 +132,16 @@ def _cpu() -> str:
 
 
 def build(name: str, sources: Sequence[Path], *, native: Path = NATIVE) -> Path:
-    """A program of these sources and the core's; built again only when something that goes into it has changed."""
+    """A program of these sources and the core's; built again only when something that goes into it has changed.
+
+    The facts that the core shares with Python are those of the tree that `native` is in.
+    """
+    abi = native.parent / "src" / "lucet" / "abi"
     compiler = shlex.split(os.environ.get("CC", "cc"))
     all_sources = [*sources, *sorted(native.glob("*.c")), *sorted(native.glob("*.S"))]
-    headers = [*sorted(native.rglob("*.h")), *sorted((ROOT / "src/lucet/abi").glob("*.def"))]
+    headers = [*sorted(native.rglob("*.h")), *sorted(abi.glob("*.def"))]
     headers += sorted({header for source in sources for header in source.parent.glob("*.h")})
-    includes = [f"-I{folder}" for folder in (native / "include", ROOT / "src/lucet/abi")]
+    includes = [f"-I{folder}" for folder in (native / "include", abi)]
     digest = hashlib.sha256(repr((compiler, _FLAGS, _compiler_version(compiler))).encode())
     for file in [*all_sources, *headers]:
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())

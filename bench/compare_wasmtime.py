@@ -14,17 +14,18 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from bench.measure import interleaved
 from bench.workloads import WORKLOADS
 
 ENGINES: Final = ("lucet", "wasmtime")
@@ -55,21 +56,20 @@ def measure(programs: list[str], given: argparse.Namespace, folder: Path) -> Sam
     """Every round, after one compilation of each to have something to run."""
     outputs: dict[str, str] = {}
     jobs = [(program, step, engine) for program in programs for step in STEPS for engine in ENGINES]
-    samples: Samples = {job: [] for job in jobs}
     for program in programs:
         (folder / program).mkdir()
         WORKLOADS[program].prepare(folder / program)
     for engine in ENGINES:
         for program in programs:
             child(program, "compile", engine, given, folder)
-    for number in range(given.rounds):
-        for program, step, engine in random.sample(jobs, len(jobs)):
-            seconds, output = child(program, step, engine, given, folder)
-            samples[program, step, engine].append(seconds)
-            if step == "run" and outputs.setdefault(program, output) != output:
-                raise SystemExit(f"{program}: the engines' outputs differ")
-        print(f"round {number + 1} of {given.rounds} done", file=sys.stderr)
-    return samples
+
+    def once(program: str, step: str, engine: str) -> float:
+        seconds, output = child(program, step, engine, given, folder)
+        if step == "run" and outputs.setdefault(program, output) != output:
+            raise SystemExit(f"{program}: the engines' outputs differ")
+        return seconds
+
+    return interleaved({job: partial(once, *job) for job in jobs}, given.rounds, progress=True)
 
 
 def child(program: str, step: str, engine: str, given: argparse.Namespace, folder: Path) -> tuple[float, str]:

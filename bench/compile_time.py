@@ -14,18 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.common import conditions, table
 from bench.common import time as show_time
+from bench.measure import interleaved
 
 LEVELS: Final = ("fast", "default", "best")
 GOALS: Final = {"fast": 3, "default": 8, "best": 15}
@@ -85,12 +86,7 @@ def measure(paths: dict[str, Path], levels: list[str], rounds: int, *, wall: boo
     if wall:
         large = [name for name, path in paths.items() if path.stat().st_size >= LARGE]
         jobs += [(name, level, workers) for name in large for level in levels for workers in (1, 2)]
-    samples: Samples = {job: [] for job in jobs}
-    for number in range(rounds):
-        for job in random.sample(jobs, len(jobs)):
-            samples[job].append(child(paths[job[0]], *job[1:]))
-        print(f"round {number + 1} of {rounds} done", file=sys.stderr)
-    return samples
+    return interleaved({job: partial(child, paths[job[0]], *job[1:]) for job in jobs}, rounds, progress=True)
 
 
 def child(path: Path, engine: str, workers: int) -> Sample:
@@ -139,9 +135,9 @@ def run_child(path: str, engine: str, workers: int) -> Sample:
     act = _wasmtime() if engine == PEER else _lucet(engine, workers)
     count = 0 if engine == PEER else workers or len(os.sched_getaffinity(0))
     act(_first(max(count, 1)))
-    before, start = _cpu(), time.perf_counter()
+    before, start = cpu_seconds(), time.perf_counter()
     act(wasm)
-    wall, cpu = time.perf_counter() - start, _cpu() - before
+    wall, cpu = time.perf_counter() - start, cpu_seconds() - before
     peaks = [_peak(pid) for pid in _children()]
     return Sample(cpu=cpu, wall=wall, memory=_peak(os.getpid()) + count * max(peaks, default=0))
 
@@ -175,7 +171,7 @@ def _u32(value: int) -> bytes:
     return bytes([value >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)] + [value >> 28])
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
     """Seconds of this process and of the workers that it has now."""
     nanoseconds = [int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in _children()]
     return time.process_time() + sum(nanoseconds) / 1e9

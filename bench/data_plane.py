@@ -12,7 +12,6 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from time import thread_time_ns
 from typing import Any, Final
 
 import numpy
@@ -21,6 +20,7 @@ import wasmtime
 import lucet
 from bench import common
 from bench.common import Compared
+from bench.measure import interleaved, timed
 from lucet.wasm.text import text_to_binary
 
 GUEST: Final = """(module
@@ -45,12 +45,7 @@ def main() -> int:
     given = parser.parse_args()
     wasm = text_to_binary(GUEST)
     ways = {**theirs(wasm, given.rows), **ours(wasm, given.rows)}
-    samples: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.rounds):
-        for name, (body, count) in ways.items():
-            start = thread_time_ns()
-            body()
-            samples[name].append((thread_time_ns() - start) / count)
+    samples = interleaved({name: timed(*way) for name, way in ways.items()}, given.rounds)
     print(common.conditions(given.rounds))
     rows = [
         Compared(

@@ -10,16 +10,15 @@ is the median over the rounds of the time of a turn, with quartiles; ratios are 
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
-import time
 from collections.abc import Callable
 from typing import Final
 
 import wasmtime
 
 import lucet
-from bench.common import conditions, number, quartiles, spread, table
+from bench.common import conditions, number, spread, table
+from bench.measure import interleaved, quartiles, ratios, timed
 from lucet.wasm.text import text_to_binary
 
 CALLS: Final = 10_000_000
@@ -82,20 +81,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--opt-level", default="default")
     options = parser.parse_args()
-    things = _things(options.opt_level)
-    samples: dict[tuple[str, str, int], list[float]] = {key: [] for key in things}
-    for _ in range(options.rounds):
-        for key in random.sample(list(things), len(things)):
-            run, turns = things[key]
-            begin = time.thread_time_ns()
-            run()
-            samples[key].append((time.thread_time_ns() - begin) / turns)
+    bodies = things(options.opt_level)
+    samples = interleaved({key: timed(*thing) for key, thing in bodies.items()}, options.rounds)
     print(f"Lucet at level {options.opt_level}. {conditions(options.rounds)}\n")
     _print_paths(samples)
     _print_throws(samples)
 
 
-def _things(opt_level: str) -> dict[tuple[str, str, int], tuple[Callable[[], object], int]]:
+def things(
+    opt_level: str, *, calls: int = CALLS, throws: int = THROWS
+) -> dict[tuple[str, str, int], tuple[Callable[[], object], int]]:
     """(engine, function, depth) -> (what to run, how many turns that are)."""
     wasm = text_to_binary(TEXT)
     ours = lucet.Region(1).new_instance(lucet.Module.from_bytes(lucet.compile(wasm, opt_level=opt_level)))
@@ -112,16 +107,16 @@ def _things(opt_level: str) -> dict[tuple[str, str, int], tuple[Callable[[], obj
             "wasmtime": lambda: theirs(store, *arguments),
         }
 
-    things: dict[tuple[str, str, int], tuple[Callable[[], object], int]] = {}
+    made: dict[tuple[str, str, int], tuple[Callable[[], object], int]] = {}
     for name in ("plain", "try"):
-        for engine, run in engines(name, CALLS).items():
-            things[engine, name, 0] = run, CALLS
+        for engine, run in engines(name, calls).items():
+            made[engine, name, 0] = run, calls
     for name in ("throw", "keep", "return"):
         for depth in DEPTHS:
-            for engine, run in engines(name, depth, THROWS).items():
+            for engine, run in engines(name, depth, throws).items():
                 if engine == "lucet" or name != "return":
-                    things[engine, name, depth] = run, THROWS
-    return things
+                    made[engine, name, depth] = run, throws
+    return made
 
 
 def _print_paths(samples: dict[tuple[str, str, int], list[float]]) -> None:
@@ -145,9 +140,9 @@ def _print_throws(samples: dict[tuple[str, str, int], list[float]]) -> None:
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> str:
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    low, high = quartiles(ratios)
-    return f"**{number(statistics.median(ratios))}** ({number(low)} .. {number(high)})"
+    each = ratios(ours, theirs)
+    low, high = quartiles(each)
+    return f"**{number(statistics.median(each))}** ({number(low)} .. {number(high)})"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,9 @@ from typing import Final
 import wasmtime
 
 import lucet
-from bench.common import conditions, number, quartiles, spread, table
+from bench.common import conditions, number, spread, table
+from bench.measure import interleaved, quartiles
+from bench.measure import ratios as each
 from lucet.compile.cache import cached_compile
 from lucet.compile.options import Options
 from lucet.runtime import Func
@@ -130,17 +131,20 @@ def main() -> int:
 
 
 def measure(runs: dict[str, dict[Form, Run]], rounds: int) -> dict[str, dict[Form, list[float]]]:
-    samples: dict[str, dict[Form, list[float]]] = {name: {form: [] for form in forms} for name, forms in runs.items()}
     expected: dict[str, bytes] = {}
-    jobs = [(name, form) for name, forms in runs.items() for form in forms]
-    for number_of_round in range(rounds):
-        for name, form in random.sample(jobs, len(jobs)):
+
+    def job(name: str, form: Form) -> Callable[[], float]:
+        def once() -> float:
             ns, output = runs[name][form]()
-            samples[name][form].append(ns)
             if name not in TELLS_TIME and expected.setdefault(name, output) != output:
                 raise SystemExit(f"{name}: what {form[0]} gave is different")
-        print(f"round {number_of_round + 1} of {rounds} done", file=sys.stderr)
-    return samples
+            return ns
+
+        return once
+
+    jobs = {(name, form): job(name, form) for name, forms in runs.items() for form in forms}
+    samples = interleaved(jobs, rounds, progress=True)
+    return {name: {form: samples[name, form] for form in forms} for name, forms in runs.items()}
 
 
 def report(samples: dict[str, dict[Form, list[float]]]) -> str:
@@ -150,7 +154,7 @@ def report(samples: dict[str, dict[Form, list[float]]]) -> str:
         for engine in ENGINES:
             plain, counting = forms[engine, False], forms[engine, True]
             ratio = statistics.median(counting) / statistics.median(plain)
-            low, high = quartiles([one / other for one, other in zip(counting, plain, strict=True)])
+            low, high = quartiles(each(counting, plain))
             ratios[engine].append(ratio)
             row += [spread(plain), f"**{number(ratio)}** ({number(low)} .. {number(high)})"]
         rows.append(row)

@@ -47,15 +47,25 @@ def usual(*, table: str = "exported", memory_pages: int = 2) -> bytes:
         (call_indirect (type $binary) (local.get 0) (global.get $counter) (local.get 1))))""")
 
 
+def hello() -> bytes:
+    """A program in C that prints a line, as the original's measurements had it. Needs ziglang."""
+    from bench import common
+    from bench.code_quality import CC, built
+
+    source = common.ROOT / "bench" / "native" / "hello.c"
+    command = [*CC, "-target", "wasm32-wasi", "-Wl,--strip-all", str(source)]
+    return built(command, source, "wasm").read_bytes()
+
+
 def toucher(*, memory_pages: int = 80) -> bytes:
     """A memory without data; run(count, stride) writes that many bytes, so far apart."""
     return text_to_binary(f"(module (memory {memory_pages}) {_TOUCH})")
 
 
-def image(*, size: int, sparse: bool, memory_pages: int = 80) -> bytes:
-    """A memory whose first `size` bytes are data: all of them, or every other page."""
+def image(*, size: int, sparse: bool, memory_pages: int = 80, of: int = 2) -> bytes:
+    """A memory whose first `size` bytes are data: all of them, or one of so many pages."""
     whole = "\\a5" * PAGE
-    pages = range(0, size, 2 * PAGE if sparse else PAGE)
+    pages = range(0, size, of * PAGE if sparse else PAGE)
     datas = "".join(f'(data (i32.const {offset}) "{whole}")' for offset in pages)
     return text_to_binary(f"(module (memory {memory_pages}) {_TOUCH} {datas})")
 

@@ -40,11 +40,21 @@ class Bench:
     program: Path
     folder: Path
     rounds: int
+    peer: Path | None = None
+    """wasmtime's library; None: Lucet alone."""
     samples: dict[str, Series] = field(default_factory=dict)
 
-    def run(self, experiment: str, a: int, b: int, *wasms: bytes, wrapper: Sequence[str] = ()) -> Series:
-        files = [str(file) for wasm in wasms for file in self._files(wasm)]
-        command = [str(self.program), str(common.peer_library()), str(self.rounds), experiment, str(a), str(b), *files]
+    def run(
+        self,
+        experiment: str,
+        a: int,
+        b: int,
+        *wasms: bytes,
+        wrapper: Sequence[str] = (),
+        bounds: str = "guard",
+    ) -> Series:
+        files = [str(file) for wasm in wasms for file in self._files(wasm, bounds)]
+        command = [str(self.program), str(self.peer or "-"), str(self.rounds), experiment, str(a), str(b), *files]
         output = subprocess.run([*wrapper, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
         series: Series = {}
         for line in output.splitlines():
@@ -60,13 +70,19 @@ class Bench:
         self.samples.setdefault(what, {})[name] = engines
         return Compared(what=what, lucet=engines["lucet"], peer=engines["wasmtime"], goal=goal, met=met)
 
-    def _files(self, wasm: bytes) -> tuple[Path, Path]:
-        stem = self.folder / hashlib.sha256(wasm).hexdigest()
+    def _files(self, wasm: bytes, bounds: str) -> tuple[Path, Path]:
+        stem = self.folder / hashlib.sha256(bounds.encode() + wasm).hexdigest()
         files = stem.with_suffix(".so"), stem.with_suffix(".wasm")
         if not files[0].exists():
             files[1].write_bytes(wasm)
-            files[0].write_bytes(lucet.compile(wasm))
+            files[0].write_bytes(lucet.compile(wasm, bounds=bounds))
         return files
+
+
+def build(native: Path = common.NATIVE) -> Path:
+    folder = common.ROOT / "bench" / "native"
+    sources = [folder / f"{name}.c" for name in ("lifecycle", "engine_lucet", "engine_wasmtime")]
+    return common.build("lifecycle", sources, native=native)
 
 
 def third_and_a_microsecond(row: Compared) -> bool:
@@ -255,13 +271,11 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.sections) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    folder = common.ROOT / "bench" / "native"
-    sources = [folder / f"{name}.c" for name in ("lifecycle", "engine_lucet", "engine_wasmtime")]
-    program = common.build("lifecycle", sources, native=given.native.resolve())
+    program = build(given.native.resolve())
     print(common.conditions(given.rounds))
     print("The peer: pooling allocation, 1 MiB of memory and table kept resident, InstancePre, unchecked calls.")
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(program=program, folder=Path(temporary), rounds=given.rounds)
+        bench = Bench(program=program, folder=Path(temporary), rounds=given.rounds, peer=common.peer_library())
         for name in given.sections or SECTIONS:
             section = SECTIONS[name]
             print(f"\n## {name}\n\n{section.__doc__}\n\n{section(bench)}", flush=True)

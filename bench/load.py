@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.common import table
+from bench.measure import interleaved
 from bench.workloads import WORKLOADS
 
 _TIMED: Final = """
@@ -82,18 +83,14 @@ def prepare(wasm: Path, folder: Path, opt_level: str) -> dict[str, Path]:
 
 
 def measure(files: dict[str, Path], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    samples: dict[str, list[tuple[float, float]]] = {engine: [] for engine in files}
-    for _ in range(rounds):
-        for engine in random.sample(list(files), len(files)):
-            command = [sys.executable, "-c", _CHILDREN[engine], str(files[engine])]
-            first, again = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            samples[engine].append((float(first), float(again)))
-    return samples
+    """Seconds of the first load and of later ones, of each engine."""
+    return interleaved({engine: partial(child, engine, file) for engine, file in files.items()}, rounds)
 
 
-def medians(samples: list[tuple[float, float]]) -> list[float]:
-    """Of first and again, in milliseconds."""
-    return [statistics.median(column) * 1e3 for column in zip(*samples, strict=True)]
+def child(engine: str, file: Path) -> tuple[float, float]:
+    command = [sys.executable, "-c", _CHILDREN[engine], str(file)]
+    first, again = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(first), float(again)
 
 
 if __name__ == "__main__":

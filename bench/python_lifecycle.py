@@ -14,25 +14,17 @@ import math
 import operator
 import statistics
 import sys
-from collections.abc import Callable
 from itertools import repeat
-from time import thread_time_ns
 from typing import Any, Final
-
-import wasmtime
-from wasmtime import _ffi as ffi
 
 import lucet
 from bench import common, guests
 from bench.common import Compared
+from bench.measure import Body, blocks, clocked, empty_loop, less, repeated
 
-BLOCK_NS: Final = 10_000_000
 LOOPS: Final = 20_000
 """Calls of a host function by one run of the guest."""
 KEPT_RESIDENT: Final = 1 << 20
-
-Body = Callable[[int], object]
-"""Does something so many times."""
 
 
 def host(value: lucet.i32) -> lucet.i32:
@@ -52,44 +44,8 @@ def main() -> int:
 
 
 def measure(bodies: dict[str, Body], rounds: int) -> dict[str, list[float]]:
-    """Nanoseconds for each, once in every round; the order turns, so that none always follows the same."""
-    counts = {name: calibrated(body) for name, body in bodies.items()}
-    samples: dict[str, list[float]] = {name: [] for name in bodies}
-    names = list(bodies)
-    for number in range(rounds):
-        start = number * 7 % len(names)
-        for name in names[start:] + names[:start]:
-            samples[name].append(timed(bodies[name], counts[name]) / counts[name])
-    return samples
-
-
-def calibrated(body: Body) -> int:
-    count = 1
-    while timed(body, count) < BLOCK_NS / 2:
-        count *= 2
-    return count
-
-
-def timed(body: Body, count: int) -> int:
-    start = thread_time_ns()
-    body(count)
-    return thread_time_ns() - start
-
-
-def repeated(function: Callable[..., object], *args: object) -> Body:
-    """Calls with one or two arguments, written out: unpacking would count."""
-
-    def one(count: int) -> None:
-        (value,) = args
-        for _ in repeat(None, count):
-            function(value)
-
-    def two(count: int) -> None:
-        a, b = args
-        for _ in repeat(None, count):
-            function(a, b)
-
-    return two if len(args) == 2 else one
+    """Nanoseconds of each, once in every round."""
+    return blocks({name: clocked(body) for name, body in bodies.items()}, rounds)
 
 
 # ---- what is measured ----
@@ -124,6 +80,8 @@ def lucet_bodies() -> dict[str, Body]:
 
 
 def wasmtime_bodies() -> dict[str, Body]:
+    import wasmtime
+
     engine = pooling_engine()
     module = wasmtime.Module(engine, guests.usual())
     pre = wasmtime.Linker(engine).instantiate_pre(module)
@@ -157,7 +115,10 @@ def wasmtime_bodies() -> dict[str, Body]:
     }
 
 
-def pooling_engine() -> wasmtime.Engine:
+def pooling_engine() -> Any:
+    import wasmtime
+    from wasmtime import _ffi as ffi
+
     config = wasmtime.Config()
     pool = ffi.wasmtime_pooling_allocation_config_new()
     ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, KEPT_RESIDENT)
@@ -169,12 +130,8 @@ def pooling_engine() -> wasmtime.Engine:
 
 
 def python_bodies() -> dict[str, Body]:
-    def empty(count: int) -> None:
-        for _ in repeat(None, count):
-            pass
-
     return {
-        "empty loop": empty,
+        "empty loop": empty_loop,
         "operator.add": repeated(operator.add, 1, 2),
         "math.gcd": repeated(math.gcd, 1, 2),
         "min": repeated(min, 1, 2),
@@ -233,10 +190,6 @@ def against_python(samples: dict[str, list[float]]) -> str:
                 )
             )
     return common.compared_table(rows, peer="built-in function")
-
-
-def less(samples: list[float], base: list[float]) -> list[float]:
-    return [sample - other for sample, other in zip(samples, base, strict=True)]
 
 
 if __name__ == "__main__":

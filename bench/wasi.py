@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Final
@@ -24,6 +25,7 @@ import wasmtime
 import lucet
 from bench import common
 from bench.common import Compared
+from bench.measure import interleaved
 from lucet.wasi import WasiContext
 from lucet.wasm.text import text_to_binary
 
@@ -189,18 +191,7 @@ def main() -> int:
         folder = Path(name)
         pieces = make_file(folder / "file", given.size)
         native = build_native(folder)
-        rows = [
-            Case("fd_write to /dev/null", "fd_write", given.calls, "null"),
-            Case("fd_write to a pipe", "fd_write", given.calls, "pipe"),
-            Case("fd_write to a FIFO", "fd_write", given.calls, "fifo"),
-            Case("clock_time_get", "clock_time_get", given.calls, "null"),
-            Case("path_open + fd_close", "path_open", given.calls, "null"),
-            Case(f"fd_read of {given.size} MiB by {PIECE} bytes", "fd_read", pieces, "null"),
-            Case("random_get of 16 bytes", "random_get", given.calls, "null"),
-            Case("args_sizes_get", "args_sizes_get", given.calls, "null"),
-            Case("args_get", "args_get", given.calls, "null"),
-            Case("environ_get", "environ_get", given.calls, "null"),
-        ]
+        rows = cases(given.calls, given.size, pieces)
         rows = [row for row in rows if given.only is None or row.function in given.only]
         samples = [measure(case, folder, native, given.rounds) for case in rows]
     print(common.conditions(given.rounds))
@@ -222,12 +213,27 @@ class Case:
         self.what, self.function, self.calls, self.output = what, function, calls, output
 
 
+def cases(calls: int, size: int, pieces: int) -> list[Case]:
+    """All loops: so many calls of each, and a file of `size` MiB that is read in so many pieces."""
+    return [
+        Case("fd_write to /dev/null", "fd_write", calls, "null"),
+        Case("fd_write to a pipe", "fd_write", calls, "pipe"),
+        Case("fd_write to a FIFO", "fd_write", calls, "fifo"),
+        Case("clock_time_get", "clock_time_get", calls, "null"),
+        Case("path_open + fd_close", "path_open", calls, "null"),
+        Case(f"fd_read of {size} MiB by {PIECE} bytes", "fd_read", pieces, "null"),
+        Case("random_get of 16 bytes", "random_get", calls, "null"),
+        Case("args_sizes_get", "args_sizes_get", calls, "null"),
+        Case("args_get", "args_get", calls, "null"),
+        Case("environ_get", "environ_get", calls, "null"),
+    ]
+
+
 Samples = dict[str, list[float]]
 
 
 def measure(case: Case, folder: Path, native: Path, rounds: int) -> Samples:
-    """Nanoseconds per call of each, once in every round; who is first changes."""
-    samples: Samples = {"lucet": [], "wasmtime": [], "native": []}
+    """Nanoseconds per call of each, once in every round."""
     with output(case.output) as path:
         loops = {
             "lucet": lucet_loop(case, folder, path),
@@ -236,11 +242,12 @@ def measure(case: Case, folder: Path, native: Path, rounds: int) -> Samples:
         }
         for loop in loops.values():
             loop(max(case.calls // 100, 1) if case.function != "fd_read" else case.calls)
-        for number in range(rounds):
-            names = list(loops)
-            for name in names[number % 3 :] + names[: number % 3]:
-                samples[name].append(loops[name](case.calls) / case.calls)
-    return samples
+        rates = {name: partial(rate, loop, case.calls) for name, loop in loops.items()}
+        return interleaved(rates, rounds)
+
+
+def rate(loop: Loop, calls: int) -> float:
+    return loop(calls) / calls
 
 
 def lucet_loop(case: Case, folder: Path, out: str) -> Loop:

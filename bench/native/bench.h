@@ -3,15 +3,21 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One engine with one module loaded and its imports bound. Every module exports functions (i32, i32) -> i32 only, the first
- * of them named "run". All but the calls may be used by several threads at once. */
+ * of them named "run"; or, if it does not `run`, anything. All but the calls may be used by several threads at once. */
 typedef struct subject subject;
+
+enum { COMPACT_MEMORY = 1 << 16 };
 
 struct setup {
     const char *artifact; /* Lucet's */
     const char *wasm;     /* the same module as the peer takes it */
+    const char *compiled; /* what the peer loads instead of compiling, once it was prepared; NULL: it compiles */
+    bool runs;            /* instances run their function */
+    bool compact;         /* 64 KiB of address space for a memory, without a guard */
     uint32_t slots;       /* instances at once */
     subject *shared;      /* use the slots of this one; NULL: own slots */
 };
@@ -23,9 +29,10 @@ struct parts {
 
 struct engine {
     const char *name;
+    void (*prepare)(const struct setup *setup); /* writes `compiled` */
     subject *(*open)(const struct setup *setup);
     void (*close)(subject *s);
-    /* Create an instance, run(a, b), destroy it: `count` times. */
+    /* Create an instance, run(a, b) if it runs, destroy it: `count` times. */
     void (*cycles)(subject *s, uint64_t count, uint32_t a, uint32_t b);
     void (*timed_cycles)(subject *s, uint64_t count, uint32_t a, uint32_t b, const struct parts *parts);
     /* `count` instances that all stay, each after run(a, b). */

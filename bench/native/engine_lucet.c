@@ -10,6 +10,7 @@ struct subject {
     lucet_module *module;
     lucet_linkage *linkage;
     lucet_region *region;
+    bool runs;
     uint32_t run;
     lucet_instance **held;
     uint32_t held_count;
@@ -35,20 +36,35 @@ static subject *open_(const struct setup *setup) {
     if (!(s->module = lucet_module_load(setup->artifact, &error)))
         die("lucet: %s", error.message);
     uint32_t count = lucet_module_imports_count(s->module);
-    lucet_import imports[1] = {{.from = LUCET_IMPORT_HOST_FUNCTION, .function = host}};
-    if (count > 1 || !(s->linkage = lucet_link(s->module, imports, count, &error)))
-        die("lucet: %s", count > 1 ? "more imports than one" : error.message);
+    lucet_import *imports = allocate((count + 1) * sizeof *imports);
+    for (uint32_t i = 0; i < count; i++)
+        imports[i] = (lucet_import){.from = LUCET_IMPORT_HOST_FUNCTION, .function = host};
+    if (!(s->linkage = lucet_link(s->module, imports, count, &error)))
+        die("lucet: %s", error.message);
+    free(imports);
     if (setup->shared) {
         s->region = setup->shared->region;
         lucet_region_retain(s->region);
     } else {
         lucet_region_config config = lucet_region_defaults();
         config.slots = setup->slots;
+        if (setup->compact) { /* as `compact` of bench/density.py */
+            config.memory_reserved = config.memory_limit = COMPACT_MEMORY;
+            config.memory_guard = 0;
+            config.instance_area = 512;
+            config.track_writes = false;
+        }
         if (!(s->region = lucet_region_new(&config, &error)))
             die("lucet: %s", error.message);
     }
-    s->run = function_index(s->module, "run");
+    s->runs = setup->runs;
+    s->run = s->runs ? function_index(s->module, "run") : 0;
     return s;
+}
+
+/* Artifacts are compiled by bench/lifecycle.py. */
+static void prepare(const struct setup *setup) {
+    (void)setup;
 }
 
 static void close_(subject *s) {
@@ -80,7 +96,8 @@ static inline void call(lucet_instance *instance, uint32_t function, uint32_t a,
 static void cycles(subject *s, uint64_t count, uint32_t a, uint32_t b) {
     for (uint64_t i = 0; i < count; i++) {
         lucet_instance *instance = create(s);
-        call(instance, s->run, a, b);
+        if (s->runs)
+            call(instance, s->run, a, b);
         lucet_instance_free(instance);
     }
 }
@@ -90,7 +107,8 @@ static void timed_cycles(subject *s, uint64_t count, uint32_t a, uint32_t b, con
         uint64_t t0 = ticks();
         lucet_instance *instance = create(s);
         uint64_t t1 = ticks();
-        call(instance, s->run, a, b);
+        if (s->runs)
+            call(instance, s->run, a, b);
         uint64_t t2 = ticks();
         lucet_instance_free(instance);
         uint64_t t3 = ticks();
@@ -105,7 +123,8 @@ static void hold(subject *s, uint32_t count, uint32_t a, uint32_t b) {
     s->held_count = count;
     for (uint32_t i = 0; i < count; i++) {
         s->held[i] = create(s);
-        call(s->held[i], s->run, a, b);
+        if (s->runs)
+            call(s->held[i], s->run, a, b);
     }
 }
 
@@ -133,6 +152,7 @@ static void leave(subject *s) {
 
 const struct engine lucet_engine = {
     .name = "lucet",
+    .prepare = prepare,
     .open = open_,
     .close = close_,
     .cycles = cycles,

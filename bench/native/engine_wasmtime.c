@@ -76,6 +76,14 @@ typedef opaque *(*unchecked_callback)(void *env, opaque *caller, union wasmtime_
     FUNCTION(void, wasmtime_pooling_allocation_config_table_keep_resident_set, (opaque * pool, size_t size))           \
     FUNCTION(void, wasmtime_pooling_allocation_strategy_set, (opaque * config, opaque * pool))                         \
     FUNCTION(opaque *, wasmtime_module_new, (opaque * engine, const uint8_t *wasm, size_t size, opaque **module))      \
+    FUNCTION(opaque *, wasmtime_module_serialize, (opaque * module, struct byte_vec * bytes))                          \
+    FUNCTION(opaque *, wasmtime_module_deserialize_file, (opaque * engine, const char *path, opaque **module))         \
+    FUNCTION(void, wasm_byte_vec_delete, (struct byte_vec * bytes))                                                    \
+    FUNCTION(void, wasmtime_config_memory_reservation_set, (opaque * config, uint64_t size))                           \
+    FUNCTION(void, wasmtime_config_memory_guard_size_set, (opaque * config, uint64_t size))                            \
+    FUNCTION(void, wasmtime_pooling_allocation_config_max_memory_size_set, (opaque * pool, size_t size))               \
+    FUNCTION(void, wasmtime_pooling_allocation_config_table_elements_set, (opaque * pool, size_t count))               \
+    FUNCTION(opaque *, wasmtime_linker_define_unknown_imports_as_traps, (opaque * linker, opaque * module))            \
     FUNCTION(void, wasmtime_module_delete, (opaque * module))                                                          \
     FUNCTION(opaque *, wasmtime_linker_new, (opaque * engine))                                                         \
     FUNCTION(void, wasmtime_linker_delete, (opaque * linker))                                                          \
@@ -139,7 +147,7 @@ struct live {
 
 struct subject {
     opaque *engine, *linker, *module, *pre;
-    bool shares_engine;
+    bool shares_engine, runs;
     opaque **held;
     uint32_t held_count;
     struct live called;
@@ -151,7 +159,8 @@ static opaque *host(void *env, opaque *caller, union wasmtime_val_raw *values, s
     return NULL;
 }
 
-static opaque *new_engine(uint32_t slots) {
+static opaque *new_engine(const struct setup *setup) {
+    uint32_t slots = setup->slots;
     opaque *config = wasm_config_new(), *pool = wasmtime_pooling_allocation_config_new();
     wasmtime_pooling_allocation_config_total_core_instances_set(pool, slots);
     wasmtime_pooling_allocation_config_total_memories_set(pool, slots);
@@ -159,6 +168,12 @@ static opaque *new_engine(uint32_t slots) {
     wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, slots);
     wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, KEPT_RESIDENT);
     wasmtime_pooling_allocation_config_table_keep_resident_set(pool, KEPT_RESIDENT);
+    if (setup->compact) { /* tables of the size that the guests have */
+        wasmtime_config_memory_reservation_set(config, COMPACT_MEMORY);
+        wasmtime_config_memory_guard_size_set(config, 0);
+        wasmtime_pooling_allocation_config_max_memory_size_set(pool, COMPACT_MEMORY);
+        wasmtime_pooling_allocation_config_table_elements_set(pool, 8);
+    }
     wasmtime_pooling_allocation_strategy_set(config, pool);
     wasmtime_pooling_allocation_config_delete(pool);
     wasmtime_config_concurrency_support_set(config, false); /* makes stores cheaper; only async calls need it */
@@ -201,16 +216,39 @@ static struct live create(const subject *s) {
     return live;
 }
 
+static opaque *compile(opaque *engine, const struct setup *setup) {
+    opaque *module;
+    size_t size;
+    uint8_t *wasm = read_file(setup->wasm, &size);
+    check(wasmtime_module_new(engine, wasm, size, &module), NULL);
+    free(wasm);
+    return module;
+}
+
+static void prepare(const struct setup *setup) {
+    struct byte_vec bytes;
+    opaque *engine = new_engine(setup), *module = compile(engine, setup);
+    check(wasmtime_module_serialize(module, &bytes), NULL);
+    FILE *file = fopen(setup->compiled, "wb");
+    if (!file || fwrite(bytes.data, 1, bytes.size, file) != bytes.size || fclose(file) != 0)
+        die("%s cannot be written", setup->compiled);
+    wasm_byte_vec_delete(&bytes);
+    wasmtime_module_delete(module);
+    wasm_engine_delete(engine);
+}
+
 static subject *open_(const struct setup *setup) {
     subject *s = allocate(sizeof *s);
     s->shares_engine = setup->shared != NULL;
-    s->engine = setup->shared ? setup->shared->engine : new_engine(setup->slots);
-    size_t size;
-    uint8_t *wasm = read_file(setup->wasm, &size);
-    check(wasmtime_module_new(s->engine, wasm, size, &s->module), NULL);
-    free(wasm);
+    s->runs = setup->runs;
+    s->engine = setup->shared ? setup->shared->engine : new_engine(setup);
+    if (setup->compiled)
+        check(wasmtime_module_deserialize_file(s->engine, setup->compiled, &s->module), NULL);
+    else
+        s->module = compile(s->engine, setup);
     s->linker = wasmtime_linker_new(s->engine);
     define_host(s->linker);
+    check(wasmtime_linker_define_unknown_imports_as_traps(s->linker, s->module), NULL);
     check(wasmtime_linker_instantiate_pre(s->linker, s->module, &s->pre), NULL);
     return s;
 }
@@ -244,7 +282,8 @@ static void run(struct live *live, uint32_t a, uint32_t b) {
 static void cycles(subject *s, uint64_t count, uint32_t a, uint32_t b) {
     for (uint64_t i = 0; i < count; i++) {
         struct live live = create(s);
-        run(&live, a, b);
+        if (s->runs)
+            run(&live, a, b);
         wasmtime_store_delete(live.store);
     }
 }
@@ -254,7 +293,8 @@ static void timed_cycles(subject *s, uint64_t count, uint32_t a, uint32_t b, con
         uint64_t t0 = ticks();
         struct live live = create(s);
         uint64_t t1 = ticks();
-        run(&live, a, b);
+        if (s->runs)
+            run(&live, a, b);
         uint64_t t2 = ticks();
         wasmtime_store_delete(live.store);
         uint64_t t3 = ticks();
@@ -270,7 +310,8 @@ static void hold(subject *s, uint32_t count, uint32_t a, uint32_t b) {
     for (uint32_t i = 0; i < count; i++) {
         struct live live = create(s);
         s->held[i] = live.store;
-        run(&live, a, b);
+        if (s->runs)
+            run(&live, a, b);
     }
 }
 
@@ -310,6 +351,7 @@ static void leave(subject *s) {
 
 const struct engine wasmtime_engine = {
     .name = "wasmtime",
+    .prepare = prepare,
     .open = open_,
     .close = close_,
     .cycles = cycles,

@@ -3,6 +3,8 @@
  *
  * usage: lifecycle PEER ROUNDS EXPERIMENT A B (ARTIFACT WASM)...
  *
+ * PEER is wasmtime's shared library, or "-": then Lucet is alone.
+ *
  * Time is the thread's CPU time, which leaves out what other processes take; threads' is wall-clock time, and parts' are
  * counter ticks: the mean of the middle half of a block, so that the odd interruption does not count. */
 
@@ -25,6 +27,7 @@ enum { ENGINES = 2, BLOCK_NS = 4000000, SLOTS = 64 };
 
 static const struct engine *const engines[ENGINES] = {&wasmtime_engine, &lucet_engine};
 static uint32_t rounds, given_a, given_b;
+static uint32_t first_engine; /* 1 without the peer */
 static struct setup setups[2];
 
 void die(const char *format, ...) {
@@ -71,14 +74,19 @@ static uint64_t calibrate(const struct engine *engine, subject *s, body_function
     }
 }
 
+/* The engine that is number i in this round. */
+static uint32_t in_turn(uint32_t round, uint32_t i) {
+    return first_engine ? i : (round + i) % ENGINES;
+}
+
 /* Both engines in turn; who is first changes with every round. */
 static void measure(const char *series, subject *const subjects[], body_function body, double per_count) {
     uint64_t counts[ENGINES];
-    for (uint32_t e = 0; e < ENGINES; e++)
+    for (uint32_t e = first_engine; e < ENGINES; e++)
         counts[e] = calibrate(engines[e], subjects[e], body);
     for (uint32_t round = 0; round < rounds; round++)
-        for (uint32_t i = 0; i < ENGINES; i++) {
-            uint32_t e = (round + i) % ENGINES;
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
             double start = cpu_time();
             body(engines[e], subjects[e], counts[e]);
             report(series, engines[e], (cpu_time() - start) / ((double)counts[e] * per_count));
@@ -87,12 +95,12 @@ static void measure(const char *series, subject *const subjects[], body_function
 
 /* The peer is first: then its signal handlers are behind Lucet's, and do not cost it anything. */
 static void open_both(subject *subjects[], const struct setup *setup) {
-    for (uint32_t e = 0; e < ENGINES; e++)
+    for (uint32_t e = first_engine; e < ENGINES; e++)
         subjects[e] = engines[e]->open(setup);
 }
 
 static void close_both(subject *const subjects[]) {
-    for (uint32_t e = 0; e < ENGINES; e++)
+    for (uint32_t e = first_engine; e < ENGINES; e++)
         engines[e]->close(subjects[e]);
 }
 
@@ -134,20 +142,36 @@ static double ticks_per_ns(void) {
     return (double)(last - first) / (now(CLOCK_MONOTONIC) - start);
 }
 
-static void parts(void) {
-    enum { SAMPLES = 2000 };
-    subject *subjects[ENGINES];
-    struct parts samples = {allocate(SAMPLES * 8), allocate(SAMPLES * 8), allocate(SAMPLES * 8)};
-    double frequency = ticks_per_ns();
+enum { SAMPLES = 2000 };
+
+static struct parts new_parts(void) {
+    return (struct parts){allocate(SAMPLES * 8), allocate(SAMPLES * 8), allocate(SAMPLES * 8)};
+}
+
+static void free_parts(struct parts *parts) {
+    free(parts->create);
+    free(parts->call);
+    free(parts->destroy);
+}
+
+/* What reading the counter twice takes. */
+static double empty_ticks(void) {
+    uint64_t samples[SAMPLES];
     for (uint32_t i = 0; i < SAMPLES; i++) {
         uint64_t start = ticks();
-        samples.call[i] = ticks() - start;
+        samples[i] = ticks() - start;
     }
-    double empty = middle_mean(samples.call, SAMPLES);
+    return middle_mean(samples, SAMPLES);
+}
+
+static void parts(void) {
+    subject *subjects[ENGINES];
+    struct parts samples = new_parts();
+    double frequency = ticks_per_ns(), empty = empty_ticks();
     open_both(subjects, &setups[0]);
     for (uint32_t round = 0; round <= rounds; round++)
-        for (uint32_t i = 0; i < ENGINES; i++) {
-            uint32_t e = (round + i) % ENGINES;
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
             engines[e]->timed_cycles(subjects[e], SAMPLES, given_a, given_b, &samples);
             if (round == 0)
                 continue; /* to warm the slots */
@@ -156,9 +180,93 @@ static void parts(void) {
             report("destroy", engines[e], (middle_mean(samples.destroy, SAMPLES) - empty) / frequency);
         }
     close_both(subjects);
-    free(samples.create);
-    free(samples.call);
-    free(samples.destroy);
+    free_parts(&samples);
+}
+
+/* ---- distribution: the same, but every cycle for itself ---- */
+
+static void distribution(void) {
+    subject *subjects[ENGINES];
+    struct parts samples = new_parts();
+    double frequency = ticks_per_ns(), empty = 3 * empty_ticks();
+    open_both(subjects, &setups[0]);
+    for (uint32_t round = 0; round <= rounds; round++)
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
+            engines[e]->timed_cycles(subjects[e], SAMPLES, given_a, given_b, &samples);
+            for (uint32_t k = 0; round > 0 && k < SAMPLES; k++)
+                report("cycle", engines[e],
+                       ((double)(samples.create[k] + samples.call[k] + samples.destroy[k]) - empty) / frequency);
+        }
+    close_both(subjects);
+    free_parts(&samples);
+}
+
+/* ---- load: from a compiled module in a file to an instance: load, link, reserve slots, create ---- */
+
+static void load(void) {
+    enum { LOADS = 25 };
+    uint64_t samples[LOADS];
+    double frequency = ticks_per_ns(), empty = empty_ticks();
+    for (uint32_t e = first_engine; e < ENGINES; e++)
+        engines[e]->prepare(&setups[0]);
+    for (uint32_t round = 0; round <= rounds; round++)
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
+            for (uint32_t k = 0; k < LOADS; k++) {
+                uint64_t start = ticks();
+                subject *s = engines[e]->open(&setups[0]);
+                engines[e]->hold(s, 1, 0, 0);
+                samples[k] = ticks() - start;
+                engines[e]->let_go(s);
+                engines[e]->close(s);
+            }
+            if (round > 0)
+                report("load", engines[e], (middle_mean(samples, LOADS) - empty) / frequency);
+        }
+}
+
+/* ---- held: A instances of one engine (B) that stay, and what the process has of memory, in bytes ---- */
+
+static double memory_of(const char *path, const char *name) {
+    char line[256];
+    double found = 0;
+    size_t size = strlen(name);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, name, size) == 0 && line[size] == ':')
+            found = 1024 * strtod(line + size + 1, NULL);
+    if (file)
+        fclose(file);
+    return found;
+}
+
+static void report_memory(const struct engine *engine, const char *resident, const char *tables) {
+    report(resident, engine, memory_of("/proc/self/smaps_rollup", "Rss"));
+    report(tables, engine, memory_of("/proc/self/status", "VmPTE"));
+}
+
+static void held(void) {
+    const struct engine *engine = engines[given_b % ENGINES];
+    setups[0].slots = given_a;
+    report_memory(engine, "resident_before", "tables_before");
+    subject *s = engine->open(&setups[0]);
+    engine->hold(s, given_a, 1, 2);
+    report_memory(engine, "resident", "tables");
+}
+
+/* ---- counted: A warm cycles, for a tool that counts instructions; with B, as many calls in one instance instead ---- */
+
+static void counted(void) {
+    const struct engine *engine = engines[ENGINES - 1];
+    subject *s = engine->open(&setups[0]);
+    if (given_b) {
+        engine->enter(s, "run");
+        engine->calls(s, given_a, 1, 2);
+        engine->leave(s);
+    } else
+        engine->cycles(s, given_a, 1, 2);
+    engine->close(s);
 }
 
 /* ---- calls: into an instance that is there, and from it to a host function ---- */
@@ -191,10 +299,10 @@ static void calls(void) {
     subject *subjects[ENGINES];
     open_both(subjects, &setups[0]);
     for (size_t i = 0; i < sizeof measured / sizeof *measured; i++) {
-        for (uint32_t e = 0; e < ENGINES; e++)
+        for (uint32_t e = first_engine; e < ENGINES; e++)
             engines[e]->enter(subjects[e], measured[i].export);
         measure(measured[i].series, subjects, measured[i].body, measured[i].per_count);
-        for (uint32_t e = 0; e < ENGINES; e++)
+        for (uint32_t e = first_engine; e < ENGINES; e++)
             engines[e]->leave(subjects[e]);
     }
     close_both(subjects);
@@ -207,8 +315,8 @@ static void heavy(void) {
     subject *subjects[ENGINES];
     open_both(subjects, &setups[0]);
     for (uint32_t round = 0; round <= rounds; round++)
-        for (uint32_t i = 0; i < ENGINES; i++) {
-            uint32_t e = (round + i) % ENGINES;
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
             engines[e]->cycles(subjects[e], 3, given_a, given_b);
             double start = cpu_time();
             engines[e]->cycles(subjects[e], FOLLOWING, 1, given_b);
@@ -224,8 +332,8 @@ static void cold(void) {
     struct setup setup = setups[0];
     setup.slots = SLOTS;
     for (uint32_t round = 0; round < rounds; round++)
-        for (uint32_t i = 0; i < ENGINES; i++) {
-            uint32_t e = (round + i) % ENGINES;
+        for (uint32_t i = first_engine; i < ENGINES; i++) {
+            uint32_t e = in_turn(round, i);
             subject *s = engines[e]->open(&setup);
             double start = cpu_time();
             engines[e]->hold(s, SLOTS, given_a, given_b);
@@ -256,7 +364,7 @@ static void alternate_body(const struct engine *engine, subject *s, uint64_t cou
 static void alternate(void) {
     subject *subjects[ENGINES];
     open_both(subjects, &setups[0]);
-    for (uint32_t e = 0; e < ENGINES; e++) {
+    for (uint32_t e = first_engine; e < ENGINES; e++) {
         setups[1].shared = subjects[e];
         others[e] = engines[e]->open(&setups[1]);
     }
@@ -316,16 +424,16 @@ static void threads(void) {
     if (given_a < 1 || given_a > THREADS_MAX)
         die("1 to %d threads", THREADS_MAX);
     for (uint32_t shared = 0; shared < 2; shared++)
-        for (uint32_t e = 0; e < ENGINES; e++)
+        for (uint32_t e = first_engine; e < ENGINES; e++)
             for (uint32_t i = 0; i < given_a; i++)
                 subjects[shared][e][i] = shared && i ? subjects[1][e][0] : engines[e]->open(&setups[0]);
     uint64_t counts[ENGINES];
-    for (uint32_t e = 0; e < ENGINES; e++)
+    for (uint32_t e = first_engine; e < ENGINES; e++)
         counts[e] = BLOCK * calibrate(engines[e], subjects[0][e][0], cycle_body);
     for (uint32_t round = 0; round < rounds; round++)
         for (uint32_t shared = 0; shared < 2; shared++)
-            for (uint32_t i = 0; i < ENGINES; i++) {
-                uint32_t e = (round + i) % ENGINES;
+            for (uint32_t i = first_engine; i < ENGINES; i++) {
+                uint32_t e = in_turn(round, i);
                 report(series[shared], engines[e], run_threads(engines[e], subjects[shared][e], counts[e]));
             }
 }
@@ -376,23 +484,52 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
+        bool runs; /* instances run their function */
     } experiments[] = {
-        {"cycle", cycle}, {"parts", parts},         {"calls", calls},     {"heavy", heavy},
-        {"cold", cold},   {"alternate", alternate}, {"threads", threads}, {"zero", zero},
+        {"cycle", cycle, true},
+        {"create_destroy", cycle, false},
+        {"parts", parts, true},
+        {"bare_parts", parts, false},
+        {"distribution", distribution, true},
+        {"load", load, false},
+        {"held", held, true},
+        {"counted", counted, true},
+        {"calls", calls, true},
+        {"heavy", heavy, true},
+        {"cold", cold, true},
+        {"alternate", alternate, true},
+        {"threads", threads, true},
+        {"zero", zero, true},
     };
     if (count != 8 && count != 10)
         die("usage: lifecycle PEER ROUNDS EXPERIMENT A B (ARTIFACT WASM)...");
-    wasmtime_load(arguments[1]);
+    if (strcmp(arguments[1], "-") == 0)
+        first_engine = 1;
+    else
+        wasmtime_load(arguments[1]);
     rounds = (uint32_t)strtoul(arguments[2], NULL, 0);
     given_a = (uint32_t)strtoul(arguments[4], NULL, 0);
     given_b = (uint32_t)strtoul(arguments[5], NULL, 0);
     bool two = count > 8;
-    setups[0] = (struct setup){.artifact = arguments[6], .wasm = arguments[7], .slots = two ? 1 : SLOTS};
-    setups[1] = (struct setup){.artifact = arguments[two ? 8 : 6], .wasm = arguments[two ? 9 : 7], .slots = 1};
-    for (size_t i = 0; i < sizeof experiments / sizeof *experiments; i++)
-        if (strcmp(experiments[i].name, arguments[3]) == 0) {
-            experiments[i].run();
-            return 0;
-        }
-    die("no experiment is named \"%s\"", arguments[3]);
+    size_t i = 0;
+    while (i < sizeof experiments / sizeof *experiments && strcmp(experiments[i].name, arguments[3]) != 0)
+        i++;
+    if (i == sizeof experiments / sizeof *experiments)
+        die("no experiment is named \"%s\"", arguments[3]);
+    for (uint32_t k = 0; k < 2; k++)
+        setups[k] = (struct setup){.artifact = arguments[two && k ? 8 : 6],
+                                   .wasm = arguments[two && k ? 9 : 7],
+                                   .slots = two || k ? 1 : SLOTS,
+                                   .runs = experiments[i].runs};
+    char compiled[4096];
+    if (experiments[i].run == load) {
+        snprintf(compiled, sizeof compiled, "%s.compiled", arguments[7]);
+        setups[0].compiled = compiled;
+        setups[0].slots = 1;
+    }
+    setups[0].compact = experiments[i].run == held;
+    if (experiments[i].run == counted)
+        setups[0].slots = 1;
+    experiments[i].run();
+    return 0;
 }

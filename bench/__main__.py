@@ -1,0 +1,129 @@
+"""The suite of benchmarks: `python -m bench` measures everything and writes a report.
+
+usage: python -m bench [--quick] [--rounds N] [--output FOLDER] [--from FILE] [--without PEER]... [SECTION]...
+       python -m bench compare REV1 REV2
+
+Writes results.json, report.md with its plots, and report.html, which is one file, into the folder. --from renders the
+results of an earlier run again, and measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from bench import common, measure, render, results
+from bench.suite import CHILD, SECTIONS, Settings, child, has_peer, run_section
+
+_OUTPUT: Final = Path("bench-report")
+_PEERS: Final = ("wasmtime", "node", "ziglang", "numpy")
+
+
+def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == [CHILD]:
+        child(*arguments[1:])
+        return 0
+    if arguments[:1] == ["compare"]:
+        from bench import compare
+
+        return compare.main(arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measures everything, or some sections, and writes a report. "
+        "`python -m bench compare REV1 REV2` compares two commits.",
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds and sizes: to see that everything runs")
+    parser.add_argument("--rounds", type=int, help="default: 11, or 3 if it is to be quick")
+    parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="FOLDER")
+    parser.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="render these results")
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("LUCET_SHARED", "../shared")))
+    parser.add_argument("--without", action="append", default=[], choices=_PEERS, help="do as if this was not there")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.sections if name not in SECTIONS]:
+        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if given.stored is not None:
+        try:
+            report = results.read(given.stored)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+    else:
+        settings = Settings(
+            rounds=given.rounds or (3 if given.quick else 11),
+            quick=given.quick,
+            shared=given.shared.resolve(),
+            without=tuple(given.without),
+        )
+        report = measured([name for name in SECTIONS if name in given.sections or not given.sections], settings, given)
+    render.render(report, given.output)
+    if given.stored is None:
+        results.write(report, given.output / "results.json")
+    print(f"{given.output / 'report.html'}, {given.output / 'report.md'}")
+    return 1 if any(not section.charts for section in report.sections) and not given.quick else 0
+
+
+def measured(names: Sequence[str], settings: Settings, given: argparse.Namespace) -> results.Report:
+    before = os.getloadavg()[0]
+    sections = []
+    for name in names:
+        print(f"{name} ...", end=" ", flush=True)
+        sections.append(run_section(name, settings))
+        absent = f"; {'; '.join(sections[-1].absent)}" if sections[-1].absent else ""
+        print(f"{sections[-1].seconds:.0f} s{absent}", flush=True)
+    options = [*(["--quick"] if given.quick else []), *([f"--rounds={given.rounds}"] if given.rounds else [])]
+    options += [f"--without={name}" for name in given.without]
+    return results.Report(
+        date=str(date.today()),
+        command=shlex.join(["python", "-m", "bench", *options, *given.sections]),
+        quick=settings.quick,
+        machine=machine(),
+        versions=versions(settings),
+        load=(before, os.getloadavg()[0]),
+        timer=measure.clock_cost(),
+        sections=tuple(sections),
+    )
+
+
+def machine() -> tuple[tuple[str, str], ...]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    flags = Path("/proc/cpuinfo").read_text()
+    virtual = ", virtual" if " hypervisor" in flags else ""
+    return (
+        ("Processor", f"{common.cpu()}, {os.cpu_count()} CPUs{virtual}"),
+        ("Memory", f"{memory / (1 << 30):.1f} GiB"),
+        ("System", f"{platform.system()} {platform.release()}"),
+    )
+
+
+def versions(settings: Settings) -> tuple[tuple[str, str], ...]:
+    found = [("lucet", f"{common.version_of('lucet')} at {_commit()}"), ("Python", platform.python_version())]
+    found += [
+        (name, common.version_of(name))
+        for name in ("wasmtime", "llvmlite", "ziglang")
+        if name == "llvmlite" or has_peer(name, settings)
+    ]
+    if has_peer("node", settings):
+        found.append(
+            ("node", subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout.strip())
+        )
+    return tuple(found)
+
+
+def _commit() -> str:
+    try:
+        command = ["git", "-C", str(common.ROOT), "describe", "--always", "--dirty"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "an unknown commit"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
