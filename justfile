@@ -93,8 +93,16 @@ fuzz-differential seconds="300" *args: build
 soak seconds="300": build
     python -m fuzz.soak {{seconds}}
 
-# compile time and run time against wasmtime-py, in one interleaved run
+# the suite of benchmarks: writes bench-report/, HTML, Markdown and plots. `just bench --quick`, `just bench lifecycle`
 bench *args: build
+    python -m bench {{args}}
+
+# two commits by ratios of times and counts of instructions: `just bench-compare HEAD~1 HEAD`
+bench-compare *args: build
+    python -m bench compare {{args}}
+
+# compile time and run time of programs against wasmtime-py, in one interleaved run
+bench-programs *args: build
     python -m bench.compare_wasmtime {{args}}
 
 # the code against native code and wasmtime's, in one interleaved run

@@ -194,7 +194,7 @@ def _child(tree: Path, what: str, *wrapper: str) -> str:
     paths = os.pathsep.join([str(tree / "src"), str(common.ROOT)])
     command = [*wrapper, sys.executable, "-m", "bench.compare", what, str(tree)]
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "0", "XDG_CACHE_HOME": str(tree / "cache")}
-    done = subprocess.run(command, cwd=tree, check=False, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, cwd=common.ROOT, check=False, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         raise Failed(f"{tree.name}: {what} failed with exit status {done.returncode}")
     return done.stdout

@@ -156,6 +156,7 @@ def table(chart: Chart) -> tuple[list[str], list[list[str]]]:
     if chart.kind == "strip":
         means = [statistics.geometric_mean([statistics.median(p.samples) for p in one.points]) for one in chart.series]
         rows.append(["geometric mean", *(f"**{show(mean, chart.unit)}**" for mean in means)])
+        rows[-1] += [""] * (len(header) - len(rows[-1]))
     return header, rows
 
 

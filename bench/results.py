@@ -78,6 +78,8 @@ class Section:
     absent: tuple[str, ...] = ()
     """What is not here, and why: a peer that is not installed, a program that is not there."""
     seconds: float = 0
+    failed: bool = False
+    """It ended in another way than measuring or saying what it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -129,18 +129,24 @@ def run_section(name: str, settings: Settings) -> Section:
                 command, check=False, cwd=common.ROOT, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT
             )
         except subprocess.TimeoutExpired:
-            return _empty(name, f"it took more than {TIMEOUT} s", time.monotonic() - begin)
+            return _empty(name, f"it took more than {TIMEOUT} s", begin, failed=True)
         sys.stderr.write(done.stderr)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return _empty(name, f"it failed with exit status {done.returncode}: {last}", time.monotonic() - begin)
+            return _empty(name, f"it failed with exit status {done.returncode}: {last}", begin, failed=True)
         return section(json.loads(result.read_text(encoding="utf-8")))
 
 
-def _empty(name: str, why: str, seconds: float) -> Section:
-    command = f"python -m bench {name}"
+def _empty(name: str, why: str, begin: float, *, failed: bool = False) -> Section:
     return Section(
-        name=name, title=SECTIONS[name], words="", command=command, charts=(), absent=(why,), seconds=seconds
+        name=name,
+        title=SECTIONS[name],
+        words="",
+        command=f"python -m bench {name}",
+        charts=(),
+        absent=(why,),
+        seconds=time.monotonic() - begin,
+        failed=failed,
     )
 
 
@@ -152,7 +158,7 @@ def measure(name: str, settings: Settings) -> Section:
     try:
         measured: Measured = module.measure(settings)
     except Absent as why:
-        return _empty(name, str(why), time.monotonic() - begin)
+        return _empty(name, str(why), begin)
     return Section(
         name=name,
         title=SECTIONS[name],

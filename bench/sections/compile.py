@@ -34,7 +34,10 @@ def measure(settings: Settings) -> Measured:
         paths = _modules(settings, folder, absent)
         if not paths:
             raise Absent("; ".join(absent))
-        engines = [*compile_time.LEVELS, *([compile_time.PEER] if has_peer("wasmtime", settings) else [])]
+        engines = [
+            *settings.some_names(compile_time.LEVELS, ("fast",)),
+            *([compile_time.PEER] if has_peer("wasmtime", settings) else []),
+        ]
         jobs: dict[tuple[str, str], Callable[[], float]] = {
             (engine, x): partial(_cpu_time, path, engine) for x, path in paths.items() for engine in engines
         }
@@ -76,7 +79,7 @@ def _modules(settings: Settings, folder: Path, absent: list[str]) -> dict[str, P
     if has_peer("ziglang", settings):
         (folder / "hello.wasm").write_bytes(guests.hello())
         paths.append(folder / "hello.wasm")
-    for name in settings.some_names(MODULES, ("keccak",)):
+    for name in settings.some_names(MODULES, ()):
         path = settings.shared / compile_time.MODULES[name]
         if path.exists():
             paths.append(path)

@@ -54,7 +54,7 @@ def _modules(settings: Settings, folder: Path, absent: list[str]) -> list[Path]:
         wasms.append(folder / "hello.wasm")
     else:
         absent.append(why_absent("ziglang", settings))
-    for program in settings.some_names(("cmark", "quickjs", "sqlite3"), ("cmark",)):
+    for program in settings.some_names(("cmark", "quickjs", "sqlite3"), ()):
         wasm = settings.shared / "apps" / program / f"{program}.wasm"
         if wasm.exists():
             wasms.append(wasm)
