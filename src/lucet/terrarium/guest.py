@@ -48,7 +48,7 @@ def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutin
             record.run_time = taken = ended - begun
             # What is beyond a slice it has not computed: others had the CPU.
             record.cpu_time = taken if taken < interface.first_slice else interface.first_slice
-        if isinstance(run, Suspended):
+        if run is not None and isinstance(run, Suspended):
             going_on = _go_on(interface, visit, record, instance, run)
             instance = None  # which is its own then
             return going_on
