@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from pathlib import Path
@@ -81,10 +82,8 @@ class TlsFrontEnd:
         if self._server is None or self._serving is None:
             return
         self._server.stop()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._serving, grace)
-        except TimeoutError:
-            pass
 
 
 def _free(host: str, port: int) -> int:
