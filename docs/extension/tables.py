@@ -156,7 +156,28 @@ def signature(op: Op) -> str:
     return code(f"[{' '.join(map(str, op.pops))}] -> [{' '.join(map(str, op.pushes))}]")
 
 
-# ---- WASI, commands, errors
+# ---- files, WASI, commands, errors
+
+
+def files() -> str:
+    """Every source file of the package and of the core, with what its first line says."""
+    parts = []
+    for folder in sorted({path.parent for path in sources()}):
+        rows = [[code(path.name), first_line(path)] for path in sources() if path.parent == folder]
+        parts.append(f"**{folder.relative_to(ROOT)}**\n\n{table(['file', 'what it is'], rows)}")
+    return "\n".join(parts)
+
+
+def sources() -> list[Path]:
+    found = [*(ROOT / "src").rglob("*"), *(ROOT / "native").rglob("*")]
+    return sorted(path for path in found if path.suffix in (".py", ".pyi", ".c", ".h", ".S", ".def"))
+
+
+def first_line(path: Path) -> str:
+    """The first sentence, without the marks of a comment, and without the file's own name, which C files begin with."""
+    text = path.read_text(encoding="utf-8")
+    match = re.match(r'(?:"""|/\*)\s*(?:[\w./]+: )?(.*?)(?:\n\s*\n|"""|\*/|\.\s)', text, re.DOTALL)
+    return " ".join(match[1].replace("\n *", " ").split()).rstrip(".") if match else ""
 
 
 def wasi_calls() -> str:

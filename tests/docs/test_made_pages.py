@@ -38,6 +38,17 @@ def test_tables_have_every_row() -> None:
     assert all(name in tables.errors() for name in api.names("lucet", "exception"))
 
 
+def test_files_are_told_by_their_first_lines() -> None:
+    told = tables.files()
+    assert "| `region.c` | address space in slots of one size, free slots, guest stacks |" in told
+    assert (
+        "| `opcodes.py` | THE table of instructions: every fact about an instruction that is data, one row each |"
+        in told
+    )
+    silent = [name for name, text in zip(cells(told, 0), cells(told, 1), strict=True) if not text]
+    assert set(silent) <= {"__init__.py"}
+
+
 def test_notes_are_there() -> None:
     assert "load base" in tables.structures()
     assert "a per-slot secret" in tables.instance_words()
@@ -100,5 +111,6 @@ def test_what_cannot_be_read_is_an_error(what: str, monkeypatch: pytest.MonkeyPa
 def test_the_pages_use_every_table() -> None:
     used = set(re.findall(r"\{lucet\} (\w+)", PAGES)) - {"api", "drawing"}
     helpers = {"table", "code", "macros", "attribute_docs", "by_feature", "opcode", "signature"}
+    helpers |= {"sources", "first_line"}
     made = {name for name, value in vars(tables).items() if getattr(value, "__module__", "") == tables.__name__}
     assert used == made - helpers

@@ -106,3 +106,15 @@ def test_documents_name_files_that_exist(document: Path) -> None:
     paths = re.findall(r"`((?:src|native|tests|docs|bench|fuzz|examples)/[\w./-]+)`|\]\((?!https?:)([^)#]+)\)", text)
     missing = [path for pair in paths for path in pair if path and not (document.parent / path).exists()]
     assert [path for path in missing if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_every_folder_and_every_file_of_the_core() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    parts = [path.relative_to(ROOT).parts for path in tracked("*")]
+    top = {path[0] for path in parts if len(path) > 1} - {"src", ".ci"}
+    packages = {"/".join(path[:3]) for path in parts if path[:2] == ("src", "lucet") and len(path) > 3}
+    core = {"/".join(path) for path in parts if path[0] == "native" and len(path) == 2}
+    assert min(len(top), len(packages), len(core)) > 6
+    alone = {"/".join(path) for path in parts if path[:2] == ("src", "lucet") and len(path) == 3}
+    alone -= {f"src/lucet/{name}" for name in ("__init__.py", "__main__.py", "errors.py", "limits.py", "py.typed")}
+    assert sorted(name for name in top | packages | core | alone if f"`{name}`" not in text) == []
