@@ -71,6 +71,15 @@ test-spec *args: build
 test-apps *args: build
     pytest tests/apps {{args}}
 
+# an application in JavaScript for Terrarium; its kit, from npm, is 450 MB
+terrarium-js *args: build
+    test -d build-js/node_modules/@fastly/js-compute || npm install --prefix build-js @fastly/js-compute
+    LUCET_JS_COMPUTE=$PWD/build-js pytest tests/terrarium/test_compute_js.py {{args}}
+
+# so many MiB through a small guest of Terrarium, in flat memory
+terrarium-stream mib="1024": build
+    LUCET_STREAM_MIB={{mib}} pytest tests/terrarium/test_compute_guests.py -k mebibytes
+
 # sdist and wheel of the commit that is checked out, in dist/: built from a clone, checked, installed and run where no compiler is
 package: setup
     python tools/package.py

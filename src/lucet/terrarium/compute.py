@@ -13,11 +13,11 @@ from lucet.terrarium.interface import Interface
 from lucet.terrarium.wasi import SharedWasi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from lucet.runtime import Module
     from lucet.terrarium.environment import Environment
-    from lucet.terrarium.http import Exchange, Outgoing, Request
+    from lucet.terrarium.http import Exchange, Outgoing
     from lucet.terrarium.record import Record
 
 PLATFORM: Final = "fastly:"
@@ -36,10 +36,20 @@ class Compute(Interface):
     def __init__(self, module: Module, environment: Environment) -> None:
         super().__init__(module, environment)
         needed = module.imports
-        wasi = SharedWasi(lambda caller: caller.context.wasi())
+        wasi = SharedWasi(lambda caller: caller.context.wasi(), lambda caller: caller.context.environ())
         imports = {**imports_for(needed), **wasi.imports_for(needed)}
         self.linkage = environment.region.link(module, imports)
         self.has_memory = any(one.name == "memory" for one in module.exports)
+        variables = {
+            "FASTLY_CACHE_GENERATION": "0",
+            "FASTLY_CUSTOMER_ID": environment.tenant,
+            "FASTLY_HOSTNAME": "localhost",
+            "FASTLY_POP": "XXX",
+            "FASTLY_REGION": "Somewhere",
+            "FASTLY_SERVICE_ID": environment.application,
+            "FASTLY_SERVICE_VERSION": environment.version,
+        }
+        self.variables = tuple(f"{name}={value}\0".encode() for name, value in variables.items())
         self.told: set[str] = set()
         """Functions that are not supported, of which a log tells already."""
         self.rates = Rates()
@@ -52,20 +62,6 @@ class Compute(Interface):
 
     def visit(self, exchange: Exchange, record: Record) -> ComputeVisit:
         return ComputeVisit(self, exchange, record)
-
-    def variables(self, request: Request) -> Iterable[tuple[str, str]]:
-        """A guest's environment variables."""
-        environment = self.environment
-        return (
-            ("FASTLY_CACHE_GENERATION", "0"),
-            ("FASTLY_CUSTOMER_ID", environment.tenant),
-            ("FASTLY_HOSTNAME", "localhost"),
-            ("FASTLY_POP", "XXX"),
-            ("FASTLY_REGION", "Somewhere"),
-            ("FASTLY_SERVICE_ID", environment.application),
-            ("FASTLY_SERVICE_VERSION", environment.version),
-            ("FASTLY_TRACE_ID", request.id),
-        )
 
     def settings(self, name: str) -> Mapping[str, str]:
         """What calls are answered from; empty if nothing is configured."""

@@ -163,9 +163,13 @@ class ComputeVisit(Visit):
         """The instance's own context and its calls, made at the first call that needs it."""
         if self._wasi is None:
             self.output = [LogOutput(self.record), LogOutput(self.record)]
-            context = guest_context(env=self.compute.variables(self.exchange.request), output=self.output)
+            context = guest_context(self.output)
             self._wasi = context, context.imports()
         return self._wasi
+
+    def environ(self) -> tuple[bytes, ...]:
+        """The guest's environment variables."""
+        return (*self.compute.variables, f"FASTLY_TRACE_ID={self.exchange.request.id}\0".encode())
 
     def tell_unsupported(self, name: str) -> None:
         """Once for each version of the application."""

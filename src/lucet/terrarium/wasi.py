@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from lucet.errors import InstanceError, MemoryAccessError
 from lucet.runtime import HostFunction, Suspend
 from lucet.wasi import WasiContext
+from lucet.wasi.calls_process import put_sizes, put_strings
 from lucet.wasi.clocks import NANOSECONDS, SystemClock
+from lucet.wasi.errors import WasiError
 from lucet.wasi.files import Buffers, Descriptor
 from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS
-from lucet.wasi.tables import ABIS, FileType, Right
+from lucet.wasi.tables import ABIS, MASK32, Errno, FileType, Right
 
 if TYPE_CHECKING:
     from lucet.runtime import ImportType, Instance
     from lucet.terrarium.record import Record
     from lucet.wasi.tables import ClockId
 
-_SAME_FOR_ALL: Final = frozenset({"clock_time_get", "random_get"})
-"""Calls that have nothing to do with the instance: the core's, bound once."""
+_SAME_FOR_ALL: Final = frozenset({"args_get", "args_sizes_get", "clock_time_get", "random_get"})
+"""Calls that have nothing to do with the instance, as nobody has arguments: the core's, bound once."""
 _LONGEST_LINE: Final = 8192
+_LONGEST_SLEEP: Final = 86400.0
+"""Seconds; no request takes longer."""
 
 
 class _MustWait(Exception):
@@ -28,31 +33,29 @@ class _MustWait(Exception):
 
 
 class _ServerClock(SystemClock):
-    """The host's clocks for a guest whose sleeping is done by others: poll_oneoff is called again afterwards, with what
-    was slept for already.
+    """The host's clocks for a guest whose sleeping is done by others.
+
+    poll_oneoff is made again afterwards. It has waited for `slept` then, when it comes to waiting.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.slept = 0
+        self._ahead = 0
 
     def time(self, clock: ClockId) -> int:
-        return super().time(clock) + (self.slept if self._is_over else 0)
-
-    _is_over = False
+        return super().time(clock) + self._ahead
 
     def sleep(self, nanoseconds: int) -> None:
+        if not nanoseconds:
+            return
         if not self.slept:
             raise _MustWait(nanoseconds)
-        self._is_over = True
+        self._ahead = self.slept
 
-    def woken(self, nanoseconds: int) -> None:
-        self.slept = nanoseconds
-        self._is_over = False
-
-    def done(self) -> None:
-        self.slept = 0
-        self._is_over = False
+    def go_on(self) -> None:
+        """The call is over."""
+        self.slept = self._ahead = 0
 
 
 class LogOutput(Descriptor):
@@ -90,20 +93,26 @@ class LogOutput(Descriptor):
         self._record.log(line.decode(errors="replace"))
 
 
-def guest_context(*, env: Iterable[tuple[str, str]], output: Iterable[LogOutput]) -> WasiContext:
-    """For one instance: no arguments, no files, nothing to read."""
+def guest_context(output: Iterable[LogOutput]) -> WasiContext:
+    """For one instance: no arguments, no files, nothing to read; its environment is SharedWasi's to give."""
     stdout, stderr = output
-    return WasiContext(env=env, stdout=stdout, stderr=stderr, clock=_ServerClock(), max_descriptors=16)
+    return WasiContext(stdout=stdout, stderr=stderr, clock=_ServerClock(), max_descriptors=16)
 
 
 class SharedWasi:
-    """Host functions that instances of one linkage share. Each call finds its own context, which it may have to make:
+    """Host functions that instances of one linkage share. Each call finds its own context, which it may have to make.
 
-    find: the caller's context, and its imports().
+    find: the caller's context, and its imports(). environ: its environment, as WasiContext.environ, which programs ask
+    for when they need no context otherwise.
     """
 
-    def __init__(self, find: Callable[[Instance], tuple[WasiContext, Mapping[str, Any]]]) -> None:
+    def __init__(
+        self,
+        find: Callable[[Instance], tuple[WasiContext, Mapping[str, Any]]],
+        environ: Callable[[Instance], Sequence[bytes]],
+    ) -> None:
         self._find = find
+        self._environ = environ
         self._common = WasiContext(max_descriptors=16)
 
     def imports_for(self, needed: Iterable[ImportType]) -> dict[str, dict[str, HostFunction[..., Any]]]:
@@ -115,7 +124,9 @@ class SharedWasi:
             if abi is None or one.name not in abi.calls:
                 continue
             call = abi.calls[one.name]
-            make = self._poll if one.name == "poll_oneoff" else self._call
+            make = {"poll_oneoff": self._poll, "environ_get": self._put, "environ_sizes_get": self._put}.get(
+                one.name, self._call
+            )
             found.setdefault(one.module, {})[one.name] = HostFunction(
                 make(one.module, one.name),
                 tuple(param.type for param in call.params),
@@ -132,6 +143,18 @@ class SharedWasi:
 
         return call
 
+    def _put(self, _module: str, name: str) -> Callable[..., Any]:
+        put = put_sizes if name == "environ_sizes_get" else put_strings
+        environ = self._environ
+
+        def call(caller: Instance, first: int, second: int) -> int:
+            try:
+                return put(caller.memory, environ(caller), first & MASK32, second & MASK32)
+            except (MemoryAccessError, WasiError, InstanceError):
+                return Errno.FAULT
+
+        return call
+
     def _poll(self, module: str, name: str) -> Callable[..., Any]:
         call = self._call(module, name)
 
@@ -144,11 +167,11 @@ class SharedWasi:
         return poll
 
     async def _later(self, call: Callable[..., Any], caller: Instance, args: tuple[int, ...], nanoseconds: int) -> Any:
-        await asyncio.sleep(nanoseconds / NANOSECONDS)
+        await asyncio.sleep(min(nanoseconds / NANOSECONDS, _LONGEST_SLEEP))
         clock = self._find(caller)[0].clock
         assert isinstance(clock, _ServerClock)
-        clock.woken(nanoseconds)
+        clock.slept = nanoseconds
         try:
             return call(caller, *args)
         finally:
-            clock.done()
+            clock.go_on()

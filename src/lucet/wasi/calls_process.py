@@ -24,16 +24,16 @@ class ProcessCalls:
     context: WasiContext
 
     def args_sizes_get(self, memory: Memory, argc: int, argv_buf_size: int) -> int:
-        return _put_sizes(memory, self.context.args, argc, argv_buf_size)
+        return put_sizes(memory, self.context.args, argc, argv_buf_size)
 
     def args_get(self, memory: Memory, argv: int, argv_buf: int) -> int:
-        return _put_strings(memory, self.context.args, argv, argv_buf)
+        return put_strings(memory, self.context.args, argv, argv_buf)
 
     def environ_sizes_get(self, memory: Memory, environ_count: int, environ_buf_size: int) -> int:
-        return _put_sizes(memory, self.context.environ, environ_count, environ_buf_size)
+        return put_sizes(memory, self.context.environ, environ_count, environ_buf_size)
 
     def environ_get(self, memory: Memory, environ: int, environ_buf: int) -> int:
-        return _put_strings(memory, self.context.environ, environ, environ_buf)
+        return put_strings(memory, self.context.environ, environ, environ_buf)
 
     def clock_res_get(self, memory: Memory, clock: int, resolution: int) -> int:
         memory.write_u64(resolution, self.context.clock.resolution(clock_id(clock)))
@@ -71,13 +71,14 @@ def clock_id(number: int) -> ClockId:
     return CLOCK_IDS[number]
 
 
-def _put_sizes(memory: Memory, strings: Sequence[bytes], count: int, size: int) -> int:
+def put_sizes(memory: Memory, strings: Sequence[bytes], count: int, size: int) -> int:
+    """How many strings there are, and their bytes together."""
     memory.write_u32(count, len(strings))
     memory.write_u32(size, sum(map(len, strings)))
     return 0
 
 
-def _put_strings(memory: Memory, strings: Sequence[bytes], pointers: int, buf: int) -> int:
+def put_strings(memory: Memory, strings: Sequence[bytes], pointers: int, buf: int) -> int:
     """The strings one after the other at buf, and where each begins at pointers."""
     addresses = []
     end = buf
