@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from lucet.terrarium.http import OutgoingRefused
 from lucet.terrarium.limits import Limits
 
 if TYPE_CHECKING:
     from lucet.runtime import Region
-    from lucet.terrarium.http import Exchange, Outgoing
+    from lucet.terrarium.http import Exchange, Outgoing, OutgoingRequest, OutgoingResponse
     from lucet.terrarium.record import Record
 
 T = TypeVar("T")
@@ -78,6 +79,15 @@ class Resolver(ABC):
     @abstractmethod
     async def addresses(self, name: bytes, *, v6: bool) -> list[bytes]:
         """Of 4 or 16 bytes each. OutgoingFailed."""
+
+
+class NoOutgoing:
+    """Of applications that may send nothing."""
+
+    async def send(self, request: OutgoingRequest, /) -> OutgoingResponse:
+        raise OutgoingRefused(f"{request.method} {request.url} is refused: no outgoing requests are allowed")
+
+    async def close(self) -> None: ...
 
 
 @dataclass(kw_only=True, slots=True)

@@ -213,6 +213,7 @@ class Server:
             configuration=deployment.configuration if configuration is None else configuration,
             secrets=deployment.secrets,
             backends=deployment.backends,
+            reroute=self._reroute,
             development=self.development or deployment.development,
         )
         return interfaces.named(deployment.interface)(module, environment)
@@ -347,6 +348,35 @@ class Server:
             await rest
         finally:
             self._over(loaded, exchange, record)
+
+    def _reroute(self, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+        """An application has replaced the exchange's request by another. It is part of the same run: neither admitted
+        nor counted again.
+        """
+        try:
+            route = self._router.match(exchange.request)
+        except BadTarget as error:
+            _respond(exchange, 400, str(error))
+            return None
+        if route is None:
+            _respond(exchange, 404, "nothing is deployed here")
+            return None
+        return self._rerouted(route.target, exchange, record)
+
+    async def _rerouted(self, served: Served, exchange: Exchange, record: Record) -> None:
+        application = served.application
+        version = application.shares[0][0] if served.split is None else served.split.choose(exchange.request)[0]
+        try:
+            loaded = served.versions.get(version) or await self._version(served, version)
+        except (NotDeployed, LucetError, OSError) as error:
+            self.log.event(*application.key, "not loaded", version=version, error=str(error))
+            _respond(exchange, 503, "the application is not available")
+            return
+        if loaded.assets and await assets.answer(loaded.deployment, exchange):
+            return
+        rest = guest.answer(loaded.interface, exchange, record)
+        if rest is not None:
+            await rest
 
     def _over(self, loaded: Loaded, exchange: Exchange, record: Record) -> None:
         """Count it, log it."""
