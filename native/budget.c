@@ -55,8 +55,9 @@ void budget_give(lucet_budget *budget, u64 size) {
         atomic_fetch_sub_explicit(&budget->used, size, memory_order_relaxed);
 }
 
-bool budget_charge(lucet_instance *instance, u64 size) {
+bool budget_charge(lucet_instance *instance, u64 memory) {
     lucet_budget *budget = instance->region->config.budget;
+    u64 size = memory + instance->exception_bytes;
     if (!budget)
         return true;
     if (size <= instance->charged)

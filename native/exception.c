@@ -11,6 +11,17 @@
 
 #include "internal.h"
 
+static bool may_hold_exceptions(u32 valtype) {
+    return (valtype & ~(u32)LUCET_REF_NON_NULL) == LUCET_VALTYPE_EXNREF;
+}
+
+bool functype_has_exnrefs(const lucet_functype *type) {
+    bool has = false;
+    for (u32 i = 0; i < type->params_count + type->results_count; i++)
+        has |= may_hold_exceptions(type->valtypes[i]);
+    return has;
+}
+
 /* ---- tags ---- */
 
 struct lucet_tag {
@@ -41,6 +52,7 @@ lucet_tag *lucet_tag_new(const lucet_functype *type, lucet_error *error) {
     tag->type.valtypes = valtypes;
     tag->type.type_ids = tag->contents;
     tag->type.slots_count = tag->slots;
+    tag->type.has_exnrefs = functype_has_exnrefs(&tag->type);
     return tag;
 }
 
@@ -116,9 +128,8 @@ enum {
     CLASSES = 6,
     EMPTY = CLASSES, /* the class of a block without exceptions */
     SMALLEST = 32,
-    WORTHWHILE = BLOCKS /
-        16,       /* blocks' worth of cells that must be free in a full pool: else looking for them takes too long */
-    PLACES = 128, /* a power of two */
+    WORTHWHILE = 16, /* one cell in so many must be free in a full pool: else looking for them takes too long */
+    PLACES = 128,    /* a power of two */
     LAST = 0xffffffff
 };
 
@@ -192,6 +203,7 @@ void instance_drop_exceptions(lucet_instance *instance) {
         }
     munmap(pool, HEADER + (u64)BLOCKS * BLOCK);
     instance->exceptions = NULL;
+    instance->exception_bytes = 0; /* the caller knows what its memory is to be charged */
 }
 
 /* ---- what is still referred to ---- */
@@ -232,10 +244,6 @@ static bool mark_contents(const struct group *group, struct exceptions *pool) {
         mark_words(group, slots, slots + ((const lucet_tag *)(uintptr_t)cell->tag)->slots);
     }
     return any;
-}
-
-static bool may_hold_exceptions(u32 valtype) {
-    return (valtype & ~(u32)LUCET_REF_NON_NULL) == LUCET_VALTYPE_EXNREF;
 }
 
 static void mark_roots(const struct group *group) {
@@ -328,6 +336,7 @@ static void collect(const struct group *group) {
             i->exceptions->marked = LAST;
         }
     mark_roots(group);
+    slots_each(mark_words, group);
     for (const lucet_instance *i = group->members; i; i = i->group_next)
         if (i->exceptions)
             mark_hosts(group, i->exceptions);
@@ -365,6 +374,18 @@ static struct abi_exception *take_cell(struct exceptions *pool, u32 class) {
     return cell;
 }
 
+/* Blocks count for the region's budget before they are used. */
+static bool may_add_block(lucet_instance *instance, const struct exceptions *pool) {
+    if (pool->empty_count || instance->exception_bytes > (u64)pool->blocks_used * BLOCK)
+        return true;
+    if (pool->blocks_used == BLOCKS)
+        return false;
+    instance->exception_bytes += BLOCK;
+    bool may = budget_charge(instance, instance->memory_bytes);
+    instance->exception_bytes -= may ? 0 : BLOCK;
+    return may;
+}
+
 static void add_block(struct exceptions *pool, u32 class) {
     u32 block = 0;
     if (pool->empty_count) {
@@ -382,13 +403,15 @@ static void add_block(struct exceptions *pool, u32 class) {
 /* When there is none left. What is dead is looked for once in a while only, so that what lives is not looked at for each block. */
 static struct abi_exception *find_cell(lucet_instance *instance, struct exceptions *pool, u32 class) {
     u32 per_block = BLOCK / cell_sizes[class];
-    if (!pool->allowance || (pool->blocks_used == BLOCKS && !pool->empty_count)) {
+    if (!pool->allowance || !may_add_block(instance, pool)) {
         collect(group_of(instance));
         pool->allowance = 1 + (pool->blocks_used - pool->empty_count) / 2;
-        if (pool->free_count[class] >= per_block / 2 && pool->blocks_used < BLOCKS)
+        if (pool->free_count[class] >= per_block / 2 && pool->blocks_used < BLOCKS && may_add_block(instance, pool))
             return take_cell(pool, class);
-        if (pool->blocks_used == BLOCKS && !pool->empty_count)
-            return pool->free_count[class] >= WORTHWHILE * per_block ? take_cell(pool, class) : NULL;
+        if (!may_add_block(instance, pool)) {
+            u32 worthwhile = pool->blocks_used * per_block / WORTHWHILE;
+            return pool->free_count[class] >= worthwhile ? take_cell(pool, class) : NULL;
+        }
     }
     pool->allowance--;
     add_block(pool, class);
@@ -515,11 +538,17 @@ NO_TSAN struct landing *builtin_throw_ref(u8 *vmctx, struct abi_exception *e) {
 struct lucet_exception {
     atomic_uint refs;
     lucet_tag *tag;
-    u64 slots[];
+    u64 *slots; /* own, or of slots.c */
+    u64 own[];
 };
 
 lucet_exception *lucet_exception_new(lucet_tag *tag, const uint64_t *slots, lucet_error *error) {
-    lucet_exception *exception = malloc(sizeof *exception + tag->slots * sizeof *slots);
+    bool kept = tag->type.has_exnrefs;
+    lucet_exception *exception = malloc(sizeof *exception + (kept ? 0 : tag->slots) * sizeof *slots);
+    if (exception && !(exception->slots = kept ? lucet_slots_new(tag->slots) : exception->own)) {
+        free(exception);
+        exception = NULL;
+    }
     if (!exception) {
         fail(error, LUCET_ERROR_MEMORY, "out of memory");
         return NULL;
@@ -540,6 +569,8 @@ void lucet_exception_release(lucet_exception *exception) {
     if (atomic_fetch_sub_explicit(&exception->refs, 1, memory_order_acq_rel) != 1)
         return;
     lucet_tag_release(exception->tag);
+    if (exception->slots != exception->own)
+        lucet_slots_free(exception->slots);
     free(exception);
 }
 
@@ -571,16 +602,18 @@ static struct abi_exception *import_exception(lucet_instance *instance, const lu
 }
 
 bool lucet_exnref_new(lucet_instance *instance, lucet_exception *exception, uint64_t *value, lucet_error *error) {
-    if (!group_enter(instance, error))
-        return false;
+    /* A guest that was suspended between two instructions may be about to look at the values of the last exception. */
+    if (!group_borrow(instance, true))
+        return fail(error, LUCET_ERROR_STATE, "the instance is %s",
+                    lucet_instance_is_busy(instance) ? "running on another thread" : "suspended by its time slice");
     struct abi_exception *e = import_exception(instance, exception);
     if (e) {
         e->kept = 1;
         if (instance->exceptions->last == e)
             instance->exceptions->last = NULL;
     }
-    group_leave(instance);
     *value = (u64)(uintptr_t)e;
+    group_leave(instance);
     return e || fail(error, LUCET_ERROR_MEMORY, "the instance has no memory for one more exception");
 }
 

@@ -555,6 +555,7 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->memory_bytes = memories_minimum(module, false);
     instance->memory_refused = false;
     instance->shared_bytes = 0;
+    instance_drop_exceptions(instance);
     if (UNLIKELY(!budget_charge(instance, instance->memory_bytes)))
         return fail(error, LUCET_ERROR_LIMITS, "the budget has less than %llu bytes of memory left",
                     (unsigned long long)instance->memory_bytes);
@@ -570,7 +571,6 @@ static bool fill(lucet_instance *instance, lucet_linkage *linkage, lucet_error *
     instance->linkage = linkage;
     instance->initialised = false;
     VMCTX_WORD(instance->vmctx, VMCTX_MEMORY_SIZE) = instance->heap.size;
-    instance_drop_exceptions(instance);
     if (LIKELY(warm)) {
         area_restore(instance);
         return (LIKELY(!module->other_memories) || memories_new(instance, error)) && tables_new(instance, error) &&
@@ -603,8 +603,8 @@ static bool has_other_memories(const lucet_instance *instance) {
 }
 
 static void give_back(lucet_instance *instance) {
-    budget_charge(instance, 0);
     instance_drop_exceptions(instance);
+    budget_charge(instance, 0);
     instance->birth = 0;
     atomic_store_explicit(&instance->state, LUCET_STATE_FREE, memory_order_relaxed);
     if (UNLIKELY(!heap_reset(&instance->heap)) || UNLIKELY(has_other_memories(instance) && !memories_reset(instance)))
@@ -847,6 +847,15 @@ uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global) {
     const struct abi_global *abi = &instance->module->globals[global];
     u64 *words = (u64 *)(instance->vmctx + abi->offset);
     return abi->flags & LUCET_FLAG_INDIRECT ? (u64 *)(uintptr_t)*words : words;
+}
+
+bool lucet_instance_global_get(lucet_instance *instance, uint32_t global, uint64_t *slots) {
+    const uint64_t *cell = lucet_global_cell(instance, global);
+    if (!cell || !group_borrow(instance, false))
+        return false;
+    memcpy(slots, cell, instance->module->globals[global].valtype == LUCET_VALTYPE_V128 ? 16 : 8);
+    group_leave(instance);
+    return true;
 }
 
 lucet_table *lucet_instance_table(const lucet_instance *instance, uint32_t table) {

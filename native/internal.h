@@ -238,7 +238,8 @@ LUCET_INTERNAL bool heap_will_write(struct heap *heap, u64 offset, u64 size);
     PROCESS_LOCK(MEMORIES_LOCK)                                                                                        \
     PROCESS_LOCK(REGISTRY_LOCK)                                                                                        \
     PROCESS_LOCK(KEPT_STACKS_LOCK)                                                                                     \
-    PROCESS_LOCK(WHOLE_FILES_LOCK)
+    PROCESS_LOCK(WHOLE_FILES_LOCK)                                                                                     \
+    PROCESS_LOCK(SLOTS_LOCK)
 #define PROCESS_LOCK(name) name,
 enum process_lock { EACH_PROCESS_LOCK PROCESS_LOCKS };
 #undef PROCESS_LOCK
@@ -343,6 +344,7 @@ struct lucet_instance {
     u64 birth;                   /* which of them this is; 0: none */
     u64 memory_limit, table_limit;
     u64 memory_bytes; /* of all own memories together, which the limit is for */
+    u64 exception_bytes;
     i64 host_calls_left;
     u64 host_calls_base; /* what would be left if there had been none */
     bool host_calls_are_bounded;
@@ -379,9 +381,13 @@ static inline void instance_begin_fuel(lucet_instance *instance, i64 fuel) {
     instance->fuel_is_bounded = fuel != LUCET_FUEL_UNLIMITED;
 }
 
+LUCET_INTERNAL bool functype_has_exnrefs(const lucet_functype *type);
 LUCET_INTERNAL bool instance_make_tags(lucet_instance *instance, lucet_error *error);
 LUCET_INTERNAL void instance_forget_tags(lucet_instance *instance, const lucet_module *module);
 LUCET_INTERNAL void instance_drop_exceptions(lucet_instance *instance);
+/* Called for all slots of lucet_slots_new. */
+LUCET_INTERNAL void slots_each(void (*look)(const struct group *group, const u64 *begin, const u64 *end),
+                               const struct group *group);
 LUCET_INTERNAL void instance_drop_thrown(lucet_instance *instance);
 /* Bytes of all own memories of a new instance, with or without the shared ones; UINT64_MAX if they are too many to count. */
 LUCET_INTERNAL u64 memories_minimum(const lucet_module *module, bool with_shared);
@@ -472,8 +478,8 @@ static inline u64 canary_of(const lucet_instance *instance) {
     return instance->region->secret ^ (instance->slot * 0x9e3779b97f4a7c15ULL);
 }
 
-/* The instance has so many bytes of memory from now on; false if the region's budget does not allow it. */
-LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 size);
+/* The instance has so many bytes of memory from now on, beside its exceptions; false if the region's budget does not allow it. */
+LUCET_INTERNAL bool budget_charge(lucet_instance *instance, u64 memory);
 LUCET_INTERNAL bool budget_take(lucet_budget *budget, u64 size); /* NULL: no limit */
 LUCET_INTERNAL void budget_give(lucet_budget *budget, u64 size);
 LUCET_INTERNAL lucet_instance *region_take_slot(lucet_region *region, u64 module_serial);

@@ -796,6 +796,7 @@ static lucet_functype make_functype(const lucet_module *module, u32 type) {
     u32 slots[2] = {0, 0};
     for (u32 i = 0; i < t->params_count + t->results_count; i++)
         slots[i >= t->params_count] += result.valtypes[i] == LUCET_VALTYPE_V128 ? 2 : 1;
+    result.has_exnrefs = functype_has_exnrefs(&result);
     result.slots_count = slots[0] > slots[1] ? slots[0] : slots[1];
     return result;
 }

@@ -72,6 +72,7 @@ typedef struct lucet_functype {
         *type_ids;        /* as many: which type's functions a value type refers to, 0 if it is not of that kind; NULL
                                  if they are all 0 */
     uint32_t slots_count; /* what a call needs: the larger of arguments and results */
+    bool has_exnrefs;     /* among them: then the slots should be those of lucet_slots_new */
 } lucet_functype;
 
 /* In the text format's notation, "funcref" or "(ref null #0123456789abcdef)", where the digits are type_id; always ended. */
@@ -382,9 +383,14 @@ const uint64_t *lucet_exception_slots(const lucet_exception *exception);
 /* Throw it at the guest: a host function that was called with this instance must return what this returns. */
 lucet_host_result lucet_throw(lucet_instance *instance, lucet_exception *exception);
 /* Values of type exnref are copies: the exception that a guest's value, not null, stands for; and one as a value for guests of the
- * instance's group, which must be given to them before any guest code of the group runs. */
+ * instance's group, written to *value. Nothing keeps a value of which guests have no reference once guest code of the group runs,
+ * on whatever thread, but slots of lucet_slots_new. Error while the group runs on another thread, or is suspended by its time slice. */
 lucet_exception *lucet_exnref_get(uint64_t value, lucet_error *error);
 bool lucet_exnref_new(lucet_instance *instance, lucet_exception *exception, uint64_t *value, lucet_error *error);
+/* Slots, zero, for arguments and results of calls and other values of type exnref, which are kept as long as they stand there. NULL:
+ * out of memory. */
+uint64_t *lucet_slots_new(uint32_t count);
+void lucet_slots_free(uint64_t *slots);
 
 /* ---- counting instructions: only in modules that were compiled with count_instructions ----
  *
@@ -441,6 +447,8 @@ uint32_t lucet_memory_notify(lucet_memory *memory, uint64_t offset, uint32_t cou
 bool lucet_instance_is_busy(const lucet_instance *instance);
 
 uint64_t *lucet_global_cell(const lucet_instance *instance, uint32_t global); /* NULL if out of range */
+/* Its value, to one slot, or two for a v128. False if it is out of range, or the instance runs on another thread. */
+bool lucet_instance_global_get(lucet_instance *instance, uint32_t global, uint64_t *slots);
 /* NULL if out of range or if the table is static: then only lucet_instance_table_get works. */
 lucet_table *lucet_instance_table(const lucet_instance *instance, uint32_t table);
 uint64_t lucet_instance_table_size(const lucet_instance *instance, uint32_t table);

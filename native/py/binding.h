@@ -130,6 +130,7 @@ HIDDEN bool slot_from_object(uint64_t *slot, uint8_t valtype, uint64_t type_id, 
                              InstanceObject *instance);
 HIDDEN PyObject *object_from_slot(const uint64_t *slot, uint8_t valtype, InstanceObject *instance);
 HIDDEN bool is_reference(uint8_t valtype);
+HIDDEN bool is_exnref(uint8_t valtype);
 HIDDEN uint64_t type_id_at(const lucet_functype *type, uint32_t i); /* of parameters and results */
 HIDDEN const char *valtype_name(uint8_t valtype, uint64_t type_id, char name[LUCET_VALTYPE_NAME_SIZE]);
 /* until the end of the block */
@@ -152,6 +153,10 @@ HIDDEN PyObject *exception_object(const lucet_exception *exception, const lucet_
                                   InstanceObject *instance);
 HIDDEN PyObject *raise_exception(const lucet_outcome *outcome, InstanceObject *instance);
 HIDDEN bool exnref_slot(uint64_t *slot, PyObject *value, InstanceObject *instance);
+/* Slots for a call of the type, zero, or for other values; with exnrefs among them, what they refer to is kept. NULL: an exception is
+ * set. */
+HIDDEN uint64_t *new_slots(uint32_t count, bool has_exnrefs);
+HIDDEN void free_slots(uint64_t *slots, bool has_exnrefs);
 HIDDEN PyObject *exnref_object(uint64_t value, InstanceObject *instance);
 HIDDEN lucet_host_result throw_pending(InstanceObject *instance); /* the Python exception that is set */
 HIDDEN bool tag_import(PyObject *value, lucet_import *import);

@@ -2,7 +2,6 @@
 
 #include "binding.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -231,9 +230,8 @@ static lucet_exception *make_nested(PyObject *value, InstanceObject *instance) {
     }
     if (ok) {
         const lucet_functype *type = lucet_tag_type(tag_of(tag));
-        uint64_t *slots = calloc((size_t)type->params_count * 2 + 1, sizeof *slots), *slot = slots;
+        uint64_t *slots = new_slots(type->slots_count, type->has_exnrefs), *slot = slots;
         if (!slots) {
-            PyErr_NoMemory();
             ok = false;
         } else if (PyTuple_Size(values) != (Py_ssize_t)type->params_count) {
             PyErr_Format(PyExc_TypeError, "an exception with the tag carries %u values, not %zd", type->params_count,
@@ -248,7 +246,7 @@ static lucet_exception *make_nested(PyObject *value, InstanceObject *instance) {
         lucet_error error;
         if (ok && !(exception = lucet_exception_new(tag_of(tag), slots, &error)))
             raise_error(&error, NULL);
-        free(slots);
+        free_slots(slots, type->has_exnrefs);
     }
     Py_XDECREF(tag);
     Py_XDECREF(attribute);

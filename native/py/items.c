@@ -179,21 +179,18 @@ static bool set_arguments(uint64_t *slots, const lucet_functype *type, PyObject 
 /* A run that a host function may suspend outlives its call, and so must its slots. */
 static uint64_t *allocate_slots(const lucet_functype *type, InstanceObject *instance) {
     uint64_t *slots = instance->spare_slots;
-    if (slots && type->slots_count <= USUAL_SLOTS) {
+    if (slots && type->slots_count <= USUAL_SLOTS && !type->has_exnrefs) {
         instance->spare_slots = NULL;
         return slots;
     }
-    slots = malloc((type->slots_count > USUAL_SLOTS ? type->slots_count : USUAL_SLOTS) * sizeof *slots);
-    if (!slots)
-        PyErr_NoMemory();
-    return slots;
+    return new_slots(type->slots_count > USUAL_SLOTS ? type->slots_count : USUAL_SLOTS, type->has_exnrefs);
 }
 
-static void free_slots(uint64_t *slots, const lucet_functype *type, InstanceObject *instance) {
-    if (!instance->spare_slots && type->slots_count <= USUAL_SLOTS)
+static void spare_slots(uint64_t *slots, const lucet_functype *type, InstanceObject *instance) {
+    if (!instance->spare_slots && type->slots_count <= USUAL_SLOTS && !type->has_exnrefs)
         instance->spare_slots = slots;
     else
-        free(slots);
+        free_slots(slots, type->has_exnrefs);
 }
 
 /* In an instance that is open. */
@@ -204,7 +201,7 @@ static PyObject *call_typed(InstanceObject *instance, uint32_t function, const l
                             count);
     bool may_suspend = instance->linkage->bindings_count > 0 || instance->linkage->links_instances;
     bool allocated = may_suspend || instance->suspend_out_of_fuel || lucet_instance_time_slice(instance->instance) ||
-                     type->slots_count > USUAL_SLOTS;
+                     type->slots_count > USUAL_SLOTS || type->has_exnrefs;
     uint64_t usual[USUAL_SLOTS], *slots = allocated ? allocate_slots(type, instance) : usual;
     lucet_outcome outcome;
     PyObject *result = NULL;
@@ -218,7 +215,7 @@ static PyObject *call_typed(InstanceObject *instance, uint32_t function, const l
         allocated = allocated && !suspended;
     }
     if (allocated)
-        free_slots(slots, type, instance);
+        spare_slots(slots, type, instance);
     Py_DECREF((PyObject *)instance);
     return result;
 }
@@ -295,9 +292,9 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
     Py_ssize_t count = PyList_Check(list) ? PyList_Size(list) : -1;
     if (count != (Py_ssize_t)type->params_count)
         return PyErr_Format(PyExc_TypeError, "a list of %u ints is expected", type->params_count);
-    uint64_t *slots = malloc((type->slots_count + 1) * sizeof *slots);
+    uint64_t *slots = new_slots(type->slots_count, type->has_exnrefs);
     if (!slots)
-        return PyErr_NoMemory();
+        return NULL;
     bool ok = true;
     uint64_t *slot = slots;
     for (Py_ssize_t i = 0; ok && i < count; slot += slots_of(type->valtypes[i++]))
@@ -316,7 +313,7 @@ static PyObject *func_call_raw(PyObject *object, PyObject *list) {
                 Py_CLEAR(result);
         }
     }
-    free(slots);
+    free_slots(slots, type->has_exnrefs);
     return result;
 }
 
@@ -402,6 +399,23 @@ static PyType_Slot func_slots[] = {
 PyType_Spec func_spec = {"lucet.runtime._core.Func", sizeof(ItemObject), 0, ITEM_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
                          func_slots};
 
+static bool is_busy(const lucet_instance *instance) {
+    if (!lucet_instance_is_busy(instance))
+        return false;
+    raise_named("InstanceError", "the instance is running on another thread");
+    return true;
+}
+
+/* For one value; not zero. NULL: an exception is set. */
+static uint64_t *value_slots(uint64_t usual[2], uint8_t valtype) {
+    return UNLIKELY(is_exnref(valtype)) ? new_slots(1, true) : usual;
+}
+
+static void free_value_slots(uint64_t *slots, uint8_t valtype) {
+    if (UNLIKELY(is_exnref(valtype)))
+        free_slots(slots, true);
+}
+
 /* ---- Global ---- */
 
 static uint64_t *global_cell(const ItemObject *self, lucet_externtype *type) {
@@ -415,15 +429,24 @@ static uint64_t *global_cell(const ItemObject *self, lucet_externtype *type) {
 static PyObject *global_get_value(PyObject *object, void *unused) {
     (void)unused;
     lucet_externtype type;
-    const uint64_t *cell = global_cell((ItemObject *)object, &type);
-    return cell ? object_from_slot(cell, type.valtype, ((ItemObject *)object)->instance) : NULL;
+    const ItemObject *self = (ItemObject *)object;
+    const uint64_t *cell = global_cell(self, &type);
+    if (!cell || !is_exnref(type.valtype))
+        return cell ? object_from_slot(cell, type.valtype, self->instance) : NULL;
+    uint64_t *slot = new_slots(1, true); /* kept while another thread may change the global */
+    PyObject *value = NULL;
+    if (slot && lucet_instance_global_get(self->instance->instance, self->index, slot))
+        value = object_from_slot(slot, type.valtype, self->instance);
+    else if (slot)
+        raise_named("InstanceError", "the instance is running on another thread");
+    free_slots(slot, true);
+    return value;
 }
 
 static int global_set_value(PyObject *object, PyObject *value, void *unused) {
     (void)unused;
     ItemObject *self = (ItemObject *)object;
     lucet_externtype type;
-    uint64_t bits[2];
     if (!value) {
         PyErr_SetString(PyExc_AttributeError, "a global's value cannot be deleted");
         return -1;
@@ -434,13 +457,13 @@ static int global_set_value(PyObject *object, PyObject *value, void *unused) {
         PyErr_SetString(PyExc_AttributeError, "the global is immutable");
         return -1;
     }
-    if (!slot_from_object(bits, type.valtype, type.type_id, value, self->instance))
-        return -1;
-    uint64_t *cell = global_cell(self, &type); /* again: the conversion may have closed the instance */
-    if (!cell)
-        return -1;
-    memcpy(cell, bits, slots_of(type.valtype) * sizeof *cell);
-    return 0;
+    uint64_t usual[2], *slots = value_slots(usual, type.valtype), *cell = NULL;
+    if (slots && slot_from_object(slots, type.valtype, type.type_id, value, self->instance))
+        cell = global_cell(self, &type); /* again: the conversion may have closed the instance */
+    if (cell)
+        memcpy(cell, slots, slots_of(type.valtype) * sizeof *cell);
+    free_value_slots(slots, type.valtype);
+    return cell ? 0 : -1;
 }
 
 static PyObject *global_get_raw(PyObject *object, PyObject *unused) {
@@ -496,62 +519,65 @@ static bool table_slot(uint64_t *slot, const ItemObject *self, PyObject *value) 
     return slot_from_object(slot, type.valtype, type.type_id, value, self->instance);
 }
 
-static bool is_busy(const lucet_instance *instance) {
-    if (!lucet_instance_is_busy(instance))
-        return false;
-    raise_named("InstanceError", "the instance is running on another thread");
-    return true;
-}
-
 static PyObject *table_get(PyObject *object, PyObject *at) {
     ItemObject *self = (ItemObject *)object;
-    uint64_t i;
-    void *reference;
+    uint8_t valtype = table_type(self).valtype;
+    uint64_t i, usual[2], slot;
     lucet_instance *instance;
     if (!offset_from(at, &i) || !(instance = instance_open(self->instance)))
         return NULL;
-    if (!lucet_instance_table_get(instance, self->index, i, &reference)) {
-        if (is_busy(instance))
-            return NULL;
+    uint64_t *kept = value_slots(usual, valtype);
+    PyObject *value = NULL;
+    if (kept && lucet_instance_table_get(instance, self->index, i, (void **)kept)) {
+        memcpy(&slot, kept, sizeof slot);
+        value = object_from_slot(&slot, valtype, self->instance);
+    } else if (kept && !is_busy(instance)) {
         PyErr_Format(PyExc_IndexError, "the table has no element %llu", (unsigned long long)i);
-        return NULL;
     }
-    uint64_t slot = (uint64_t)(uintptr_t)reference;
-    return object_from_slot(&slot, table_type(self).valtype, self->instance);
+    free_value_slots(kept, valtype);
+    return value;
 }
 
 static PyObject *table_set(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     ItemObject *self = (ItemObject *)object;
-    uint64_t i, slot;
+    uint8_t valtype = table_type(self).valtype;
+    uint64_t i, usual[2], *slot = NULL;
     lucet_instance *instance;
-    if (!arguments_are(count, 2, "set(index, value)") || !offset_from(args[0], &i) || !instance_open(self->instance) ||
-        !table_slot(&slot, self, args[1]) || !(instance = instance_open(self->instance)))
-        return NULL;
-    if (!lucet_instance_table_set(instance, self->index, i, (void *)(uintptr_t)slot)) {
-        if (is_busy(instance))
-            return NULL;
-        PyErr_Format(PyExc_IndexError, "the table has no element %llu that can be set", (unsigned long long)i);
-        return NULL;
+    bool ok = false;
+    if (arguments_are(count, 2, "set(index, value)") && offset_from(args[0], &i) && instance_open(self->instance) &&
+        (slot = value_slots(usual, valtype)) && table_slot(slot, self, args[1]) &&
+        (instance = instance_open(self->instance))) {
+        ok = lucet_instance_table_set(instance, self->index, i, (void *)(uintptr_t)*slot);
+        if (!ok && !is_busy(instance))
+            PyErr_Format(PyExc_IndexError, "the table has no element %llu that can be set", (unsigned long long)i);
     }
-    Py_RETURN_NONE;
+    free_value_slots(slot, valtype);
+    return ok ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *grown(lucet_instance *instance, uint64_t before, uint64_t delta) {
+    if (before != UINT64_MAX)
+        return PyLong_FromUnsignedLongLong(before);
+    if (is_busy(instance))
+        return NULL;
+    if (lucet_instance_state(instance) == LUCET_STATE_SUSPENDED)
+        return raise_named("InstanceError", "the table cannot grow while a run is suspended");
+    return raise_named("LimitsExceeded", "the table cannot grow by %llu elements", (unsigned long long)delta);
 }
 
 static PyObject *table_grow(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     ItemObject *self = (ItemObject *)object;
-    uint64_t delta, slot;
+    uint8_t valtype = table_type(self).valtype;
+    uint64_t delta, usual[2], *slot = NULL;
     lucet_instance *instance;
-    if (!arguments_are(count, 2, "grow(delta, value)") || !offset_from(args[0], &delta) ||
-        !instance_open(self->instance) || !table_slot(&slot, self, args[1]) ||
-        !(instance = instance_open(self->instance)))
-        return NULL;
-    uint64_t before = lucet_instance_table_grow(instance, self->index, delta, (void *)(uintptr_t)slot);
-    if (before == UINT64_MAX && is_busy(instance))
-        return NULL;
-    if (before == UINT64_MAX && lucet_instance_state(instance) == LUCET_STATE_SUSPENDED)
-        return raise_named("InstanceError", "the table cannot grow while a run is suspended");
-    if (before == UINT64_MAX)
-        return raise_named("LimitsExceeded", "the table cannot grow by %llu elements", (unsigned long long)delta);
-    return PyLong_FromUnsignedLongLong(before);
+    PyObject *result = NULL;
+    if (arguments_are(count, 2, "grow(delta, value)") && offset_from(args[0], &delta) &&
+        instance_open(self->instance) && (slot = value_slots(usual, valtype)) && table_slot(slot, self, args[1]) &&
+        (instance = instance_open(self->instance)))
+        result =
+            grown(instance, lucet_instance_table_grow(instance, self->index, delta, (void *)(uintptr_t)*slot), delta);
+    free_value_slots(slot, valtype);
+    return result;
 }
 
 static Py_ssize_t table_length(PyObject *object) {

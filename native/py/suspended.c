@@ -3,7 +3,6 @@
 
 #include "binding.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -14,6 +13,7 @@ typedef struct {
     lucet_outcome_kind kind;
     const HostBinding *host; /* whose results the guest is waiting for, or NULL */
     uint64_t *slots;         /* of the call: the guest's entry still refers to them */
+    bool has_exnrefs;        /* which the slots are for */
     uint64_t run, *host_slots;
     InstanceObject *host_instance; /* whose host function, fuel or time slice it is */
 } SuspendedObject;
@@ -49,7 +49,7 @@ PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, ui
         Py_XDECREF((PyObject *)host_instance);
         if (instance->instance)
             lucet_resume(instance->instance, true, &ended, NULL);
-        free(slots);
+        free_slots(slots, type->has_exnrefs);
         return NULL;
     }
     self->instance = (InstanceObject *)Py_NewRef((PyObject *)instance);
@@ -59,6 +59,7 @@ PyObject *new_suspended(InstanceObject *instance, const lucet_functype *type, ui
     self->host = outcome->kind == LUCET_SUSPENDED && host_instance ? host_instance->suspend_host : NULL;
     self->type = type;
     self->slots = slots;
+    self->has_exnrefs = type->has_exnrefs;
     self->run = outcome->suspended_run;
     self->host_slots = outcome->suspended_slots;
     PyObject_GC_Track((PyObject *)self);
@@ -101,7 +102,7 @@ static PyObject *go_on(SuspendedObject *self, bool terminate, lucet_exception *e
         result = finish_call(instance, kind, &outcome, &error);
         Py_CLEAR(result);
     }
-    free(slots);
+    free_slots(slots, self->has_exnrefs);
     Py_DECREF((PyObject *)instance);
     return result;
 }
@@ -121,15 +122,16 @@ static PyObject *resume(PyObject *object, PyObject *const *args, Py_ssize_t coun
         return NULL;
     }
     uint32_t results = self->host->type.slots_count;
-    uint64_t *converted = calloc(results + 1, sizeof *converted);
+    bool has_exnrefs = self->host->type.has_exnrefs;
+    uint64_t *converted = new_slots(results, has_exnrefs);
     if (!converted)
-        return PyErr_NoMemory();
+        return NULL;
     /* Converting may run Python code, which may have ended the run: only then may its stack be written. */
     bool ok =
         set_host_results(self->host, count ? args[0] : Py_None, converted, self->host_instance) && check_current(self);
     if (ok)
         memcpy(self->host_slots, converted, results * sizeof *converted);
-    free(converted);
+    free_slots(converted, has_exnrefs);
     if (!ok)
         return NULL;
     return go_on(self, false, NULL);
@@ -217,7 +219,7 @@ static void dealloc(PyObject *object) {
         lucet_resume(self->instance->instance, true, &outcome, NULL);
     }
     /* The slots of a run that an outer one holds back may still be written: by nobody, as it is never resumed. */
-    free(self->slots);
+    free_slots(self->slots, self->has_exnrefs);
     Py_CLEAR(self->value);
     Py_CLEAR(self->host_instance);
     Py_CLEAR(self->instance);

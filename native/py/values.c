@@ -3,11 +3,30 @@
 
 #include "binding.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const char *valtype_name(uint8_t valtype, uint64_t type_id, char name[LUCET_VALTYPE_NAME_SIZE]) {
     lucet_valtype_name(valtype, type_id, name);
     return name;
+}
+
+bool is_exnref(uint8_t valtype) {
+    return (valtype & ~REF_NON_NULL) == VALTYPE_EXNREF;
+}
+
+uint64_t *new_slots(uint32_t count, bool has_exnrefs) {
+    uint64_t *slots = has_exnrefs ? lucet_slots_new(count) : calloc(count + 1, sizeof *slots);
+    if (!slots)
+        PyErr_NoMemory();
+    return slots;
+}
+
+void free_slots(uint64_t *slots, bool has_exnrefs) {
+    if (has_exnrefs)
+        lucet_slots_free(slots);
+    else
+        free(slots);
 }
 
 bool is_reference(uint8_t valtype) {

@@ -311,6 +311,33 @@ def test_in_threads(region: lucet.Region) -> None:
         run(main(pool))
 
 
+def test_a_coroutine_gives_the_guest_an_exception(region: lucet.Region) -> None:
+    """As a value of type exnref, which is made while the guest is suspended."""
+    text = """(module
+      (import "h" "pass" (func $pass (param exnref) (result exnref)))
+      (tag $e (export "e") (param i32))
+      (func (export "pass") (result i32)
+        (block $h (result i32)
+          (try_table (catch $e $h) (throw_ref (call $pass (ref.null exn)))) (unreachable))))"""
+    given: list[lucet.WasmException] = []
+
+    @lucet.host_function
+    async def fetch(exception: lucet.exnref) -> lucet.exnref:
+        assert exception is None
+        await asyncio.sleep(0.001)
+        return given[0]
+
+    async def main() -> None:
+        module = lucet.Module.from_bytes(lucet.compile(text_to_binary(text)))
+        instance = region.new_instance(module, {"h": {"pass": fetch}})
+        given.append(lucet.WasmException(instance.export("e"), (5,)))
+        assert await instance.call("pass") == 5
+        with ThreadPoolExecutor(1) as pool:
+            assert await instance.call("pass", executor=pool) == 5
+
+    run(main())
+
+
 def test_cancelled_while_it_waits_for_a_thread(region: lucet.Region) -> None:
     """The host function has answered, but the guest has not gone on."""
     instance = instance_of(region)

@@ -224,6 +224,95 @@ static void tags_are_checked(void) {
     lucet_module_release(module);
 }
 
+/* ---- slots that keep what is in them ---- */
+
+static u32 value_of(u64 exnref) {
+    lucet_exception *exception = lucet_exnref_get(exnref, &last_error);
+    CHECK(exception && lucet_exception_tag(exception) == tag);
+    u32 value = (u32)lucet_exception_slots(exception)[0];
+    lucet_exception_release(exception);
+    return value;
+}
+
+static void slots_keep(void) {
+    lucet_instance *instance = exceptions_instance();
+    lucet_exception *exception = lucet_exception_new(tag, (u64[2]){5, 6}, NULL);
+    u64 *slots[3];
+    for (u32 i = 0; i < 3; i++) {
+        CHECK((slots[i] = lucet_slots_new(2)) && !slots[i][0] && !slots[i][1]);
+        CHECK(lucet_exnref_new(instance, exception, &slots[i][i % 2], &last_error));
+    }
+    lucet_exception_release(exception);
+    lucet_slots_free(slots[1]);
+    slots[2][1] = 77;
+    CHECK_EQUAL(call_slots(instance, "make", &slots[2][1]), LUCET_RETURNED);
+    CALL(instance, "garbage", scaled(1000000));
+    CHECK_EQUAL(value_of(slots[0][0]), 5);
+    CHECK_EQUAL(value_of(slots[2][0]), 5);
+    CHECK_EQUAL(value_of(slots[2][1]), 77);
+    CHECK_EQUAL(call_slots(instance, "value", slots[0]), LUCET_RETURNED);
+    CHECK_EQUAL(slots[0][0], 5);
+    lucet_slots_free(slots[0]);
+    lucet_slots_free(slots[2]);
+    lucet_slots_free(NULL);
+    finish(instance);
+}
+
+/* The other thread's runs come between a call and the look at its result, and between that and the next call. */
+static void *take_turns(void *shared) {
+    lucet_instance *instance = shared;
+    for (u32 i = 0; i < scaled(400); i++) {
+        u64 *slots = lucet_slots_new(1), garbage[1] = {3000};
+        CHECK(slots);
+        slots[0] = i;
+        while (call_slots(instance, "make", slots) == LUCET_FAILED)
+            ;
+        CHECK_EQUAL(value_of(slots[0]), i);
+        while (call_slots(instance, "garbage", garbage) == LUCET_FAILED)
+            ;
+        CHECK_EQUAL(value_of(slots[0]), i);
+        while (call_slots(instance, "value", slots) == LUCET_FAILED)
+            ;
+        CHECK_EQUAL(slots[0], i);
+        lucet_slots_free(slots);
+    }
+    return NULL;
+}
+
+static void slots_of_two_threads(void) {
+    lucet_instance *instance = exceptions_instance();
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, take_turns, instance) == 0);
+    take_turns(instance);
+    CHECK(pthread_join(other, NULL) == 0);
+    finish(instance);
+}
+
+static lucet_host_result suspend(lucet_instance *instance, u64 *slots) {
+    (void)instance, (void)slots;
+    return LUCET_HOST_SUSPEND;
+}
+
+static void given_to_who_is_suspended(void) {
+    lucet_instance *instance = exceptions_instance();
+    lucet_exception *exception = lucet_exception_new(tag, (u64[2]){5, 6}, NULL);
+    on_pass = suspend;
+    u64 slots[1] = {9}, value;
+    CHECK_EQUAL(call_slots(instance, "pass", slots), LUCET_SUSPENDED);
+    for (u32 i = 0; i < 10000; i++)
+        CHECK(lucet_exnref_new(instance, exception, last_outcome.suspended_slots, &last_error));
+    CHECK_EQUAL(lucet_resume(instance, false, &last_outcome, &last_error), LUCET_RETURNED);
+    CHECK_EQUAL(slots[0], 5);
+    lucet_instance_set_time_slice(instance, 1000000);
+    CHECK_EQUAL(call_slots(instance, "throw_for_ever", slots), LUCET_PREEMPTED);
+    CHECK(!lucet_exnref_new(instance, exception, &value, &last_error));
+    CHECK_EQUAL(last_error.code, LUCET_ERROR_STATE);
+    CHECK_EQUAL(lucet_resume(instance, true, &last_outcome, &last_error), LUCET_TERMINATED);
+    CHECK(lucet_exnref_new(instance, exception, &value, &last_error));
+    lucet_exception_release(exception);
+    finish(instance);
+}
+
 /* ---- interrupts ---- */
 
 /* At every instruction of throwing and catching: no interrupt is lost. */
@@ -312,4 +401,5 @@ static void many_threads(void) {
 }
 
 MAIN(TEST(caught), TEST(not_caught), TEST(host_functions_throw), TEST(references), TEST(hosts_references_end),
-     TEST(tags_are_checked), TEST(at_every_instruction), TEST(nothing_is_left), TEST(many_threads))
+     TEST(slots_keep), TEST(slots_of_two_threads), TEST(given_to_who_is_suspended), TEST(tags_are_checked),
+     TEST(at_every_instruction), TEST(nothing_is_left), TEST(many_threads))

@@ -333,6 +333,24 @@ HOARDER = """(module
     (unreachable)))"""
 
 
+def test_exceptions_count_for_the_budget(load: Load) -> None:
+    budget = lucet.Budget(1 << 20)
+    region = lucet.Region(2, budget=budget)
+    instance, other = region.new_instance(load(HOARDER)), region.new_instance(load(HOARDER))
+    for _ in range(2):
+        with pytest.raises(lucet.Trap, match="exceptions exhausted"):
+            instance.run("hoard")
+        assert budget.used > budget.limit - 65536
+        assert 10_000 < instance.run("count") < 50_000
+        with pytest.raises(lucet.Trap, match="exceptions exhausted"):
+            other.run("hoard")
+        instance.reset()
+        assert budget.used == 0
+        instance, other = other, instance
+    instance.close()
+    with_references(lucet.Region(1, budget=lucet.Budget(65536))).run("garbage", 1_000_000)  # of which none lives
+
+
 def test_who_hoards_exceptions_traps(load: Load, region: lucet.Region) -> None:
     instance = region.new_instance(load(HOARDER))
     with pytest.raises(lucet.Trap, match="exceptions exhausted") as caught:
