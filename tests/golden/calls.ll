@@ -24,6 +24,16 @@ define hidden i32 @j0(ptr %vmctx, i32 %p0) #0 {
   ret i32 %5
 }
 
+define hidden void @e0(ptr %vmctx, ptr %code, ptr %slots) #0 {
+  %1 = getelementptr i8, ptr %slots, i64 0
+  %2 = load i32, ptr %1
+  %3 = notail call i32 %code(ptr %vmctx, i32 %2)
+  %4 = zext i32 %3 to i64
+  %5 = getelementptr i8, ptr %slots, i64 0
+  store i64 %4, ptr %5
+  ret void
+}
+
 define hidden void @e3(ptr %vmctx, ptr %code, ptr %slots) #0 {
   notail call void %code(ptr %vmctx)
   ret void
