@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from lucet.terrarium.environment import StoreFull, StoreUnavailable
 from lucet.terrarium.http import BytesBody, OutgoingRequest, OutgoingResponse
 from lucet.terrarium.limits import Limits
 from tests.kit.hostcalls import CALLER, SENT, Script, module
@@ -315,6 +318,68 @@ def test_the_key_value_store() -> None:
     assert later.run(app(keys=keys)).string(at) == b"45"  # it outlives the request
 
 
+class SlowKeys(DictKeys):
+    """One that has to be waited for."""
+
+    def get(self, *args: Any, **changes: Any) -> Any:
+        return self._later(super().get, *args, **changes)
+
+    def put(self, *args: Any, **changes: Any) -> Any:
+        return self._later(super().put, *args, **changes)
+
+    def delete(self, *args: Any, **changes: Any) -> Any:
+        return self._later(super().delete, *args, **changes)
+
+    async def _later(self, method: Callable[..., Any], *args: Any, **changes: Any) -> Any:
+        await asyncio.sleep(0)
+        return method(*args, **changes)
+
+
+@pytest.mark.parametrize("malloc", ["good", "slow", "reentrant", "waits"])
+def test_a_store_that_is_far_away(malloc: str) -> None:
+    """The guest waits, and its malloc is called while it does."""
+    script = Script()
+    script.malloc(malloc)
+    results = [script.call("kvstore_insert", b"a", b"1"), script.call("kvstore_append", b"a", b"2")]
+    at, none = script.room(), script.room()
+    results += [script.call("kvstore_get", at, at + 4, b"a"), script.call("kvstore_get", none, none + 4, b"b")]
+    results += [script.call("kvstore_remove", b"a"), script.call("kvstore_remove", b"a")]
+    done = script.run(app(keys=SlowKeys(), limits=Limits(cpu_time=5)))
+    assert [done.results[i] for i in results] == [1, 0, 1, 0, 1, 0]
+    assert (done.string(at), done.string(none)) == (b"12", None)
+
+
+class FailingKeys(DictKeys):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def put(self, *args: Any, **changes: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "limit", "fault"), [(StoreFull("no"), "kv_bytes", None), (StoreUnavailable("gone"), None, "gone")]
+)
+def test_a_write_that_fails_ends_the_request(error: Exception, limit: str | None, fault: str | None) -> None:
+    """What the guest has not stored it must not take for stored."""
+    script = Script(dump=False)
+    script.call("kvstore_insert", b"a", b"1")
+    script.call("resp_set_body", 0, b"stored")
+    answer = script.run(app(keys=FailingKeys(error))).answer
+    assert (answer.status, answer.record.limit, answer.record.fault) == (503, limit, fault)
+
+
+def test_a_value_is_bounded() -> None:
+    script = Script(dump=False)
+    script.call("kvstore_insert", b"a", b"12345")
+    answer = script.run(app(limits=Limits(kv_value=4))).answer
+    assert (answer.status, answer.record.limit) == (503, "kv_value")
+    script = Script(dump=False)
+    script.call("kvstore_get", 0, 4, b"k" * 1025)
+    assert "a key of 1025 bytes" in script.fault(app())
+
+
 def test_names() -> None:
     script = Script()
     raw, four, six, none, no_raw = (script.room() for _ in range(5))
@@ -402,6 +467,7 @@ def test_text(text: bytes, utf8: bytes) -> None:
     script.call("utf16_to_utf8_lossy", at, at + 4, script.data(text), len(text) // 2)
     assert script.run(app()).string(at) == utf8
     script = Script()
+    at = script.room()
     script.call("utf8_to_utf16_lossy", at, at + 4, utf8)
     done = script.run(app())
     pointer, units = done.u32(at), done.u32(at + 4)

@@ -24,6 +24,10 @@ class StoreFull(Exception):
     """The tenant's store has no room for this."""
 
 
+class StoreUnavailable(Exception):
+    """The store does not answer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """What a store has under a key."""

@@ -13,6 +13,7 @@ from lucet.aio.call import host_outcome
 from lucet.aio.turns import turns
 from lucet.errors import Exit, InstanceError, LimitsExceeded, MemoryAccessError, RegionFull, Trap, WasmException
 from lucet.runtime import Instance, Suspended
+from lucet.terrarium.environment import StoreFull, StoreUnavailable
 from lucet.terrarium.http import BodyTooLarge, ClientGone
 from lucet.terrarium.interface import SLICE, GuestError
 
@@ -172,6 +173,10 @@ def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exc
             status, record.limit = 504, "wall_time"
         case LimitReached():
             status, record.limit = 503, str(error)
+        case StoreFull():
+            status, record.limit = 503, "kv_bytes"
+        case StoreUnavailable():
+            status, record.fault = 503, str(error)
         case RegionFull():
             status, record.limit = 503, "instances"
         case LimitsExceeded():

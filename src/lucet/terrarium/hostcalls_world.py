@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from lucet.runtime import Instance, Suspend, host_function, i32, i64
 from lucet.runtime.hostfunc import Awaited
-from lucet.terrarium.environment import StoreFull
 from lucet.terrarium.guest import LimitReached
 from lucet.terrarium.hostcalls_visit import bytes_steps, give, give_bytes, give_later, give_nothing, slices_steps
 from lucet.terrarium.http import OutgoingFailed
@@ -51,18 +50,12 @@ def _put(caller: Instance, key: int, key_size: int, value: int, value_size: int,
     if value_size > environment.limits.kv_value:
         raise LimitReached("kv_value")
     data = caller.memory.read(value & 0xFFFFFFFF, value_size)
-    try:
-        outcome = environment.keys.put(STORE, name, data, mode=mode)
-    except StoreFull:
-        raise LimitReached("kv_bytes") from None
+    outcome = environment.keys.put(STORE, name, data, mode=mode)
     return Suspend(Awaited(_put_later, (outcome,))) if isinstance(outcome, Awaitable) else int(outcome[1])
 
 
 async def _put_later(outcome: Awaitable[tuple[bool, bool]]) -> int:
-    try:
-        return int((await outcome)[1])
-    except StoreFull:
-        raise LimitReached("kv_bytes") from None
+    return int((await outcome)[1])
 
 
 @host_function
