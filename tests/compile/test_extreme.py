@@ -135,3 +135,13 @@ def test_locals_by_labels() -> None:
 
 def test_loops_side_by_side_are_not_deep() -> None:
     assert not extreme_of((LOOP + END) * 10 * extreme.MAX_LOOP_DEPTH + GET)
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "best"])
+def test_vectors_in_a_function_that_no_pass_changes(level: str) -> None:
+    """Its blend of vectors, with a mask of bit 7, fails an assertion in one of LLVM's passes."""
+    through_float = b"\xfd\x11" + b"\xfd\xfb\1" + b"\xfd\xf9\1" + b"\xfd\x1b\0"
+    body = GET + through_float + (b"\x41\0" + I32_ADD) * extreme.MAX_RUN
+    assert extreme_of(body)
+    artifact = compile_module(module(body), Options(opt_level=level, workers=1))
+    assert lucet.Region(1).new_instance(lucet.Module.from_bytes(artifact)).run("f", -(1 << 31)) == -(1 << 31)

@@ -201,7 +201,7 @@ def test_memory_limit(fresh_pool: pool._Pool, slow: bytes) -> None:
 def test_llvm_aborts(fresh_pool: pool._Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker whose LLVM ends the process."""
     site = tmp_path / "sitecustomize.py"
-    site.write_text("import lucet.compile.llvm as l, os\nl.compile_text = lambda *a, **k: os.abort()\n")
+    site.write_text("import lucet.compile.llvm as l, os\nl.compile_texts = lambda *a, **k: os.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(CompilerFailed, match=r"functions 0 to 2: SIGABRT"):
         lucet.compile(text_to_binary(module_text(3)))
@@ -211,7 +211,7 @@ def test_an_internal_error_is_reported_and_the_worker_goes_on(
     fresh_pool: pool._Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     site = tmp_path / "sitecustomize.py"
-    site.write_text("import lucet.compile.llvm as l\ndef f(*a, **k): raise KeyError('surprise')\nl.compile_text = f\n")
+    site.write_text("import lucet.compile.llvm as l\ndef f(*a, **k): raise KeyError('surprise')\nl.compile_texts = f\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for _ in range(2):
         with pytest.raises(CompilerFailed, match=r"internal error in the compiler: (.|\n)*KeyError: 'surprise'"):

@@ -40,6 +40,7 @@ EXPECTED_FAILURES: Final = Path(__file__).with_name("expected_failures.txt")
 ENGINES: Final = {
     "lucet": "tests.spec.engines:Lucet",
     "counting": "tests.spec.engines:CountingLucet",
+    "control": "tests.spec.control:ControlLucet",
     "poisoned": "tests.spec.poisoned:PoisonedLucet",
     "wasmtime": "tests.spec.peer:Wasmtime",
 }

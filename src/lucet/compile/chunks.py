@@ -6,9 +6,10 @@ What is in a chunk depends on the module alone, never on the machine: the object
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
 
+from lucet.compile.effort import Effort, has_vectors, is_control
 from lucet.compile.emit_inline import Inliner
 from lucet.compile.extreme import is_extreme
 from lucet.compile.function import translate
@@ -16,7 +17,7 @@ from lucet.compile.ir import PERSONALITY, FunctionText, module_text, signature
 from lucet.compile.plan import Plan
 from lucet.compile.runtime_ir import runtime_functions
 from lucet.wasm.code import decode_code
-from lucet.wasm.module import Module
+from lucet.wasm.module import Code, Module
 from lucet.wasm.valid_code import validate_code
 
 CHUNK_SIZE: Final = 32_000
@@ -69,27 +70,16 @@ def chunk_text(module: Module, plan: Plan, chunk: Chunk) -> str:
     return module_text(functions, _declarations(module, plan, functions))
 
 
-class Texts(NamedTuple):
-    """Three LLVM modules, "" where there is no function for one, which become one object."""
-
-    plain: str
-    """Functions with nothing to optimise hard, also if there are none."""
-    hard: str
-    untouched: str
-    """Functions that passes would take too long for."""
-
-
-def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> Texts:
-    """The same as modules by what is to be done with their functions."""
+def chunk_texts(module: Module, plan: Plan, chunk: Chunk) -> dict[Effort, str]:
+    """The same as modules by what is to be done with their functions, which become one object."""
     functions = _translated(module, plan, chunk)
-    untouched = [one for one in functions if not one.optimise]
-    hard = [one for one in functions if one.optimise and one.hard]
-    plain = [one for one in functions if one.optimise and not one.hard]
-    return Texts(
-        plain=module_text(plain, _declarations(module, plan, plain)),
-        hard=module_text(hard, _declarations(module, plan, hard)) if hard else "",
-        untouched=module_text(untouched, _declarations(module, plan, untouched), optimise=False) if untouched else "",
-    )
+    texts = {}
+    for effort in Effort:
+        # An object must come of it, if of no function.
+        some = [one for one in functions if one.effort is effort]
+        if some or (effort is Effort.USUAL and not functions):
+            texts[effort] = module_text(some, _declarations(module, plan, some), optimise=effort is not Effort.NONE)
+    return texts
 
 
 def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
@@ -100,9 +90,19 @@ def _translated(module: Module, plan: Plan, chunk: Chunk) -> list[FunctionText]:
     for function in range(imported + chunk.start, imported + chunk.stop):
         code = decode_code(module, function)
         validate_code(module, function, code)
-        large = len(module.bodies[function - imported].body) >= _LARGE
-        functions.append(translate(module, plan, function, code, inliner, optimise=not (large and is_extreme(code))))
+        size = len(module.bodies[function - imported].body)
+        effort = _effort(plan, function, code, size)
+        functions.append(translate(module, plan, function, code, inliner, effort=effort))
     return functions
+
+
+def _effort(plan: Plan, function: int, code: Code, size: int) -> Effort:
+    if size >= _LARGE and is_extreme(code):
+        return Effort.NONE
+    if not plan.graded:
+        return Effort.USUAL
+    little = is_control(code) if plan.hot is None else function not in plan.hot and not has_vectors(code)
+    return Effort.LITTLE if little else Effort.USUAL
 
 
 def _declarations(module: Module, plan: Plan, functions: list[FunctionText]) -> list[str]:

@@ -22,6 +22,7 @@ from lucet.compile import (
     emit_vector_lanes,
     emit_wide,
 )
+from lucet.compile.effort import Effort
 from lucet.compile.emit_inline import Inliner
 from lucet.compile.fuel import CountingWriter
 from lucet.compile.handler import Handler
@@ -70,9 +71,9 @@ def translate(
     code: Code,
     inliner: Inliner | None = None,
     *,
-    optimise: bool = True,
+    effort: Effort = Effort.USUAL,
 ) -> FunctionText:
-    """LLVM IR for a defined function whose code is valid; without optimise, for one that no pass will look at."""
+    """LLVM IR for a defined function whose code is valid. effort: what is known of it; it may be found to be HARD."""
     symbol = f"t{function}" if plan.tail_calls else f"f{function}"
     scope = FIRST_SUBPROGRAM + function
     body = module.bodies[function - module.imported_func_count]
@@ -81,25 +82,27 @@ def translate(
     # A profile knows better than the size what is worth it.
     hot = len(body.body) <= plan.copied_size if plan.hot is None else function in plan.hot and plan.copied_size > 0
     products = inliner.product_memory if inliner is not None else (lambda _: None)
-    loops = find_loops(module, f.functype, code, products) if hot and optimise else {}
+    usual = effort is Effort.USUAL
+    loops = find_loops(module, f.functype, code, products) if hot and usual else {}
     # A copy that cannot be vectorised would gain nothing.
     loops = {offset: loop for offset, loop in loops.items() if not is_serial(loop, f.local_types)}
     if isinstance(f, CountingWriter):
         _translate_counting(f, code, function in plan.escapes)
-    elif not optimise:
+    elif effort is Effort.NONE:
         _translate_plainly(f, code)
     else:
-        _translate(f, code, _special_handlers(loops, inliner))
+        _translate(f, code, _special_handlers(loops, inliner if usual else None))
+    if usual and (loops if plan.hot is None else hot):
+        effort = Effort.HARD
     text = FunctionText(
         definition=f.definition(symbol, convention=emit_call.TAILCC if plan.tail_calls else ""),
         symbol=symbol,
         subprogram=subprogram_text(scope, symbol),
         called=frozenset(f.called),
         tables=frozenset(f.tables),
-        hard=bool(loops) if plan.hot is None else hot,
-        optimise=optimise,
+        effort=effort,
     )
-    return versions(f, text, scope) if plan.multi and text.hard else text
+    return versions(f, text, scope) if plan.multi and effort is Effort.HARD else text
 
 
 def _writer(module: Module, plan: Plan, function: int, *, wasm_offset: int, scope: int) -> FunctionWriter:

@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Final
 
 from lucet.abi.tables import BUILTINS, TRAPS, VMCTX
+from lucet.compile.effort import Effort
 from lucet.compile.plan import Plan
 from lucet.wasm.module import Instr, Module
 from lucet.wasm.types import F32, F64, I32, I64, V128, FuncType, ValType, is_ref
@@ -602,10 +603,7 @@ class FunctionText:
     symbol: str
     subprogram: str = ""
     """Its debug metadata node, "" if it has none."""
-    hard: bool = False
-    """It is to be optimised hard: it has loops that the vectoriser may be good for, or a profile names it."""
-    optimise: bool = True
-    """Passes may look at it."""
+    effort: Effort = Effort.USUAL
     called: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
 

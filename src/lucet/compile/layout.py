@@ -91,6 +91,7 @@ def make_plan(module: Module, options: Options) -> Plan:
         exceptions=facts.exceptions or bool(tags),
         spill_offset=spill_offset,
         count_instructions=options.count_instructions,
+        graded=options.opt_level in {"default", "best"},
         copied_size=0 if options.count_instructions else _COPIED_SIZES.get(options.opt_level, 0),
         hot=None if options.hot is None else frozenset(options.hot),
         # A version is a C function that another jumps to.

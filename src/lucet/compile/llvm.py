@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 import llvmlite
 import llvmlite.binding as llvm
 
+from lucet.compile.effort import Effort
 from lucet.compile.options import LLVM_FEATURES, Options
 from lucet.errors import CompilerFailed
 
 TRIPLE: Final = "x86_64-unknown-linux-gnu"
 
 _CODEGEN_LEVELS: Final = {"none": 0, "fast": 0, "default": 1, "best": 2}
-
+_VECTOR: Final = re.compile(r"<\d+ x ")
 
 _LEVEL_OPTIONS: Final = {
     # Fast instruction selection with a register allocator that sees the whole function, though without splitting of
@@ -62,36 +65,30 @@ def target_features(options: Options) -> frozenset[str]:
     return frozenset(one for one, names in LLVM_FEATURES.items() if has.issuperset(f"+{name}" for name in names))
 
 
-def compile_text(
-    text: str,
-    options: Options,
-    *,
-    emit: str = "obj",
-    verify: bool = False,
-    hard: str = "",
-    untouched: str = "",
-) -> bytes:
-    """Compile LLVM modules to one object ("obj"), assembly ("asm") or optimised IR ("opt-ir").
+def compile_text(text: str, options: Options, *, emit: str = "obj", verify: bool = False) -> bytes:
+    """Compile one LLVM module to an object ("obj"), assembly ("asm") or optimised IR ("opt-ir")."""
+    return compile_texts({Effort.USUAL: text}, options, emit=emit, verify=verify)
 
-    hard is another module, of functions that are worth more work: at the default level their loops are vectorised. If a
-    profile decided which those are, the best level does no more for the others than the default level.
-    untouched is one more, that no pass changes.
-    """
+
+def compile_texts(texts: Mapping[Effort, str], options: Options, *, emit: str = "obj", verify: bool = False) -> bytes:
+    """The same for several modules by what is to be done with their functions, to one object."""
     context = llvm.create_context()
-    machine = _target_machine(options)
+    # In functions that no pass may change, LLVM 22's X86FixupInstTuning fails an assertion on some blends of vectors.
+    # The pass is there if anything is optimised, so nothing is beside such a function.
+    plainly = _VECTOR.search(texts.get(Effort.NONE, "")) is not None
+    machine = _target_machine(options, 0 if plainly else _CODEGEN_LEVELS[options.opt_level])
     modules = []
-    level = options.opt_level
-    plain_level = "default" if level == "best" and options.hot is not None else level
-    hard_level = "vectorize" if level == "default" else level
-    for one, level in ((text, plain_level), (hard, hard_level), (untouched, "none")):
-        if one:
-            try:
-                modules.append(llvm.parse_assembly(one, context))
-                if verify:
-                    modules[-1].verify()
-            except RuntimeError as error:
-                raise CompilerFailed(f"LLVM does not accept the generated code: {error}") from error
-            _run_passes(modules[-1], machine, level)
+    for effort, text in texts.items():
+        try:
+            module = llvm.parse_assembly(text, context)
+            if verify:
+                module.verify()
+        except RuntimeError as error:
+            raise CompilerFailed(f"LLVM does not accept the generated code: {error}") from error
+        _run_passes(module, machine, _pipeline(options, effort))
+        if effort is Effort.LITTLE and options.opt_level == "default":
+            _finish_quickly(module)
+        modules.append(module)
     module, *others = modules
     for other in others:
         module.link_in(other)
@@ -101,7 +98,27 @@ def compile_text(
     return bytes(result)
 
 
-def _target_machine(options: Options) -> llvm.TargetMachine:
+def _pipeline(options: Options, effort: Effort) -> str:
+    """Which passes: by the names of levels, and "vectorize"."""
+    level = options.opt_level
+    if effort is Effort.NONE or level in {"none", "fast"}:
+        return "none" if effort is Effort.NONE else level
+    if effort is Effort.LITTLE:
+        return "fast" if level == "default" else "default"
+    if level == "default":
+        return "vectorize" if effort is Effort.HARD else "default"
+    # If a profile decided what is hard, it is that that the best level does its best for.
+    return "default" if effort is Effort.USUAL and options.hot is not None else "best"
+
+
+def _finish_quickly(module: llvm.ModuleRef) -> None:
+    """Have code generated as at the fast level, with fast instruction selection."""
+    for function in module.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("optnone")
+
+
+def _target_machine(options: Options, codegen_level: int) -> llvm.TargetMachine:
     name, features = host_cpu() if options.target_cpu == "native" else (options.target_cpu, "")
     name = "x86-64-v2" if name == "multi" else name
     if options.target_features:
@@ -111,7 +128,7 @@ def _target_machine(options: Options) -> llvm.TargetMachine:
     return llvm.Target.from_triple(TRIPLE).create_target_machine(
         cpu=name,
         features=features,
-        opt=_CODEGEN_LEVELS[options.opt_level],
+        opt=codegen_level,
         reloc="pic",
         codemodel="small",
     )

@@ -22,7 +22,7 @@ from lucet.wasm.module import Code, Instr, Module
 from lucet.wasm.opcodes import BY_NAME, OPS
 from lucet.wasm.types import I32, FuncType, ValType
 
-MAX_BODY: Final = 2000
+MAX_BODY: Final = 500
 """Instructions. A longer loop gains little, and its copy costs the same again."""
 MAX_STRIDE: Final = 1 << 24
 _MAX_TERMS: Final = 4

@@ -121,7 +121,7 @@ class Options:
     """The names that the host has for imported functions; if there are any, all must have one."""
     hot: tuple[int, ...] | None = None
     """Indices of the functions that matter, from Profile.hot. The best level does the most for these only, the default
-    level vectorises the loops of these only. None: nobody knows."""
+    level does for the others what the fast level does. None: nobody knows."""
     workers: int | None = None
     """Processes to compile in at most; None: one for each CPU that this process may use."""
     worker_memory: int = 4 << 30

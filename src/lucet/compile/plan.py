@@ -157,6 +157,8 @@ class Plan:
     spill_offset: int = 0
     """Words for the arguments of tailcc functions that have no register: see emit_call.py."""
     count_instructions: bool = False
+    graded: bool = False
+    """Functions get as much optimisation as their code says they are worth."""
     copied_size: int = 0
     """Bytes that a function body may have for its loops to be emitted twice where a check can make them safe: loops.py.
     """

@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 from lucet.abi.tables import CONSTANTS, VMCTX
+from lucet.compile.effort import Effort
 from lucet.compile.ir import INVARIANT, FunctionText, FunctionWriter, signature, subprogram_text
 from lucet.compile.options import CPU_FEATURES
 
@@ -40,7 +41,7 @@ def versions(f: FunctionWriter, one: FunctionText, scope: int) -> FunctionText:
         definition="\n".join(texts),
         symbol=one.symbol,
         subprogram="".join(subprograms),
-        hard=True,
+        effort=Effort.HARD,
         called=one.called,
         tables=one.tables,
     )

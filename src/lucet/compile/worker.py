@@ -43,7 +43,7 @@ def main(opt_level: str) -> None:
 def _compile(module: Module, job: wire.Job, chunk: Chunk) -> bytes | CompileError:
     try:
         texts = chunk_texts(module, job.plan, chunk)
-        return llvm.compile_text(texts.plain, job.options, emit=job.emit, hard=texts.hard, untouched=texts.untouched)
+        return llvm.compile_texts(texts, job.options, emit=job.emit)
     except CompileError as error:
         return error
     except MemoryError:
