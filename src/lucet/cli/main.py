@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "run": "run a WebAssembly program or an artifact",
     "compile": "compile a WebAssembly module to a shared object (also: lucetc)",
     "stubs": "write a typed stub of what a module exports",
+    "serve": "answer HTTP requests, each with a fresh instance",
     "inspect": "show what is in an artifact, and whether it is whole and signed",
 }
 """Each in the file of its name, whose main(arguments, prog) is called."""
