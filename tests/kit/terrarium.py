@@ -105,6 +105,19 @@ class Answer:
         return next((value for key, value in self.headers if key == name), None)
 
 
+def request_of(method: str, target: str, body: Any = b"", headers: Headers | None = None) -> Request:
+    return Request(
+        method=method,
+        target=target,
+        headers=[(b"host", b"example.test"), *(headers or [])],
+        body=BytesBody(body) if isinstance(body, bytes) else body,
+        host="example.test",
+        client=("192.0.2.7", 4711),
+        server=("127.0.0.1", 80),
+        id="request-1",
+    )
+
+
 @dataclass
 class App:
     """A module as an application: `answer = App(wasm).get("/path")`."""
@@ -153,16 +166,7 @@ class App:
     async def answer(
         self, method: str, target: str, body: Any = b"", headers: Headers | None = None, **changes: Any
     ) -> Answer:
-        request = Request(
-            method=method,
-            target=target,
-            headers=[(b"host", b"example.test"), *(headers or [])],
-            body=BytesBody(body) if isinstance(body, bytes) else body,
-            host="example.test",
-            client=("192.0.2.7", 4711),
-            server=("127.0.0.1", 80),
-            id="request-1",
-        )
+        request = request_of(method, target, body, headers)
         for name, value in changes.items():
             setattr(request, name, value)
         exchange = self.exchange(request)

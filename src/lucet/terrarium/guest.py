@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from time import perf_counter, thread_time
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lucet.aio.call import host_outcome
 from lucet.aio.turns import turns
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lucet.terrarium.record import Record
 
 
+_RUNNERS: Final = frozenset({__name__, "lucet.aio.call", "lucet.terrarium.filters", "lucet.terrarium.eager"})
+
+
 class LimitReached(Exception):
     """By the name of a field of Limits."""
 
@@ -33,6 +36,10 @@ def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutin
     A guest that neither waits nor computes for longer than a slice costs no task and no system call. Nothing is
     raised for what the guest does: its client gets an error, and the record tells.
     """
+    if interface.is_filter:
+        from lucet.terrarium import filters
+
+        return filters.answer((), interface, exchange, record)
     visit = interface.visit(exchange, record)
     instance = None
     start = ended = perf_counter()
@@ -57,7 +64,7 @@ def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutin
     except Exit as end:
         rest = _exited(interface, visit, record, end.status)
     except Exception as error:
-        _failed(interface, exchange, record, error)
+        failed(interface, exchange, record, error)
         rest = None
     if rest is not None:
         return _rest(interface, visit, record, instance, rest)
@@ -69,7 +76,7 @@ def _exited(interface: Interface, visit: Visit, record: Record, status: int) -> 
     try:
         return visit.returned(status)
     except Exception as error:
-        _failed(interface, visit.exchange, record, error)
+        failed(interface, visit.exchange, record, error)
         return None
 
 
@@ -78,10 +85,13 @@ async def _rest(
 ) -> None:
     """The guest is done, its response is not."""
     try:
-        async with asyncio.timeout(interface.environment.limits.wall_time):
-            await rest
+        try:
+            async with asyncio.timeout(interface.environment.limits.wall_time):
+                await rest
+        except TimeoutError:
+            raise LimitReached("wall_time") from None
     except Exception as error:
-        _failed(interface, visit.exchange, record, error)
+        failed(interface, visit.exchange, record, error)
     finally:
         _drop(visit, record, instance, perf_counter())
 
@@ -106,7 +116,7 @@ async def _go_on(interface: Interface, visit: Visit, record: Record, instance: I
         except TimeoutError:
             raise LimitReached("wall_time") from None
     except Exception as error:
-        _failed(interface, visit.exchange, record, error)
+        failed(interface, visit.exchange, record, error)
     finally:
         _drop(visit, record, instance, perf_counter())
 
@@ -157,10 +167,10 @@ def _host_function(error: Exception) -> str:
 
 
 def _is_elsewhere(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") not in {__name__, "lucet.aio.call"}
+    return frame.f_globals.get("__name__") not in _RUNNERS
 
 
-def _failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:
+def failed(interface: Interface, exchange: Exchange, record: Record, error: Exception) -> None:
     """Note what went wrong, and tell the client as much as it may know."""
     status = 500
     match error:
