@@ -1,11 +1,13 @@
 """The suite of benchmarks: `python -m bench` measures everything and writes a report.
 
-usage: python -m bench [--quick] [--rounds N] [--output FOLDER] [--from FILE] [--without PEER]... [SECTION]...
+usage: python -m bench [--quick] [--rounds N] [--output FOLDER] [--docs] [--from FILE] [--without PEER]...
+                       [SECTION]...
        python -m bench compare REV1 REV2
 
 Writes results.json, report.md with its plots, and report.html, which is one file, into the folder. --from renders the
-results of an earlier run again, and measures nothing. Exit status 1: a section failed, and the report says how; what is
-merely not there (a peer, a compiler) is stated in the report.
+results of an earlier run again, and measures nothing. --docs is for the report that is part of the documentation.
+
+Exit status 1: a section failed, and the report says how; what is merely not there (a peer, a compiler) is stated in it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from bench import common, measure, render, results
 from bench.suite import CHILD, SECTIONS, Settings, child, has_peer, run_section
 
 _OUTPUT: Final = Path("bench-report")
+DOCS: Final = common.ROOT / "docs" / "report"
 _PEERS: Final = ("wasmtime", "node", "ziglang", "numpy")
 
 
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, help="default: 11, or 2 if it is to be quick")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="FOLDER")
     parser.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="render these results")
+    parser.add_argument("--docs", action="store_true", help="put Markdown, plots and results into docs/report, too")
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("LUCET_SHARED", "../shared")))
     parser.add_argument("--without", action="append", default=[], choices=_PEERS, help="do as if this was not there")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
@@ -67,6 +71,11 @@ def main(arguments: Sequence[str]) -> int:
     render.render(report, given.output)
     if given.stored is None:
         results.write(report, given.output / "results.json")
+    if given.docs:
+        for old in DOCS.glob("*.svg"):
+            old.unlink()
+        render.render(report, DOCS, page=False)
+        results.write(report, DOCS / "results.json")
     print(f"{given.output / 'report.html'}, {given.output / 'report.md'}")
     return 1 if given.stored is None and any(section.failed for section in report.sections) else 0
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -52,10 +52,10 @@ def main() -> int:
     return 0
 
 
-def measure(programs: list[str], given: argparse.Namespace, folder: Path) -> Samples:
+def measure(programs: list[str], given: argparse.Namespace, folder: Path, *, steps: Sequence[str] = STEPS) -> Samples:
     """Every round, after one compilation of each to have something to run."""
     outputs: dict[str, str] = {}
-    jobs = [(program, step, engine) for program in programs for step in STEPS for engine in ENGINES]
+    jobs = [(program, step, engine) for program in programs for step in steps for engine in ENGINES]
     for program in programs:
         (folder / program).mkdir()
         WORKLOADS[program].prepare(folder / program)

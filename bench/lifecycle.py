@@ -33,6 +33,10 @@ Series = dict[str, dict[str, list[float]]]
 """series -> engine -> nanoseconds, one for each round"""
 
 
+class ExperimentFailed(Exception):
+    """With what the process said."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """Runs experiments of bench/native/lifecycle.c on guests, which are compiled when first needed."""
@@ -55,9 +59,11 @@ class Bench:
     ) -> Series:
         files = [str(file) for wasm in wasms for file in self._files(wasm, bounds)]
         command = [str(self.program), str(self.peer or "-"), str(self.rounds), experiment, str(a), str(b), *files]
-        output = subprocess.run([*wrapper, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
+        done = subprocess.run([*wrapper, *command], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise ExperimentFailed(f"{experiment}: {done.stderr.strip() or f'exit status {done.returncode}'}")
         series: Series = {}
-        for line in output.splitlines():
+        for line in done.stdout.splitlines():
             name, engine, ns = line.split()
             series.setdefault(name, {}).setdefault(engine, []).append(float(ns))
         return series
@@ -235,7 +241,7 @@ def traced_calls(bench: Bench, thousands: int, engine: int, wasm: bytes) -> int 
         log = bench.folder / "strace"
         try:
             bench.run("zero", cycles, engine, wasm, wrapper=[strace, "-f", "-o", str(log)])
-        except subprocess.CalledProcessError:
+        except ExperimentFailed:
             return None
         totals.append(calls_of_the_cycles(log.read_text()))
     return max(totals[1] - totals[0], 0)

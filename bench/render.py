@@ -35,14 +35,15 @@ measured on an i7-7567U at 3.5 GHz without Turbo and Hyper-Threading: a memory o
 """
 
 
-def render(report: Report, folder: Path) -> None:
-    """Writes report.md, report.html and a .svg for each chart."""
+def render(report: Report, folder: Path, *, page: bool = True) -> None:
+    """Writes report.md, a .svg for each chart, and report.html unless `page` is false."""
     folder.mkdir(parents=True, exist_ok=True)
     for section in report.sections:
         for chart in section.charts:
             (folder / f"{chart.name}.svg").write_text(svg.draw(chart), encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    (folder / "report.html").write_text(html(report), encoding="utf-8")
+    if page:
+        (folder / "report.html").write_text(html(report), encoding="utf-8")
 
 
 def markdown(report: Report) -> str:

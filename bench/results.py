@@ -98,7 +98,7 @@ class Report:
 
 
 def write(report: Report, path: Path) -> None:
-    text = json.dumps({"format": FORMAT, **_rounded(asdict(report))}, ensure_ascii=False, indent=1)
+    text = json.dumps({"format": FORMAT, **_rounded(asdict(report))}, ensure_ascii=False, separators=(",", ":"))
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -64,6 +64,7 @@ SECTIONS: Final[dict[str, str]] = {
     "load": "Loading artifacts",
     "compile": "Compile time",
     "code": "Code against native code and peers",
+    "programs": "Real programs",
     "wasi": "WASI calls",
     "fuel": "Counting instructions",
     "exceptions": "Exceptions",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import common, density, guests
-from bench.lifecycle import Bench, build
+from bench.lifecycle import Bench, ExperimentFailed, build
 from bench.results import Chart
 from bench.suite import Measured, Settings, has_peer, series, why_absent
 
@@ -21,7 +21,7 @@ CASES: Final = {"Lucet": "compact", "Lucet, Python": "python", "Lucet, growable 
 
 
 def measure(settings: Settings) -> Measured:
-    counts = settings.some((1000, 10_000, 100_000), (1000,))
+    counts = settings.some((1000, 10_000, 30_000, 100_000), (1000,))
     absent = [] if has_peer("wasmtime", settings) else [why_absent("wasmtime", settings)]
     resident: dict[str, dict[str, list[float]]] = {}
     tables: dict[str, dict[str, list[float]]] = {}
@@ -43,7 +43,11 @@ def measure(settings: Settings) -> Measured:
             if has_peer("wasmtime", settings):
                 bench = Bench(program=build(), folder=folder, rounds=1, peer=common.peer_library())
                 wasm = guests.usual(table="private", memory_pages=1)
-                held = bench.run("held", count, 0, wasm, bounds="explicit")
+                try:
+                    held = bench.run("held", count, 0, wasm, bounds="explicit")
+                except ExperimentFailed as error:
+                    absent.append(f"{count:,} instances of wasmtime, in a process: {error}")
+                    continue
                 found = {name: one["wasmtime"][0] for name, one in held.items()}
                 add(
                     "wasmtime",
