@@ -20,7 +20,7 @@ from bench.node import Node
 from bench.results import Chart
 from bench.suite import Absent, Measured, Settings, has_peer, series, why_absent
 
-MODULES: Final = ("keccak", "richards", "cmark", "pulldown-cmark", "zstd", "quickjs")
+MODULES: Final = ("keccak", "richards", "cmark", "zstd", "quickjs")
 _NODE: Final = {
     "node, Liftoff": ("--liftoff", "--no-wasm-tier-up", "--no-wasm-lazy-compilation"),
     "node, TurboFan": ("--no-liftoff", "--no-wasm-tier-up", "--no-wasm-lazy-compilation"),
