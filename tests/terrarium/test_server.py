@@ -17,6 +17,7 @@ from lucet.terrarium.catalogue import (
     Asset,
     Catalogue,
     Deployment,
+    FilterUse,
     Listener,
     NotDeployed,
     Route,
@@ -379,6 +380,45 @@ def test_trace_context_and_log_lines() -> None:
         assert first["status"] == 200 and first["tenant"] == "t" and first["version"] == "1"
         assert first["id"] == exchange.request.id and first["client"] == "192.0.2.1"
         assert edge.server.log_tail("t", "app", 2) == lines[-2:]
+
+    run(test)
+
+
+GUARD = """(module
+  (import "http_handler" "get_config" (func $config (param i32 i32) (result i32)))
+  (import "http_handler" "get_header_values" (func $values (param i32 i32 i32 i32 i32) (result i64)))
+  (import "http_handler" "set_status_code" (func $status (param i32)))
+  (import "http_handler" "set_header_value" (func $set (param i32 i32 i32 i32 i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "x-keyx-by")
+  (func (export "handle_request") (result i64)
+    (local $size i32)
+    (local.set $size (call $config (i32.const 64) (i32.const 64)))
+    (drop (call $values (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 128) (i32.const 64)))
+    (if (i32.eq (i32.load8_u (i32.const 64)) (i32.load8_u (i32.const 128))) (then (return (i64.const 1))))
+    (call $status (i32.const 401))
+    (i64.const 0))
+  (func (export "handle_response") (param i32 i32)
+    (call $set (i32.const 1) (i32.const 5) (i32.const 4) (i32.const 0) (i32.const 5))))"""
+
+
+def test_filters_stand_in_front_of_an_application() -> None:
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        key: Headers = [(b"x-key", b"s")]
+        catalogue.deploy("guard", ("1", GUARD, 1), host="nowhere.test")
+        use = FilterUse(application="guard", configuration=b"secret")
+        catalogue.deploy("a", ("1", saying("inside"), 1), changes={"filters": (use,)})
+        denied, passed = await edge.get(), await edge.get(headers=key)
+        assert (denied.status, body(denied)) == (401, b"")
+        assert (passed.status, body(passed), passed.headers[-1]) == (200, b"inside", (b"x-by", b"x-key"))
+        # A new version of the filter is in front of the next request.
+        catalogue.deploy("guard", ("2", GUARD.replace("401", "403"), 1), host="nowhere.test")
+        assert (await edge.get()).status == 403
+        # A filter that is gone, or is none, keeps everybody out.
+        catalogue.deploy("guard", ("3", saying("no filter"), 1), host="nowhere.test")
+        assert (await edge.get(headers=key)).status == 503
+        del catalogue.applications["t", "guard"]
+        catalogue.tell(("t", "guard"))
+        assert (await edge.get(headers=key)).status == 503
 
     run(test)
 

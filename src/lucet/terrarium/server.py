@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lucet.errors import LucetError
 from lucet.runtime import Budget, Region
-from lucet.terrarium import assets, guest, interfaces
+from lucet.terrarium import assets, filters, guest, interfaces
 from lucet.terrarium.admission import Admission, Load, Overloaded
-from lucet.terrarium.catalogue import AppKey, Application, Catalogue, Deployment, NotDeployed, Snapshot
+from lucet.terrarium.catalogue import AppKey, Application, Catalogue, Deployment, FilterUse, NotDeployed, Snapshot
 from lucet.terrarium.config import Capacity
 from lucet.terrarium.environment import Environment, KeyValues
+from lucet.terrarium.handler import Handler
 from lucet.terrarium.http import BodyTooLarge, BytesBody, ClientGone, Exchange, Headers, Outgoing, Request, read_all
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.log import Log
@@ -53,18 +54,32 @@ class Tenant:
 class Loaded:
     """A version that can answer."""
 
-    __slots__ = ("assets", "deployment", "in_flight", "interface", "limits", "tenant", "used", "whole_body")
+    __slots__ = ("assets", "deployment", "filters", "in_flight", "interface", "limits", "tenant", "used", "whole_body")
 
-    def __init__(self, deployment: Deployment, tenant: Tenant, interface: Interface) -> None:
+    def __init__(
+        self, deployment: Deployment, tenant: Tenant, interface: Interface, filters_: tuple[Handler, ...] = ()
+    ) -> None:
         self.deployment = deployment
         self.tenant = tenant
         self.interface = interface
+        self.filters = filters_
         self.limits = deployment.limits
         self.assets = assets.may_answer(deployment)
-        self.whole_body = interface.whole_body
+        # With filters the body is received behind them.
+        self.whole_body = interface.whole_body and not filters_
         self.in_flight = 0
         self.used = True
         """Since the last sweep."""
+
+    def has_filter(self, key: AppKey) -> bool:
+        """Whether the version in service of an application is one of its filters."""
+        uses = self.deployment.filters
+        return any((self.deployment.tenant, one.application) == key and one.version is None for one in uses)
+
+    def answer(self, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+        if self.filters:
+            return filters.answer(self.filters, self.interface, exchange, record)
+        return guest.answer(self.interface, exchange, record)
 
 
 class Served:
@@ -150,6 +165,8 @@ class Server:
             if application is not None and application.shares:
                 self._served[key] = Served(application)
                 touched.update(route.host for route in application.routes)
+            for loaded in [one for one in self._loaded if one.deployment.filters and one.has_filter(key)]:
+                self._unload(loaded)
         by_host: dict[str, list[Route[Served]]] = {host: [] for host in touched}
         for served in self._served.values():
             for one in served.application.routes:
@@ -196,7 +213,25 @@ class Server:
 
     async def _make(self, deployment: Deployment) -> Loaded:
         tenant = self._tenant(deployment.tenant, deployment.limits)
-        return Loaded(deployment, tenant, await self._interface(deployment, tenant))
+        interface = await self._interface(deployment, tenant)
+        return Loaded(
+            deployment, tenant, interface, tuple([await self._filter(use, tenant) for use in deployment.filters])
+        )
+
+    async def _filter(self, use: FilterUse, tenant: Tenant) -> Handler:
+        """NotDeployed, LucetError: the application is not available without it."""
+        version = use.version
+        if version is None:
+            application = self.catalogue.snapshot.applications.get((tenant.name, use.application))
+            if application is None or not application.shares:
+                raise NotDeployed(f"the filter {use.application} is not in service")
+            version = application.shares[0][0]
+        deployment = self.catalogue.deployment(tenant.name, use.application, version)
+        configuration = {"": {"": use.configuration.decode(errors="surrogateescape")}}
+        interface = await self._interface(deployment, tenant, configuration)
+        if not isinstance(interface, Handler):
+            raise NotDeployed(f"{use.application} is no filter: its interface is {interface.name}")
+        return interface
 
     async def _interface(
         self, deployment: Deployment, tenant: Tenant, configuration: dict[str, dict[str, str]] | None = None
@@ -225,12 +260,16 @@ class Server:
         for loaded in tuple(self._loaded):
             if excess > 0 and not loaded.used and not loaded.in_flight:
                 excess -= 1
-                self._loaded.discard(loaded)
-                served = self._served.get((loaded.deployment.tenant, loaded.deployment.application))
-                if served is not None and served.versions.get(loaded.deployment.version) is loaded:
-                    del served.versions[loaded.deployment.version]
-                    served.only = None
+                self._unload(loaded)
             loaded.used = False
+
+    def _unload(self, loaded: Loaded) -> None:
+        """The next request that wants it loads it anew."""
+        self._retire(loaded)
+        served = self._served.get((loaded.deployment.tenant, loaded.deployment.application))
+        if served is not None and served.versions.get(loaded.deployment.version) is loaded:
+            del served.versions[loaded.deployment.version]
+            served.only = None
 
     # Requests.
 
@@ -258,7 +297,7 @@ class Server:
             return self._answer(loaded, exchange, record)
         loaded.in_flight += 1
         loaded.used = True
-        rest = guest.answer(loaded.interface, exchange, record)
+        rest = loaded.answer(exchange, record)
         if rest is not None:
             return self._finish(loaded, exchange, record, rest)
         self._over(loaded, exchange, record)
@@ -315,7 +354,7 @@ class Server:
                 async with asyncio.timeout(loaded.limits.wall_time):
                     await self._admission.wait(load)
             admitted = True
-            rest = guest.answer(loaded.interface, exchange, record)
+            rest = loaded.answer(exchange, record)
             if rest is not None:
                 await rest
         except BodyTooLarge as error:
@@ -374,7 +413,7 @@ class Server:
             return
         if loaded.assets and await assets.answer(loaded.deployment, exchange):
             return
-        rest = guest.answer(loaded.interface, exchange, record)
+        rest = loaded.answer(exchange, record)
         if rest is not None:
             await rest
 
