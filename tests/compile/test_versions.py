@@ -46,6 +46,27 @@ def test_results_and_places_of_traps(opt_level: str) -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("opt_level", ["default", "best"])
+def test_exceptions_pass_through_the_choice(opt_level: str) -> None:
+    text = """(module (tag $e (param i32))
+      (func $sum (param $n i32) (result i32) (local $s i32)
+        (loop $again
+          (local.set $s (i32.add (local.get $s) (local.get $n)))
+          (if (i32.eqz (local.get $n)) (then (throw $e (local.get $s))))
+          (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+          (br $again))
+        (unreachable))
+      (func (export "caught") (param i32) (result i32)
+        (loop $again
+          (if (i32.eqz (local.get 0)) (then (return (i32.const -1))))
+          (return (block $h (result i32)
+            (try_table (catch $e $h) (drop (call $sum (local.get 0)))) (br $again))))
+        (unreachable)))"""
+    artifact = lucet.compile(text_to_binary(text), opt_level=opt_level, target_cpu="multi", hot=(0, 1))
+    with lucet.Region(1).new_instance(lucet.Module.from_bytes(artifact)) as instance:
+        assert [instance.run("caught", n) for n in (10, 1, 0)] == [55, 1, -1]
+
+
 def test_what_there_is_in_versions() -> None:
     wasm = text_to_binary(TEXT)
     asm = compile_module(wasm, Options(target_cpu="multi"), emit="asm").decode()

@@ -19,13 +19,17 @@ from lucet.compile.options import CPU_FEATURES
 
 LEVELS: Final = {".v4": "x86-64-v4", ".v3": "x86-64-v3", ".v2": ""}
 """Suffix of a version -> its target CPU, best first; "": the module's own."""
+_ATTRIBUTES: Final = re.compile(r"(?<=\) )#\d+")
 
 
 def versions(f: FunctionWriter, one: FunctionText, scope: int) -> FunctionText:
     """The function of one.symbol in all its versions. scope: the number of its subprogram; those from there on at
     multiples of how many functions there are must be free."""
     stride = len(f.module.all_funcs)
-    texts = [_choice(f, one.symbol)]
+    # The same for the choice: what may throw does so through it.
+    attributes = _ATTRIBUTES.search(one.definition)
+    assert attributes is not None
+    texts = [_choice(f, one.symbol, attributes[0])]
     subprograms = []
     for number, (suffix, cpu) in enumerate(LEVELS.items(), start=1):
         own = scope + number * stride
@@ -34,7 +38,7 @@ def versions(f: FunctionWriter, one: FunctionText, scope: int) -> FunctionText:
         head = head.replace(f"@{one.symbol}(", f"@{one.symbol}{suffix}(", 1)
         # The attributes come before the personality and the subprogram.
         extra = f' "target-cpu"="{cpu}"' if cpu else ""
-        head = re.sub(r"(?<=\) )#\d+", lambda group: f"{group[0]}{extra}", head, count=1)  # noqa: B023
+        head = _ATTRIBUTES.sub(lambda group: f"{group[0]}{extra}", head, count=1)  # noqa: B023
         texts.append(f"{head}{{\n{rest}")
         subprograms.append(subprogram_text(own, f"{one.symbol}{suffix}"))
     return FunctionText(
@@ -47,11 +51,11 @@ def versions(f: FunctionWriter, one: FunctionText, scope: int) -> FunctionText:
     )
 
 
-def _choice(f: FunctionWriter, symbol: str) -> str:
+def _choice(f: FunctionWriter, symbol: str, attributes: str) -> str:
     sig = signature(f.functype)
     parameters = sig.parameters(spills=False)
     lines = [
-        f"define hidden {sig.returns} @{symbol}({parameters}) #0 {{",
+        f"define hidden {sig.returns} @{symbol}({parameters}) {attributes} {{",
         f"  %at = getelementptr i8, ptr %vmctx, i64 {VMCTX['CPU']}",
         f"  %has = load i64, ptr %at{INVARIANT}",
     ]
