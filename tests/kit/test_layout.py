@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lucet.abi.tables import TRAPS
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "lucet"
 
@@ -118,3 +120,10 @@ def test_the_architecture_names_every_folder_and_every_file_of_the_core() -> Non
     alone = {"/".join(path) for path in parts if path[:2] == ("src", "lucet") and len(path) == 3}
     alone -= {f"src/lucet/{name}" for name in ("__init__.py", "__main__.py", "errors.py", "limits.py", "py.typed")}
     assert sorted(name for name in top | packages | core | alone if f"`{name}`" not in text) == []
+
+
+def test_every_trap_is_provoked_by_a_test() -> None:
+    """By its code's name, or by its text, which the official suite has, too."""
+    tests = "".join(path.read_text() for path in tracked("tests/*.py", "tests/*.c") if path != Path(__file__))
+    found = [trap.name for trap in TRAPS.values() if re.search(rf"\b(TRAP_)?{trap.name}\b|{trap.text}", tests)]
+    assert sorted(TRAPS.keys() - set(found)) == []
