@@ -14,8 +14,10 @@ from lucet.terrarium import interfaces
 from lucet.terrarium.catalogue import (
     AppKey,
     Application,
+    Asset,
     Catalogue,
     Deployment,
+    FilterUse,
     Listener,
     NotDeployed,
     Route,
@@ -397,6 +399,79 @@ GUARD = """(module
     (i64.const 0))
   (func (export "handle_response") (param i32 i32)
     (call $set (i32.const 1) (i32.const 5) (i32.const 4) (i32.const 0) (i32.const 5))))"""
+
+
+def test_filters_stand_in_front_of_an_application() -> None:
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        key: Headers = [(b"x-key", b"s")]
+        catalogue.deploy("guard", ("1", GUARD, 1), host="nowhere.test")
+        use = FilterUse(application="guard", configuration=b"secret")
+        catalogue.deploy("a", ("1", saying("inside"), 1), changes={"filters": (use,)})
+        denied, passed = await edge.get(), await edge.get(headers=key)
+        assert (denied.status, body(denied)) == (401, b"")
+        assert (passed.status, body(passed), passed.headers[-1]) == (200, b"inside", (b"x-by", b"x-key"))
+        # A new version of the filter is in front of the next request.
+        catalogue.deploy("guard", ("2", GUARD.replace("401", "403"), 1), host="nowhere.test")
+        assert (await edge.get()).status == 403
+        # A filter that is gone, or is none, keeps everybody out.
+        catalogue.deploy("guard", ("3", saying("no filter"), 1), host="nowhere.test")
+        assert (await edge.get(headers=key)).status == 503
+        del catalogue.applications["t", "guard"]
+        catalogue.tell(("t", "guard"))
+        assert (await edge.get(headers=key)).status == 503
+
+    run(test)
+
+
+def test_following_a_log() -> None:
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        catalogue.deploy("app", ("1", saying("ok"), 1))
+        lines = edge.server.log_follow("t", "app")
+        first = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        exchange = await edge.get("/followed")
+        assert (await first)["id"] == exchange.request.id
+        await lines.aclose()  # type: ignore[attr-defined]
+
+    run(test)
+
+
+def test_assets_and_health_need_no_guest(tmp_path: Any) -> None:
+    file = tmp_path / "style.css"
+    file.write_bytes(b"body {}")
+    asset = Asset(file=file, size=7, content_type="text/css", digest="d1")
+
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        catalogue.deploy("app", ("1", saying("ok"), 1), changes={"assets": {"/style.css": asset}, "health": True})
+        assert body(await edge.get("/style.css")) == b"body {}"
+        assert (await edge.get("/__health")).status == 200
+        assert body(await edge.get("/other")) == b"ok"
+        assert [line["instantiate_us"] > 0 for line in edge.lines()] == [False, False, True]
+
+    run(test)
+
+
+def test_a_local_redirect_is_routed_as_a_request() -> None:
+    redirect = """(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "\\08\\00\\00\\00\\16\\00\\00\\00Location: /other?a=b\\n\\n")
+      (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))))"""
+
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        catalogue.deploy("redirect", ("1", redirect, 1), path="/redirect")
+        catalogue.deploy("other", ("1", saying("other"), 1), path="/other")
+        for _ in range(2):
+            exchange = await edge.get("/redirect")
+            assert (exchange.status, body(exchange)) == (200, b"other")
+            assert exchange.request.target == "/other?a=b"
+        catalogue.deploy("loop", ("1", redirect.replace("other?a=b", "loop?a=bb"), 1), path="/loop")
+        assert (await edge.get("/loop")).status == 500
+        del catalogue.applications["t", "other"]
+        catalogue.tell(("t", "other"))
+        assert (await edge.get("/redirect")).status == 404
+        assert [line["application"] for line in edge.lines()] == ["redirect", "redirect", "loop", "redirect"]
+
+    run(test)
 
 
 def test_warming_finds_what_would_fail() -> None:
