@@ -402,8 +402,9 @@ static bool check_functions(const struct check *c) {
         return false;
     for (u32 i = 0; i < h->functions_count; i++) {
         const struct abi_function *f = &functions[i];
-        if (f->type >= h->types_count || (f->code_rva && !in_text(c, f->code_rva, f->code_size)) ||
-            (f->tail_rva && !in_text(c, f->tail_rva, 1)) || (f->lines != LUCET_NONE && f->lines >= h->lines_size))
+        if (f->type >= h->types_count || (f->code_rva && !in_text(c, f->code_rva, f->tail_rva ? 1 : f->code_size)) ||
+            (f->tail_rva && !in_text(c, f->tail_rva, f->code_size)) ||
+            (f->lines != LUCET_NONE && f->lines >= h->lines_size))
             return damaged(c, "function");
         if ((f->name != LUCET_NONE && !check_string(c, f->name)) ||
             (f->ref_offset && !check_words(c, f->ref_offset, sizeof(struct abi_funcref), "function reference")))

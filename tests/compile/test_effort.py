@@ -109,3 +109,17 @@ def test_a_part_of_the_official_suite() -> None:
     status, output = run_spec(shared_path("spec").parent, "--engine", "control", "--opt-level", "default", *scripts)
     assert status == 0, output
     assert f"{len(scripts)} scripts: " in output
+
+
+def test_large_functions_that_tail_calling_ones_are_behind() -> None:
+    """In an object they may stand far from the small functions that make them callable."""
+    steps = " ".join(f"(i32.mul (i32.const {2 * n + 3})) (i32.xor (i32.const {n * 7919}))" for n in range(100))
+    wasm = text_to_binary(f"""(module
+      (func $small (export "small") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+      (func (export "large") (param i32) (result i32) (local.get 0) {steps} (return_call $small)))""")
+    results = set()
+    for hot in (None, (), (0,), (1,), (0, 1)):
+        module = lucet.Module.from_bytes(lucet.compile(wasm, hot=hot))
+        with lucet.Region(1).new_instance(module) as instance:
+            results.add((instance.run("large", 5), instance.run("small", 1)))
+    assert len(results) == 1
