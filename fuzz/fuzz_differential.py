@@ -29,7 +29,7 @@ from fuzz.random_expressions import NUMBERS
 from fuzz.random_modules import ModuleMaker
 from fuzz.shrink import Shrinker
 from lucet.compile.options import BOUNDS, OPT_LEVELS
-from lucet.errors import CompileError
+from lucet.errors import ArtifactError, CompileError
 from lucet.wasm.text import text_to_binary
 
 FAILURES: Final = Path(__file__).parent / "failures"
@@ -107,7 +107,7 @@ class Campaign:
             return []
         try:
             here = run_here(one.wasm, one.setting, calls, self.region)
-        except CompileError as error:
+        except (CompileError, ArtifactError) as error:
             return [f"{type(error).__name__}: {error}"]
         self.seen["modules"] += 1
         self.seen["random modules" if one.made else "mutants"] += 1
