@@ -65,6 +65,7 @@ class Caller:
         return self
 
     def __exit__(self, *_: object) -> None:
+        assert self.visit.store.held >= 0, "more was given back than was held"
         self.instance.context = None
         self.instance.close()
         self.loop.run_until_complete(self._close())
@@ -168,9 +169,10 @@ class Caller:
 
     def read(self, body: int, room: int = 65536) -> bytes:
         """All of a body."""
-        data = b""
+        data, at = b"", self.at
         while part := self.good("fastly_http_body.read", body, room=room):
             data += part
+            self.at = at
         return data
 
 

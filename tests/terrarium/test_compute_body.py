@@ -158,6 +158,18 @@ def test_the_host_holds_so_much_and_no_more() -> None:
         assert guest.status("fastly_secret_store.from_bytes", b"x" * 65536) == Status.LIMITEXCEEDED
 
 
+def test_a_large_write() -> None:
+    data = bytes(range(256)) * (13 << 10)
+    with Caller() as guest:
+        body = guest.body()
+        for _ in range(2):
+            at, written = guest.put(data), guest.room(4)
+            assert guest.raw("fastly_http_body.write", body, at, len(data), BACK, written) == 0
+            assert guest.memory.read_u32(written) == len(data)
+            guest.at = at
+        assert guest.read(body) == data * 2
+
+
 @pytest.mark.parametrize("end", [BACK, FRONT])
 def test_small_writes_cost_little(end: int) -> None:
     with Caller() as guest:

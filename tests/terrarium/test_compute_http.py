@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import lucet
 from lucet.terrarium.compute_table import INVALID_HANDLE, Status
+from lucet.terrarium.limits import Limits
 from tests.kit.compute import Caller
+from tests.kit.terrarium import App
 
 ABSENT_NAME = b"x-absent"
 
@@ -134,30 +137,28 @@ def test_headers_are_changed(module: str) -> None:
         assert guest.good(f"{module}.header_names_get", message) == (b"", -1)
 
 
+NO_HEADERS = [
+    (b"", b"v"),
+    (b"a b", b"v"),
+    (b"a:", b"v"),
+    (b"a\r\nb", b"v"),
+    (b"a\0", b"v"),
+    (b"\xe4", b"v"),
+    (b"a", b"v\r\nx-injected: 1"),
+    (b"a", b"v\n"),
+    (b"a", b"\x7f"),
+]
+
+
 @pytest.mark.parametrize("module", ["fastly_http_req", "fastly_http_resp"])
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        (b"", b"v"),
-        (b"a b", b"v"),
-        (b"a:", b"v"),
-        (b"a\r\nb", b"v"),
-        (b"a\0", b"v"),
-        (b"\xe4", b"v"),
-        (b"a", b"v\r\nx-injected: 1"),
-        (b"a", b"v\n"),
-        (b"a", b"\0"),
-        (b"a", b"\x7f"),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), NO_HEADERS)
 def test_what_is_no_header(module: str, name: bytes, value: bytes) -> None:
     with Caller() as guest:
         message = guest.good(f"{module}.new")
-        for function in ("header_insert", "header_append", "header_values_set"):
-            status = guest.status(f"{module}.{function}", message, name, value + b"\0" * (function[7] == "v"))
-            assert status == (Status.HTTPINVALID if function != "header_values_set" or value != b"\0" else 0)
-        if value != b"\0":
-            assert guest.good(f"{module}.header_names_get", message) == (b"", -1)
+        for function, end in (("header_insert", b""), ("header_append", b""), ("header_values_set", b"\0")):
+            assert guest.status(f"{module}.{function}", message, name, value + end) == Status.HTTPINVALID
+        assert guest.status(f"{module}.header_insert", message, b"a", b"v\0w") == Status.HTTPINVALID
+        assert guest.good(f"{module}.header_names_get", message) == (b"", -1)
 
 
 @pytest.mark.parametrize("module", ["fastly_http_req", "fastly_http_resp"])
@@ -168,6 +169,7 @@ def test_too_many_headers(module: str) -> None:
         statuses = {guest.raw(f"{module}.header_append", *numbers) for _ in range(5000)}
         assert statuses == {Status.OK, Status.HTTPHEADTOOLARGE}
         assert guest.status(f"{module}.header_insert", message, b"y", b"z" * (128 << 10)) == Status.HTTPHEADTOOLARGE
+        assert guest.status(f"{module}.header_values_set", message, b"y", b"\0" * 5000) == Status.HTTPHEADTOOLARGE
         # What is removed makes room.
         assert guest.call(f"{module}.header_remove", message, b"x") == (0,)
         assert guest.call(f"{module}.header_insert", message, b"y", b"z" * 65536) == (0,)
@@ -276,3 +278,51 @@ def test_pointers_that_are_not_aligned() -> None:
         assert guest.raw("fastly_http_req.header_names_get", request, 65, 64, 0, 24, 33) == Status.BADALIGN
         assert guest.raw("fastly_http_req.header_names_get", request, 65, 64, 0, 24, 36) == 0
         assert guest.raw("fastly_async_io.select", 1026, 1, 5, 16) == Status.BADALIGN
+
+
+def test_arguments_are_bounded() -> None:
+    with Caller(configuration={"settings": {}}) as guest:
+        request = downstream(guest)
+        at = guest.put(b"x" * (257 << 10))
+        size = 257 << 10
+        assert guest.raw("fastly_http_req.header_insert", request, 1024, 1, at, size) == Status.LIMITEXCEEDED
+        assert guest.raw("fastly_http_req.uri_set", request, at, size) == Status.LIMITEXCEEDED
+        store = guest.good("fastly_config_store.open", "settings")
+        numbers = (store, at, size, 64, 0, 64)
+        assert guest.raw("fastly_config_store.get", *numbers) == Status.LIMITEXCEEDED
+
+
+def test_heads_are_counted_as_what_the_host_holds() -> None:
+    with Caller(limits=Limits(response_body=100_000)) as guest:
+        requests = [guest.good("fastly_http_req.new") for _ in range(3)]
+        statuses = [guest.status("fastly_http_req.header_insert", one, b"x", b"y" * 40_000) for one in requests]
+        assert statuses == [0, 0, Status.LIMITEXCEEDED]
+        assert guest.call("fastly_http_req.header_insert", requests[0], b"x", b"y") == (0,)
+        assert guest.call("fastly_http_req.header_insert", requests[2], b"x", b"y" * 40_000) == (0,)
+        assert guest.call("fastly_http_req.close", requests[2]) == (0,)
+        assert guest.call("fastly_http_req.uri_set", requests[0], b"http://a.test/" + b"a" * 30_000) == (0,)
+        response = guest.good("fastly_http_resp.new")
+        assert guest.status("fastly_http_resp.header_append", response, b"x", b"y" * 40_000) == Status.LIMITEXCEEDED
+        for one in requests[:2]:
+            assert guest.call("fastly_http_req.close", one) == (0,)
+        assert guest.visit.store.held == 0
+
+
+def test_the_clients_own_headers_give_nothing_back() -> None:
+    with Caller(headers=[(b"x", b"y" * 10_000)]) as guest:
+        request = downstream(guest)
+        assert guest.call("fastly_http_req.header_remove", request, b"x") == (0,)
+        assert guest.visit.store.held == 0
+        assert guest.call("fastly_http_req.header_insert", request, b"x", b"y") == (0,)
+        assert guest.visit.store.held == 34
+
+
+def test_memory_that_is_not_exported_and_none() -> None:
+    imports = '(import "fastly_http_req" "new" (func $new (param i32) (result i32)))'
+    text = """(module {} {} (global $status (mut i32) (i32.const 99))
+      (func (export "_start") (global.set $status (call $new (i32.const 16)))
+        (if (i32.ne (global.get $status) (i32.const {})) (then unreachable))))"""
+    for memory, status in (("(memory 1)", 0), ("", Status.INVAL)):
+        wasm = lucet.compile(text.format(imports, memory, status), opt_level="none")
+        answer = App(lucet.Module.from_bytes(wasm)).get("/")
+        assert (answer.status, answer.record.fault) == (200, None)

@@ -38,6 +38,12 @@ def test_logs_are_bounded() -> None:
         assert guest.good("fastly_log.write", endpoint, b"\n" * 100_000) == 100_000
         assert guest.record.log_lost > 100_000
         assert sum(map(len, guest.record.log_lines or [])) <= guest.app.limits.log_bytes
+        # Of a message that is very large, no more is read than can be kept.
+        lost = guest.record.log_lost
+        at, size = guest.put(b"x" * 1000), guest.room(4)
+        assert guest.raw("fastly_log.write", endpoint, at, 3 << 20, size) == 0
+        assert guest.memory.read_u32(size) == 3 << 20
+        assert guest.record.log_lost >= lost + (3 << 20)
 
 
 def test_where_an_address_is() -> None:
@@ -120,6 +126,9 @@ def test_counters_and_boxes_by_themselves(monkeypatch: pytest.MonkeyPatch) -> No
         assert guest.good("fastly_erl.penaltybox_has", "box", "client") == 0
         assert guest.status("fastly_erl.ratecounter_lookup_rate", "counter", "client", 2) == Status.INVAL
         assert guest.status("fastly_erl.ratecounter_lookup_count", "counter", "client", 5) == Status.INVAL
+        for names in (("n" * 256, "e"), ("n", "e" * 256)):
+            assert guest.status("fastly_erl.ratecounter_increment", *names, 1) == Status.INVAL
+            assert guest.status("fastly_erl.penaltybox_add", *names, 60) == Status.INVAL
         for ttl in (0, 59, 3601):
             assert guest.status("fastly_erl.penaltybox_add", "box", "client", ttl) == Status.INVAL
 

@@ -18,6 +18,7 @@ from lucet.terrarium.http import (
     OutgoingResponse,
     read_all,
 )
+from lucet.terrarium.limits import Limits
 from tests.kit.compute import Caller
 from tests.kit.terrarium import NoOutgoing
 from tests.terrarium.test_compute_body import Arriving
@@ -198,6 +199,21 @@ def test_several_requests_at_once() -> None:
         assert done == 1
         assert guest.read(body) == b"a"
         assert guest.status("fastly_http_req.pending_req_poll", pending[0]) == Status.BADF
+
+
+def test_what_is_under_way_is_counted() -> None:
+    origin = Gated()
+    with caller(origin, limits=Limits(response_body=100_000)) as guest:
+        first, second = (guest.body(b"x" * 40_000) for _ in range(2))
+        pending = guest.good("fastly_http_req.send_async", request_to(guest), first, "origin")
+        assert guest.visit.store.held > 80_000
+        assert guest.status("fastly_http_body.write", second, b"x" * 40_000, 0) == Status.LIMITEXCEEDED
+        origin.open("1")
+        _, body = guest.good("fastly_http_req.pending_req_wait", pending)
+        assert guest.call("fastly_http_body.write", second, b"x" * 40_000, 0) == (0, 40_000)
+        assert guest.call("fastly_http_body.close", second) == (0,)
+        assert guest.call("fastly_http_body.close", body) == (0,)
+        assert guest.visit.store.held == 0
 
 
 def test_what_is_pending_ends_with_the_request() -> None:

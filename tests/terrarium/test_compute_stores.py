@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from struct import pack
@@ -125,6 +126,7 @@ def test_metadata_that_does_not_fit() -> None:
         status, _, size, *_ = guest.call("fastly_kv_store.lookup_wait_v2", pending, room=4)
         assert (status, size) == (Status.BUFLEN, 5)
         assert len(guest.visit.handles) == handles
+        assert guest.visit.store.held == 0
         # The lookup is still there for another try.
         assert guest.good("fastly_kv_store.lookup_wait_v2", pending, room=5)[1] == b"about"
 
@@ -219,11 +221,34 @@ def test_values_that_the_guest_holds_are_counted() -> None:
     with Caller(limits=Limits(response_body=10_000)) as guest:
         store = guest.good("fastly_kv_store.open", "things")
         assert insert(guest, store, "key", b"x" * 4000) == KvError.OK
-        statuses = []
-        for _ in range(4):
-            pending = guest.good("fastly_kv_store.lookup", store, "key", 0, 0)
-            statuses.append(guest.status("fastly_kv_store.lookup_wait_v2", pending))
-        assert statuses == [0, 0, Status.LIMITEXCEEDED, Status.LIMITEXCEEDED]
+        calls = [guest.call("fastly_kv_store.lookup", store, "key", 0, 0) for _ in range(4)]
+        assert [status for status, _ in calls] == [0, 0, Status.LIMITEXCEEDED, Status.LIMITEXCEEDED]
+        # Asking for it does not need as much again.
+        body = guest.good("fastly_kv_store.lookup_wait_v2", calls[0][1])[0]
+        assert guest.status("fastly_kv_store.lookup", store, "key", 0, 0) == Status.LIMITEXCEEDED
+        assert guest.call("fastly_http_body.close", body) == (0,)
+        assert guest.status("fastly_kv_store.lookup", store, "key", 0, 0) == 0
+
+
+def test_values_that_come_later_are_counted() -> None:
+    class Gated(SlowKeys):
+        asked = 0
+        gate = asyncio.Event()
+
+        async def get(self, store: str, key: bytes) -> Entry | None:  # type: ignore[override]
+            self.asked += 1
+            await self.gate.wait()
+            return Entry(value=b"x" * 4000)
+
+    keys = Gated()
+    with Caller(limits=Limits(response_body=10_000), keys=keys) as guest:
+        store = guest.good("fastly_kv_store.open", "things")
+        pending = [guest.good("fastly_kv_store.lookup", store, "key", 0, 0) for _ in range(20)]
+        assert guest.good("fastly_async_io.is_ready", pending[0]) == 0
+        assert keys.asked == 8
+        keys.gate.set()
+        statuses = [guest.status("fastly_kv_store.lookup_wait_v2", one) for one in pending]
+        assert statuses == [0, 0] + [Status.LIMITEXCEEDED] * 18
 
 
 # ---- object stores ----

@@ -39,7 +39,6 @@ class Compute(Interface):
         wasi = SharedWasi(lambda caller: caller.context.wasi(), lambda caller: caller.context.environ())
         imports = {**imports_for(needed), **wasi.imports_for(needed)}
         self.linkage = environment.region.link(module, imports)
-        self.has_memory = any(one.name == "memory" for one in module.exports)
         variables = {
             "FASTLY_CACHE_GENERATION": "0",
             "FASTLY_CUSTOMER_ID": environment.tenant,

@@ -43,6 +43,9 @@ class Store:
             raise Refused(Status.LIMITEXCEEDED)
         self.held += size
 
+    def give_back(self, size: int) -> None:
+        self.held -= size
+
 
 class Sink(Protocol):
     """Where the bytes of a body go that is sent while the guest writes it."""
@@ -82,14 +85,14 @@ class Content:
         if in_front and self.arriving is not None:
             raise Refused(Status.AGAIN)  # what arrives would come before it
         if isinstance(neighbour, bytearray) and (not in_front or len(neighbour) < PIECE):
-            self._hold(len(data))
+            self.hold(len(data))
             at = 0 if in_front else len(neighbour)
             neighbour[at:at] = data
         else:
-            self._hold(len(data) + PART)
+            self.hold(len(data) + PART)
             (parts.appendleft if in_front else parts.append)(bytearray(data))
 
-    def _hold(self, size: int) -> None:
+    def hold(self, size: int) -> None:
         self.store.hold(size)
         self.held += size
 
@@ -109,7 +112,7 @@ class Content:
 
     def drop(self) -> None:
         """Nobody reads it any more."""
-        self.store.held -= self.held
+        self.store.give_back(self.held)
         self.held = 0
         if self.arriving is not None:
             self.arriving.cancel()
@@ -211,7 +214,7 @@ class Content:
     def _give_back(self, size: int) -> None:
         size = min(size, self.held)
         self.held -= size
-        self.store.held -= size
+        self.store.give_back(size)
 
 
 class _Ahead:

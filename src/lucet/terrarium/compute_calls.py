@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,9 @@ _MODULES: Final = (compute_http, compute_send, compute_stores, compute_more)
 
 _SIZES: Final = {"u16": 2, "u32": 4, "u64": 8}
 
+MAX_ARGUMENT: Final = 256 << 10
+"""Bytes of a name, a value, a text that a guest gives. Bodies and log messages are read in pieces."""
+
 Taker = Callable[[ComputeVisit, Any, tuple[int, ...]], Any]
 Giver = Callable[[ComputeVisit, Any, tuple[int, ...], Any], None]
 
@@ -55,19 +58,22 @@ def _take_u64(at: int) -> Taker:
     return lambda _visit, _memory, args: args[at] & 0xFFFFFFFFFFFFFFFF
 
 
-def _take_bytes(at: int) -> Taker:
-    def take(_visit: ComputeVisit, memory: Any, args: tuple[int, ...]) -> bytes:
-        size = args[at + 1] & MASK32
-        data: bytes = memory.read(args[at] & MASK32, size) if size else b""
-        return data
+def _read(memory: Any, start: int, size: int) -> bytes:
+    """What is looked at as a whole, so that it must not be much."""
+    if size > MAX_ARGUMENT:
+        raise Refused(Status.LIMITEXCEEDED)
+    data: bytes = memory.read(start, size) if size else b""
+    return data
 
-    return take
+
+def _take_bytes(at: int) -> Taker:
+    return lambda _visit, memory, args: _read(memory, args[at] & MASK32, args[at + 1] & MASK32)
 
 
 def _take_text(at: int) -> Taker:
     def take(_visit: ComputeVisit, memory: Any, args: tuple[int, ...]) -> str:
         try:
-            return str(memory.read(args[at] & MASK32, args[at + 1] & MASK32), "utf-8") if args[at + 1] else ""
+            return _read(memory, args[at] & MASK32, args[at + 1] & MASK32).decode()
         except UnicodeDecodeError:
             raise Refused(Status.INVAL) from None
 
@@ -226,6 +232,7 @@ def make(call: Call) -> HostFunction[..., Any]:
                 give(visit, memory, args, results[i])
         except _TooShort:
             visit.handles.update(taken)  # the guest tries again with a longer one
+            _dropped(results)
             return Status.BUFLEN
         return Status.OK
 
@@ -268,12 +275,17 @@ _REFUSALS: Final = (Refused, MemoryAccessError, OutgoingFailed)
 
 def _refused(error: Exception, taken: dict[int, Any]) -> int:
     """The status of a call that was refused, or has failed; what it has used up is gone."""
-    for item in taken.values():
-        if isinstance(item, Content):
-            item.drop()
+    _dropped(taken.values())
     if isinstance(error, Refused):
         return error.status
     return Status.INVAL if isinstance(error, MemoryAccessError) else Status.HTTPINCOMPLETE
+
+
+def _dropped(items: Iterable[Any]) -> None:
+    """What nobody has a handle of."""
+    for item in items:
+        if isinstance(item, Content):
+            item.drop()
 
 
 def _order(gives: tuple[str, ...]) -> tuple[int, ...]:

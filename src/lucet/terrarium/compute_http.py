@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Coroutine
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lucet.terrarium.compute_body import PIECE, Content, DownstreamSink, Refused, send
 from lucet.terrarium.compute_table import Status
-from lucet.terrarium.compute_visit import ComputeVisit, Request, Response, version_number
+from lucet.terrarium.compute_visit import (
+    PER_HEADER,
+    ComputeVisit,
+    Request,
+    Response,
+    headers_size,
+    version_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +27,8 @@ if TYPE_CHECKING:
 ABI_VERSION: Final = 1
 MAX_HEAD: Final = 128 << 10
 """Bytes of names and values of one message's headers, or of its body's trailers."""
-PER_HEADER: Final = 32
-"""Bytes that a header counts besides its own, so that there are not too many small ones."""
+AT_ONCE: Final = 1 << 20
+"""Bytes of a body that are copied without a pause."""
 MAX_URI: Final = 32 << 10
 MAX_METHOD: Final = 256
 BACK, FRONT = 0, 1
@@ -70,16 +78,24 @@ def _value(value: bytes) -> bytes:
     return value
 
 
-def _resized(message: Request | Response, by: int) -> int:
-    """The size of its headers then. Refused if that is too much."""
+def _resize(visit: ComputeVisit, message: Request | Response, by: int) -> None:
+    """Its headers are to have so many bytes more. Refused if that is too much."""
     size = message.size + by
     if size > MAX_HEAD:
         raise Refused(Status.HTTPHEADTOOLARGE)
-    return size
+    _hold(visit, message, by)
+    message.size = size
 
 
-def _size(headers: Headers) -> int:
-    return sum(len(name) + len(value) + PER_HEADER for name, value in headers)
+def _hold(visit: ComputeVisit, message: Request | Response, by: int) -> None:
+    """What was there from the start is not counted, so it gives nothing back."""
+    by = max(by, -message.held)
+    visit.store.hold(by)
+    message.held += by
+
+
+def message_close(visit: ComputeVisit, message: Request | Response) -> None:
+    visit.store.give_back(message.held)
 
 
 def header_names_get(_visit: ComputeVisit, message: Request | Response) -> Sequence[bytes]:
@@ -99,43 +115,42 @@ def header_values_get(_visit: ComputeVisit, message: Request | Response, name: b
     return [value for key, value in message.headers if key == wanted]
 
 
-def header_values_set(_visit: ComputeVisit, message: Request | Response, name: bytes, values: bytes) -> None:
+def header_values_set(visit: ComputeVisit, message: Request | Response, name: bytes, values: bytes) -> None:
     """values: each ended by a NUL; what comes after the last is ignored."""
     key = _name(name)
+    if values.count(0) * PER_HEADER > MAX_HEAD:
+        raise Refused(Status.HTTPHEADTOOLARGE)
     new = [(key, _value(value)) for value in values.split(b"\0")[:-1]]
-    _replace(message, key, new)
+    _replace(visit, message, key, new)
 
 
-def header_insert(_visit: ComputeVisit, message: Request | Response, name: bytes, value: bytes) -> None:
+def header_insert(visit: ComputeVisit, message: Request | Response, name: bytes, value: bytes) -> None:
     """In place of all values that it had."""
     key = _name(name)
-    _replace(message, key, [(key, _value(value))])
+    _replace(visit, message, key, [(key, _value(value))])
 
 
-def _replace(message: Request | Response, key: bytes, new: Headers) -> None:
-    if any(name == key for name, _ in message.headers):
-        old = [header for header in message.headers if header[0] == key]
-        size = _resized(message, _size(new) - _size(old))
+def _replace(visit: ComputeVisit, message: Request | Response, key: bytes, new: Headers) -> None:
+    old = [header for header in message.headers if header[0] == key]
+    _resize(visit, message, headers_size(new) - headers_size(old))
+    if old:
         message.headers = [header for header in message.headers if header[0] != key]
-    else:
-        size = _resized(message, _size(new))
     message.headers += new
-    message.size = size
 
 
-def header_append(_visit: ComputeVisit, message: Request | Response, name: bytes, value: bytes) -> None:
+def header_append(visit: ComputeVisit, message: Request | Response, name: bytes, value: bytes) -> None:
     header = _name(name), _value(value)
-    message.size = _resized(message, _size([header]))
+    _resize(visit, message, headers_size([header]))
     message.headers.append(header)
 
 
-def header_remove(_visit: ComputeVisit, message: Request | Response, name: bytes) -> None:
+def header_remove(visit: ComputeVisit, message: Request | Response, name: bytes) -> None:
     key = _name(name)
     left = [header for header in message.headers if header[0] != key]
     if len(left) == len(message.headers):
         raise Refused(Status.INVAL)
+    _resize(visit, message, headers_size(left) - message.size)
     message.headers = left
-    message.size = _size(left)
 
 
 def version_get(_visit: ComputeVisit, message: Request | Response) -> int:
@@ -162,10 +177,11 @@ def http_req_body_downstream_get(visit: ComputeVisit) -> tuple[int, int]:
     if visit.downstream is None:
         asked = visit.exchange.request
         host = asked.header(b"host") or asked.host.encode("latin-1")
-        uri = b"%b://%b%b" % (asked.scheme.encode(), host, asked.target.encode("latin-1", "replace"))
+        target = asked.target if asked.target.startswith("/") else "/"
+        uri = b"%b://%b%b" % (asked.scheme.encode(), host, target.encode("latin-1", "replace"))
         request = Request(asked.method, uri, version_number(asked.version))
         request.headers = [*asked.headers]
-        request.size = _size(request.headers)
+        request.size = headers_size(request.headers)
         visit.downstream = visit.add(request), visit.add(Content(visit.store, asked.body))
     return visit.downstream
 
@@ -179,7 +195,7 @@ def http_req_method_get(_visit: ComputeVisit, request: Request) -> bytes:
 
 
 def http_req_method_set(_visit: ComputeVisit, request: Request, method: bytes) -> None:
-    if not _TOKEN.fullmatch(method) or len(method) > MAX_METHOD:
+    if len(method) > MAX_METHOD or not _TOKEN.fullmatch(method):
         raise Refused(Status.HTTPINVALID)
     request.method = method.decode()
 
@@ -188,9 +204,10 @@ def http_req_uri_get(_visit: ComputeVisit, request: Request) -> bytes:
     return request.uri
 
 
-def http_req_uri_set(_visit: ComputeVisit, request: Request, uri: bytes) -> None:
-    if not _URI.fullmatch(uri) or len(uri) > MAX_URI:
+def http_req_uri_set(visit: ComputeVisit, request: Request, uri: bytes) -> None:
+    if len(uri) > MAX_URI or not _URI.fullmatch(uri):
         raise Refused(Status.HTTPINVALID)
+    _hold(visit, request, len(uri) - len(request.uri))
     request.uri = uri
 
 
@@ -322,7 +339,17 @@ def http_body_write(
         return _write(visit, body, start, size)
     if size > body.store.limit:
         raise Refused(Status.LIMITEXCEEDED)
+    if size > AT_ONCE and end == BACK:
+        return _add(visit, body, start, size)
     body.add(visit.memory.read(start, size), in_front=end == FRONT)
+    return size
+
+
+async def _add(visit: ComputeVisit, body: Content, start: int, size: int) -> int:
+    """Others have their turn meanwhile."""
+    for at in range(start, start + size, AT_ONCE):
+        body.add(visit.memory.read(at, min(AT_ONCE, start + size - at)))
+        await asyncio.sleep(0)
     return size
 
 
@@ -358,8 +385,9 @@ def http_body_known_length(_visit: ComputeVisit, body: Content) -> int:
 def http_body_trailer_append(_visit: ComputeVisit, body: Content, name: bytes, value: bytes) -> None:
     """They are kept for who reads the body here, and are not sent."""
     header = _name(name), _value(value)
-    if _size([*body.trailers, header]) > MAX_HEAD:
+    if headers_size([*body.trailers, header]) > MAX_HEAD:
         raise Refused(Status.HTTPHEADTOOLARGE)
+    body.hold(headers_size([header]))
     body.trailers.append(header)
 
 

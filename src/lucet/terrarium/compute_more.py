@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 MIB: Final = 1 << 20
 MAX_ENDPOINT: Final = 255
+MAX_LINES: Final = 1000
+"""Of one message; what follows is one more."""
+MAX_ENTRY: Final = 255
+"""Characters of the name of a counter or a box, and of what is counted: they outlive the request."""
 _STANDARD: Final = frozenset({"stdin", "stdout", "stderr"})
 
 
@@ -35,11 +39,15 @@ def log_endpoint_get(_visit: ComputeVisit, name: str) -> Endpoint:
     return Endpoint(name)
 
 
-def log_write(visit: ComputeVisit, endpoint: Endpoint, message: bytes) -> int:
+def log_write(visit: ComputeVisit, endpoint: Endpoint, span: tuple[int, int]) -> int:
     """To the request's log, each line with the endpoint's name. Beyond the log's limit it is counted, and dropped."""
-    for line in message.removesuffix(b"\n").split(b"\n", 1000):
+    start, size = span
+    read = min(size, visit.compute.environment.limits.log_bytes + 1)
+    message = visit.memory.read(start, read)
+    for line in message.removesuffix(b"\n").split(b"\n", MAX_LINES):
         visit.record.log(f"{endpoint.name}: {line.decode(errors='replace')}")
-    return len(message)
+    visit.record.log_lost += size - read
+    return size
 
 
 # ---- what is configured ----
@@ -134,6 +142,8 @@ class Rates:
         self._boxes: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def add(self, counter: str, entry: str, delta: int) -> None:
+        """Refused if a name is too long."""
+        _named(counter, entry)
         now = int(monotonic())
         seconds = self._counts.pop((counter, entry), {})
         self._counts[counter, entry] = seconds
@@ -151,6 +161,8 @@ class Rates:
         return sum(number for second, number in seconds.items() if second > now - duration)
 
     def punish(self, box: str, entry: str, seconds: int) -> None:
+        """Refused if a name is too long."""
+        _named(box, entry)
         self._boxes.pop((box, entry), None)
         self._boxes[box, entry] = monotonic() + seconds
         if len(self._boxes) > self.ENTRIES:
@@ -158,6 +170,11 @@ class Rates:
 
     def is_punished(self, box: str, entry: str) -> bool:
         return self._boxes.get((box, entry), 0.0) > monotonic()
+
+
+def _named(*names: str) -> None:
+    if max(map(len, names)) > MAX_ENTRY:
+        raise Refused(Status.INVAL)
 
 
 WINDOWS: Final = frozenset({1, 10, 60})
@@ -222,4 +239,5 @@ def compute_runtime_get_vcpu_ms(visit: ComputeVisit) -> int:
 
 
 def compute_runtime_get_heap_mib(visit: ComputeVisit) -> int:
-    return -(-(visit.memory.size + visit.store.held) // MIB)
+    size: int = visit.memory.size
+    return -(-(size + visit.store.held) // MIB)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from lucet.terrarium.compute_body import Content, Outbound, Pipe, Refused
 from lucet.terrarium.compute_stores import KvDelete, KvInsert, KvList, KvLookup
 from lucet.terrarium.compute_table import INVALID_HANDLE, NO_INDEX, SendError, Status
-from lucet.terrarium.compute_visit import MAX_DYNAMIC_BACKENDS, ComputeVisit, Request, Response
+from lucet.terrarium.compute_visit import MAX_DYNAMIC_BACKENDS, ComputeVisit, Request, Response, headers_size
 from lucet.terrarium.http import OutgoingFailed, OutgoingRefused, OutgoingRequest, OutgoingResponse
 
 GZIP: Final = 1
@@ -76,6 +76,7 @@ def _outgoing(visit: ComputeVisit, request: Request, body: Content, backend: str
     headers += [header for header in request.headers if header[0] not in _OF_THE_HOST]
     path = uri.path or "/"
     query = f"?{uri.query}" if uri.query else ""
+    visit.store.give_back(request.held)
     whole = body.at_once()
     return OutgoingRequest(
         method=request.method,
@@ -85,8 +86,15 @@ def _outgoing(visit: ComputeVisit, request: Request, body: Content, backend: str
     )
 
 
-async def _exchange(visit: ComputeVisit, outgoing: OutgoingRequest) -> OutgoingResponse:
-    """Refused, with what the guest is told."""
+def _exchange(visit: ComputeVisit, outgoing: OutgoingRequest) -> asyncio.Future[OutgoingResponse]:
+    """Under way. Refused, with what the guest is told; also when it is awaited."""
+    held = len(outgoing.body) if isinstance(outgoing.body, bytes) else 0
+    held += headers_size(outgoing.headers) + len(outgoing.url)
+    visit.store.hold(held)
+    return visit.start(_sent(visit, outgoing), held)
+
+
+async def _sent(visit: ComputeVisit, outgoing: OutgoingRequest) -> OutgoingResponse:
     visit.record.outgoing += 1
     try:
         return await visit.outgoing.send(outgoing)
@@ -129,7 +137,7 @@ def http_req_send_async(visit: ComputeVisit, request: Request, body: Content, ba
     """The body's handle is used up."""
     _not_streaming(body)
     outgoing = _outgoing(visit, request, body, backend)
-    return Pending(visit.start(_exchange(visit, outgoing)), decompress=request.decompress)
+    return Pending(_exchange(visit, outgoing), decompress=request.decompress)
 
 
 def http_req_send_async_streaming(visit: ComputeVisit, request: Request, body: Content, backend: str) -> Pending:
@@ -140,7 +148,7 @@ def http_req_send_async_streaming(visit: ComputeVisit, request: Request, body: C
     outgoing = _outgoing(visit, request, sent, backend)
     sent.take_all(body, in_front=True)
     body.sink = pipe
-    pending = Pending(visit.start(_exchange(visit, outgoing)), decompress=request.decompress)
+    pending = Pending(_exchange(visit, outgoing), decompress=request.decompress)
     pending.task.add_done_callback(lambda task: pipe.abandon() if task.cancelled() or task.exception() else None)
     return pending
 

@@ -118,12 +118,31 @@ class KvStore:
 class _Operation:
     """Something that was asked of a store, done or under way."""
 
-    __slots__ = ("handle", "result")
+    __slots__ = ("_held", "_store", "handle", "result")
 
-    def __init__(self, visit: ComputeVisit, result: Any) -> None:
-        """result: what it came to, or what is to be awaited for it."""
+    def __init__(self, visit: ComputeVisit, result: Any, held: int = 0) -> None:
+        """result: what it came to, or what is to be awaited for it. held: of the visit's store, until that is done.
+
+        What it comes to is held, too, until the guest asks for it: Refused if that is too much.
+        """
         self.handle = 0
-        self.result = visit.start(result) if isawaitable(result) else result
+        self._store = visit.store
+        self._held = 0
+        if isawaitable(result):
+            visit.store.hold(held)
+            self.result: Any = visit.start(self._come(visit, result), held)
+        else:
+            self.result = self._keep(result)
+
+    async def _come(self, visit: ComputeVisit, result: Awaitable[Any]) -> Any:
+        async with visit.store_turns:
+            return self._keep(await result)
+
+    def _keep(self, result: Any) -> Any:
+        size = len(result) if isinstance(result, bytes) else len(result.value) if isinstance(result, Entry) else 0
+        self._store.hold(size)
+        self._held = size
+        return result
 
     def ready(self) -> asyncio.Future[Any] | None:
         return self.result if isinstance(self.result, asyncio.Future) and not self.result.done() else None
@@ -131,14 +150,19 @@ class _Operation:
     def then(self, finish: Callable[[Any], T]) -> T | Coroutine[Any, Any, T]:
         """finish() of what it came to, now or later."""
         if not isinstance(self.result, asyncio.Future):
-            return finish(self.result)
+            return self._finish(self.result, finish)
         if self.result.done():
-            return finish(self.result.result())
+            return self._finish(self.result.result(), finish)
         return self._later(self.result, finish)
 
     async def _later(self, task: asyncio.Future[Any], finish: Callable[[Any], T]) -> T:
         await asyncio.wait((task,))
-        return finish(task.result())
+        return self._finish(task.result(), finish)
+
+    def _finish(self, result: Any, finish: Callable[[Any], T]) -> T:
+        self._store.give_back(self._held)  # who has it from now on holds it
+        self._held = 0
+        return finish(result)
 
 
 class KvLookup(_Operation):
@@ -263,7 +287,7 @@ def _put(visit: ComputeVisit, store: KvStore, key: bytes, value: bytes, how: dic
         result = environment.keys.put(store.name, key, value, **how)
     except StoreFull:
         return KvInsert(visit, KvError.PAYLOAD_TOO_LARGE)
-    return KvInsert(visit, _written(result) if isawaitable(result) else _error(result))
+    return KvInsert(visit, _written(result) if isawaitable(result) else _error(result), len(value))
 
 
 async def _written(result: Awaitable[tuple[bool, bool]]) -> int:

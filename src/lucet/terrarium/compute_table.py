@@ -88,7 +88,7 @@ fastly_http_body
 fastly_http_req
   body_downstream_get                       -> u32 u32
   new                                       -> request
-  close                                     -request = nothing
+  close                                     -request = message_close
   method_get                                request -> value
   method_set                                request bytes
   uri_get                                   request -> value
@@ -166,7 +166,7 @@ fastly_http_downstream
   ~downstream_bot_verified                  request -> u32 = zero
 fastly_http_resp
   new                                       -> response
-  close                                     -response = nothing
+  close                                     -response = message_close
   status_get                                response -> u16
   status_set                                response u32
   version_get                               response -> u32 = version_get
@@ -188,7 +188,7 @@ fastly_async_io
   is_ready                                  item -> u32
 fastly_log
   endpoint_get                              text -> endpoint
-  write                                     endpoint bytes -> u32
+  write                                     endpoint span -> u32
 fastly_dictionary
   open                                      text -> dictionary
   get                                       dictionary text -> value

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from lucet.errors import InstanceError
 from lucet.terrarium.compute_body import Content, Inflated, Refused, Store
 from lucet.terrarium.compute_table import Status
 from lucet.terrarium.interface import GuestError, Visit
 from lucet.terrarium.wasi import LogOutput, guest_context
+from lucet.wasi.memory import NoMemory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
 
-    from lucet.runtime import Instance, Memory
+    from lucet.runtime import Instance
     from lucet.terrarium.compute import Compute
     from lucet.terrarium.http import Exchange, Headers, Outgoing, OutgoingResponse
     from lucet.terrarium.record import Record
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 MAX_HANDLES: Final = 10_000
 """That a guest has open at once."""
 MAX_DYNAMIC_BACKENDS: Final = 200
+MAX_STORE_REQUESTS: Final = 8
+"""Of a guest at once, of those that do not come at once; others wait."""
+PER_HEADER: Final = 32
+"""Bytes that a header counts besides its own, so that there are not too many small ones."""
 FIRST_HANDLE: Final = 1
 
 _VERSIONS: Final = {"0.9": 0, "1.0": 1, "1.1": 2, "2": 3, "2.0": 3, "3": 4, "3.0": 4}
@@ -30,7 +36,7 @@ _VERSIONS: Final = {"0.9": 0, "1.0": 1, "1.1": 2, "2": 3, "2.0": 3, "3": 4, "3.0
 class Request:
     """A request's head: the client's, or one that the guest makes."""
 
-    __slots__ = ("decompress", "handle", "headers", "method", "size", "uri", "version")
+    __slots__ = ("decompress", "handle", "headers", "held", "method", "size", "uri", "version")
 
     def __init__(self, method: str = "GET", uri: bytes = b"/", version: int = 2) -> None:
         self.handle = 0
@@ -39,14 +45,16 @@ class Request:
         self.version = version
         self.headers: Headers = []
         self.size = 0
-        """Bytes of the headers, once the guest changes them."""
+        """Of the headers."""
+        self.held = 0
+        """Of the store, for what the guest has added."""
         self.decompress = False
 
 
 class Response:
     """A response's head: the guest's, or one that a backend gave."""
 
-    __slots__ = ("handle", "headers", "size", "status", "version")
+    __slots__ = ("handle", "headers", "held", "size", "status", "version")
 
     def __init__(self, status: int = 200, version: int = 2) -> None:
         self.handle = 0
@@ -54,6 +62,7 @@ class Response:
         self.version = version
         self.headers: Headers = []
         self.size = 0
+        self.held = 0
 
 
 class ComputeVisit(Visit):
@@ -62,6 +71,7 @@ class ComputeVisit(Visit):
     __slots__ = (
         "_handle",
         "_outgoing",
+        "_store_turns",
         "_wasi",
         "compute",
         "downstream",
@@ -76,7 +86,8 @@ class ComputeVisit(Visit):
         "tasks",
     )
 
-    memory: Memory
+    memory: Any
+    """The guest's: Memory, SharedMemory, or NoMemory."""
 
     def __init__(self, compute: Compute, exchange: Exchange, record: Record) -> None:
         super().__init__(exchange, record)
@@ -94,6 +105,7 @@ class ComputeVisit(Visit):
         self.dynamic: dict[str, tuple[str, str]] = {}
         """Backends that the guest has made: base URL, and the Host to send or ""."""
         self._outgoing: Outgoing | None = None
+        self._store_turns: asyncio.Semaphore | None = None
         self._wasi: tuple[WasiContext, Mapping[str, Any]] | None = None
         self.output: list[LogOutput] = []
 
@@ -101,8 +113,10 @@ class ComputeVisit(Visit):
         environment = self.compute.environment
         instance = environment.region.new_instance(self.compute.linkage, memory_limit=environment.limits.memory)
         self.instance: Instance | None = instance
-        if self.compute.has_memory:
-            self.memory = instance.memory  # type: ignore[assignment]  # speaks() has none with a shared memory
+        try:
+            self.memory = instance.memory
+        except InstanceError:
+            self.memory = NoMemory()
         return instance
 
     # ---- handles ----
@@ -125,17 +139,29 @@ class ComputeVisit(Visit):
         content.add(data)
         return content
 
-    def start(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
-        """Work that goes on while the guest does, and ends with the request at the latest."""
+    def start(self, work: Awaitable[Any], held: int = 0) -> asyncio.Future[Any]:
+        """Work that goes on while the guest does, and ends with the request at the latest.
+
+        held: of the store, until it ends.
+        """
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self._done)
+        if held:
+            task.add_done_callback(lambda _: self.store.give_back(held))
         return task
 
     def _done(self, task: asyncio.Future[Any]) -> None:
         self.tasks.discard(task)
         if not task.cancelled():
             task.exception()
+
+    @property
+    def store_turns(self) -> asyncio.Semaphore:
+        """For what is asked of key-value stores and comes later: it is not known yet how large it is."""
+        if self._store_turns is None:
+            self._store_turns = asyncio.Semaphore(MAX_STORE_REQUESTS)
+        return self._store_turns
 
     # ---- outgoing ----
 
@@ -154,7 +180,7 @@ class ComputeVisit(Visit):
             headers = [h for h in headers if h[0] not in {b"content-encoding", b"content-length"}]
             body = Inflated(body)
         head.headers = [*headers]
-        head.size = sum(len(name) + len(value) for name, value in headers)
+        head.size = headers_size(headers)
         return head, Content(self.store, body)
 
     # ---- WASI ----
@@ -213,6 +239,10 @@ class ComputeVisit(Visit):
             self._wasi[0].close()
         if self._outgoing is not None:
             self.compute.close_later(self._outgoing)
+
+
+def headers_size(headers: Headers) -> int:
+    return sum(len(name) + len(value) + PER_HEADER for name, value in headers)
 
 
 def version_number(version: str) -> int:
