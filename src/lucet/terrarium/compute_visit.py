@@ -9,7 +9,7 @@ from lucet.errors import InstanceError
 from lucet.terrarium.compute_body import Content, Inflated, Refused, Store
 from lucet.terrarium.compute_table import Status
 from lucet.terrarium.interface import GuestError, Visit
-from lucet.terrarium.wasi import LogOutput, guest_context
+from lucet.terrarium.wasi import LogOutput, guest_context, waiting_imports
 from lucet.wasi.memory import NoMemory
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class ComputeVisit(Visit):
         if self._wasi is None:
             self.output = [LogOutput(self.record), LogOutput(self.record)]
             context = guest_context(self.output)
-            self._wasi = context, context.imports()
+            self._wasi = context, waiting_imports(context)
         return self._wasi
 
     def environ(self) -> tuple[bytes, ...]:

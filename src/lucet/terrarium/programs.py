@@ -6,15 +6,15 @@ after the other, with nothing of the one before left in it.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.runtime import HostFunction, Instance, Suspend
-from lucet.wasi.calls import Calls, HostCall, Imports
-from lucet.wasi.calls_poll import Subscription, time_left
-from lucet.wasi.clocks import NANOSECONDS, SystemClock
+from lucet.runtime import HostFunction
+from lucet.terrarium.wasi import Wait, WaitingCalls, patient
+from lucet.wasi.calls import HostCall, Imports
+from lucet.wasi.calls_poll import Subscription
+from lucet.wasi.clocks import SystemClock
 from lucet.wasi.context import WasiContext
 from lucet.wasi.files import Buffers, Descriptor
 from lucet.wasi.memfiles import MemoryDirectory, MemoryFiles
@@ -36,54 +36,6 @@ MAX_WRITE: Final = 1 << 20
 _IDLE: Final = 4
 """Worlds that are kept for the next requests."""
 _WAITING_CALLS: Final = frozenset({"fd_read", "fd_write", "poll_oneoff"})
-
-
-class Wait(Exception):
-    """Raised in a call, or by a Descriptor in one: it cannot be done now.
-
-    begin: awaited while the guest is suspended. Then the call is made again, or `end` gives its errno.
-    """
-
-    def __init__(self, begin: Callable[[], Awaitable[object]], end: Callable[[], int] | None = None) -> None:
-        super().__init__()
-        self.begin = begin
-        self.end = end
-
-
-class _Waiting:
-    """What the guest is suspended for. Begins when somebody awaits it: nobody does if the guest is dropped."""
-
-    __slots__ = ("_arguments", "_call", "_caller", "_wait")
-
-    def __init__(self, wait: Wait, call: Callable[..., int], caller: Instance, arguments: tuple[int, ...]) -> None:
-        self._wait = wait
-        self._call = call
-        self._caller = caller
-        self._arguments = arguments
-
-    def __await__(self) -> Generator[Any, Any, int]:
-        return self._until_done().__await__()
-
-    async def _until_done(self) -> int:
-        wait = self._wait
-        while True:
-            await wait.begin()
-            if wait.end is not None:
-                return wait.end()
-            try:
-                return self._call(self._caller, *self._arguments)
-            except Wait as again:
-                wait = again
-
-
-def _patient(call: Callable[..., int]) -> Callable[..., int | Suspend]:
-    def patient(caller: Instance, *arguments: int) -> int | Suspend:
-        try:
-            return call(caller, *arguments)
-        except Wait as wait:
-            return Suspend(_Waiting(wait, call, caller, arguments))
-
-    return patient
 
 
 class Output(Descriptor):
@@ -134,9 +86,7 @@ class BodyInput(Descriptor):
         return self._rest.nbytes
 
 
-class _Calls(Calls):
-    """None of these waits: those that would have to raise Wait."""
-
+class _Calls(WaitingCalls):
     output: Output | None = None
 
     def fd_write(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
@@ -145,27 +95,17 @@ class _Calls(Calls):
             raise Wait(self.output.flush, lambda: errno)
         return errno
 
-    def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
-        waiting = self._subscriptions(memory, subscriptions, count)
-        left = time_left(waiting, self.context.clock)
-        end = partial(self._poll, memory, waiting, out, nevents)
-        if left <= 0:
-            return end()
-        raise Wait(partial(self._sleep, left, waiting), end)
-
-    async def _sleep(self, nanoseconds: int, waiting: list[Subscription]) -> None:
+    async def _sleep(self, waiting: list[Subscription]) -> None:
         if self.output is not None:
             await self.output.flush()
-        while nanoseconds > 0:
-            await asyncio.sleep(nanoseconds / NANOSECONDS)
-            nanoseconds = time_left(waiting, self.context.clock)
+        await super()._sleep(waiting)
 
 
 class _Imports(Imports):
     def _function(self, name: str, function: HostCall, call: Call) -> HostFunction[..., Any]:
         if name not in _WAITING_CALLS:
             return super()._function(name, function, call)
-        return HostFunction(_patient(function), tuple(param.type for param in call.params), call.results)
+        return HostFunction(patient(function), tuple(param.type for param in call.params), call.results)
 
 
 class World:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lucet.errors import InstanceError, MemoryAccessError
 from lucet.runtime import HostFunction, Suspend
+from lucet.runtime.hostfunc import Awaited
 from lucet.wasi import WasiContext
+from lucet.wasi.calls import Calls, Imports
+from lucet.wasi.calls_poll import Subscription, time_left
 from lucet.wasi.calls_process import put_sizes, put_strings
-from lucet.wasi.clocks import NANOSECONDS, SystemClock
+from lucet.wasi.clocks import NANOSECONDS
 from lucet.wasi.errors import WasiError
 from lucet.wasi.files import Buffers, Descriptor
 from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS
@@ -19,7 +23,7 @@ from lucet.wasi.tables import ABIS, MASK32, Errno, FileType, Right
 if TYPE_CHECKING:
     from lucet.runtime import ImportType, Instance
     from lucet.terrarium.record import Record
-    from lucet.wasi.tables import ClockId
+    from lucet.wasi.memory import Memory
 
 _SAME_FOR_ALL: Final = frozenset({"args_get", "args_sizes_get", "clock_time_get", "random_get"})
 """Calls that have nothing to do with the instance, as nobody has arguments: the core's, bound once."""
@@ -28,34 +32,59 @@ _LONGEST_SLEEP: Final = 86400.0
 """Seconds; no request takes longer."""
 
 
-class _MustWait(Exception):
-    """In poll_oneoff: nothing is ready for so many nanoseconds."""
+class Wait(Exception):
+    """Raised in a call, or by a Descriptor in one: it cannot be done now.
 
-
-class _ServerClock(SystemClock):
-    """The host's clocks for a guest whose sleeping is done by others.
-
-    poll_oneoff is made again afterwards. It has waited for `slept` then, when it comes to waiting.
+    begin: awaited while the guest is suspended. Then the call is made again, or `end` gives its errno.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[], Awaitable[object]], end: Callable[[], int] | None = None) -> None:
         super().__init__()
-        self.slept = 0
-        self._ahead = 0
+        self.begin = begin
+        self.end = end
 
-    def time(self, clock: ClockId) -> int:
-        return super().time(clock) + self._ahead
 
-    def sleep(self, nanoseconds: int) -> None:
-        if not nanoseconds:
-            return
-        if not self.slept:
-            raise _MustWait(nanoseconds)
-        self._ahead = self.slept
+def patient(call: Callable[..., int]) -> Callable[..., int | Suspend]:
+    """A call that suspends its guest as long as it must Wait."""
 
-    def go_on(self) -> None:
-        """The call is over."""
-        self.slept = self._ahead = 0
+    def patient(caller: Instance, *arguments: int) -> int | Suspend:
+        try:
+            return call(caller, *arguments)
+        except Wait as wait:
+            return Suspend(Awaited(_until_done, (wait, call, caller, arguments)))
+
+    return patient
+
+
+async def _until_done(wait: Wait, call: Callable[..., int], caller: Instance, arguments: tuple[int, ...]) -> int:
+    while True:
+        await wait.begin()
+        if wait.end is not None:
+            return wait.end()
+        try:
+            return call(caller, *arguments)
+        except Wait as again:
+            wait = again
+
+
+class WaitingCalls(Calls):
+    """None of these waits: poll_oneoff raises Wait. Descriptors are those of programs in memory, and always ready."""
+
+    def poll_oneoff(self, memory: Memory, subscriptions: int, out: int, count: int, nevents: int) -> int:
+        waiting = self._subscriptions(memory, subscriptions, count)
+        end = partial(self._poll, memory, waiting, out, nevents)
+        if time_left(waiting, self.context.clock) <= 0:
+            return end()
+        raise Wait(partial(self._sleep, waiting), end)
+
+    async def _sleep(self, waiting: list[Subscription]) -> None:
+        while (nanoseconds := time_left(waiting, self.context.clock)) > 0:
+            await asyncio.sleep(min(nanoseconds / NANOSECONDS, _LONGEST_SLEEP))
+
+
+def waiting_imports(context: WasiContext) -> dict[str, Imports]:
+    """As WasiContext.imports, with these calls."""
+    return {abi.module: Imports(WaitingCalls(context, abi)) for abi in ABIS}
 
 
 class LogOutput(Descriptor):
@@ -96,14 +125,14 @@ class LogOutput(Descriptor):
 def guest_context(output: Iterable[LogOutput]) -> WasiContext:
     """For one instance: no arguments, no files, nothing to read; its environment is SharedWasi's to give."""
     stdout, stderr = output
-    return WasiContext(stdout=stdout, stderr=stderr, clock=_ServerClock(), max_descriptors=16)
+    return WasiContext(stdout=stdout, stderr=stderr, max_descriptors=16)
 
 
 class SharedWasi:
     """Host functions that instances of one linkage share. Each call finds its own context, which it may have to make.
 
-    find: the caller's context, and its imports(). environ: its environment, as WasiContext.environ, which programs ask
-    for when they need no context otherwise.
+    find: the caller's context, and its waiting_imports. environ: its environment, as WasiContext.environ, which
+    programs ask for when they need no context otherwise.
     """
 
     def __init__(
@@ -156,22 +185,4 @@ class SharedWasi:
         return call
 
     def _poll(self, module: str, name: str) -> Callable[..., Any]:
-        call = self._call(module, name)
-
-        def poll(caller: Instance, *args: int) -> Any:
-            try:
-                return call(caller, *args)
-            except _MustWait as waiting:
-                return Suspend(self._later(call, caller, args, waiting.args[0]))
-
-        return poll
-
-    async def _later(self, call: Callable[..., Any], caller: Instance, args: tuple[int, ...], nanoseconds: int) -> Any:
-        await asyncio.sleep(min(nanoseconds / NANOSECONDS, _LONGEST_SLEEP))
-        clock = self._find(caller)[0].clock
-        assert isinstance(clock, _ServerClock)
-        clock.slept = nanoseconds
-        try:
-            return call(caller, *args)
-        finally:
-            clock.go_on()
+        return patient(self._call(module, name))
