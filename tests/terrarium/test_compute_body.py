@@ -118,6 +118,38 @@ def test_what_was_read_ahead_is_not_lost() -> None:
         assert guest.read(other) == b"zeroonetwo"
 
 
+def test_what_was_read_ahead_is_read_in_pieces() -> None:
+    with Caller("POST", body=Arriving(b"0123456789" * 10, b"end")) as guest:
+        body = guest.good("fastly_http_req.body_downstream_get")[1]
+        assert guest.good("fastly_async_io.is_ready", body) == 0
+        other = guest.body()
+        assert guest.call("fastly_http_body.append", other, body) == (0,)
+        assert guest.good("fastly_http_body.read", other, room=7) == b"0123456"
+        assert guest.read(other, room=8) == (b"0123456789" * 10)[7:] + b"end"
+        assert guest.visit.store.held == 0
+
+
+def test_the_length_of_what_is_left_is_not_known() -> None:
+    with Caller("POST", body=Arriving(b"one", b"two", length=6)) as guest:
+        body = guest.good("fastly_http_req.body_downstream_get")[1]
+        assert guest.good("fastly_http_body.known_length", body) == 6
+        assert guest.good("fastly_http_body.read", body) == b"one"
+        assert guest.status("fastly_http_body.known_length", body) == Status.NONE
+        other = guest.body(b"zero")
+        assert guest.call("fastly_http_body.append", other, body) == (0,)
+        assert guest.status("fastly_http_body.known_length", other) == Status.NONE
+        assert guest.read(other) == b"zerotwo"
+        assert guest.good("fastly_http_body.known_length", other) == 0
+
+
+def test_a_whole_body_that_is_more_than_may_be_held() -> None:
+    with Caller("POST", body=b"x" * 50_000, limits=Limits(response_body=20_000)) as guest:
+        body = guest.good("fastly_http_req.body_downstream_get")[1]
+        assert guest.good("fastly_http_body.known_length", body) == 50_000
+        assert len(guest.read(body)) == 50_000
+        assert guest.visit.store.held == 0
+
+
 def test_a_body_that_is_ready() -> None:
     with Caller("POST", body=Arriving(b"one", b"two")) as guest:
         body = guest.good("fastly_http_req.body_downstream_get")[1]

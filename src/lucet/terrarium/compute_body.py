@@ -39,12 +39,31 @@ class Store:
         self.held = 0
 
     def hold(self, size: int) -> None:
-        if self.held + size > self.limit:
+        if not self.has_room(size):
             raise Refused(Status.LIMITEXCEEDED)
         self.held += size
 
+    def has_room(self, size: int) -> bool:
+        return self.held + size <= self.limit
+
     def give_back(self, size: int) -> None:
         self.held -= size
+
+
+class Item:
+    """What a guest has a handle of."""
+
+    __slots__ = ("handle", "held")
+
+    def __init__(self) -> None:
+        self.handle = 0
+        self.held = 0
+        """Of the visit's store."""
+
+    def release(self, store: Store) -> None:
+        """It is used up, or nobody has a handle of it."""
+        store.give_back(self.held)
+        self.held = 0
 
 
 class Sink(Protocol):
@@ -59,18 +78,17 @@ class Sink(Protocol):
         """What was sent is not all of it, and the reader is to notice."""
 
 
-class Content:
+class Content(Item):
     """A body. Its parts are bytearrays, and bodies that arrive; it can be read, or it has a sink and is written."""
 
-    __slots__ = ("arriving", "handle", "held", "parts", "sink", "store", "trailers")
+    __slots__ = ("arriving", "parts", "sink", "store", "trailers")
 
     def __init__(self, store: Store, *parts: Body) -> None:
-        self.handle = 0
+        super().__init__()
         self.store = store
         self.parts: deque[Any] = deque(parts)
         self.sink: Sink | None = None
-        self.held = 0
-        """Of the store, for this body."""
+        # held: for each bytearray its length and PART, and for trailers.
         self.arriving: asyncio.Task[bytes] | None = None
         """Reads ahead from the first part, for who waits for several things."""
         self.trailers: Headers = []
@@ -78,12 +96,13 @@ class Content:
     # ---- by the guest ----
 
     def add(self, data: bytes, *, in_front: bool = False) -> None:
+        """Refused if it cannot be held."""
         if not data:
             return
         parts = self.parts
-        neighbour = (parts[0] if in_front else parts[-1]) if parts else None
         if in_front and self.arriving is not None:
             raise Refused(Status.AGAIN)  # what arrives would come before it
+        neighbour = (parts[0] if in_front else parts[-1]) if parts else None
         if isinstance(neighbour, bytearray) and (not in_front or len(neighbour) < PIECE):
             self.hold(len(data))
             at = 0 if in_front else len(neighbour)
@@ -93,13 +112,14 @@ class Content:
             (parts.appendleft if in_front else parts.append)(bytearray(data))
 
     def hold(self, size: int) -> None:
+        """Refused."""
         self.store.hold(size)
         self.held += size
 
     def take_all(self, other: Content, *, in_front: bool = False) -> None:
         """Everything of another body, which is used up, comes after what is here, or before it."""
         if other.arriving is not None:
-            other.parts[0] = _Ahead(other.arriving, other.parts[0])
+            other.parts[0] = _Begun(other.parts[0], other.arriving)
             other.arriving = None
         if in_front:
             self.parts.extendleft(reversed(other.parts))
@@ -112,8 +132,7 @@ class Content:
 
     def drop(self) -> None:
         """Nobody reads it any more."""
-        self.store.give_back(self.held)
-        self.held = 0
+        self._give_back(self.held)
         if self.arriving is not None:
             self.arriving.cancel()
             self.arriving = None
@@ -121,6 +140,9 @@ class Content:
         if self.sink is not None:
             self.sink.abandon()
             self.sink = None
+
+    def release(self, store: Store) -> None:
+        self.drop()
 
     # ---- reading ----
 
@@ -136,41 +158,39 @@ class Content:
         return total
 
     def at_once(self) -> bytes | None:
-        """All of it, which is used up then; None, and nothing happens, if it has yet to arrive."""
+        """All of it, which is used up then; None if it has yet to arrive."""
         for i, part in enumerate(self.parts):
             if type(part) is not bytearray:
-                if self.arriving is not None or (whole := part.at_once()) is None:
+                whole = self._whole(part)
+                if whole is None:
                     return None
-                self.parts[i] = bytearray(whole)
-        whole = b"".join(self.parts)
+                self.parts[i] = whole
+        data = b"".join(self.parts)
         self.parts.clear()
         self._give_back(self.held)
-        return whole
+        return data
 
     def read_now(self, limit: int) -> bytes | None:
         """At most so many bytes, b"" at the end; None: they have to be waited for."""
         while self.parts:
             first = self.parts[0]
             if type(first) is not bytearray:
-                if self.arriving is not None:
-                    if not self.arriving.done():
-                        return None
+                if self.arriving is not None and self.arriving.done():
                     self._arrived()
                     continue
-                whole = first.at_once()
+                whole = self._whole(first)
                 if whole is None:
                     return None
-                first = self.parts[0] = bytearray(whole)
-            if len(first) <= limit:
-                self.parts.popleft()
-                self._give_back(len(first) + PART)
-                if first:
-                    return bytes(first)
-                continue
-            data = bytes(first[:limit])
-            del first[:limit]
-            self._give_back(limit)
-            return data
+                first = self.parts[0] = whole
+            if len(first) > limit:
+                data = bytes(first[:limit])
+                del first[:limit]
+                self._give_back(limit)
+                return data
+            self.parts.popleft()
+            self._give_back(len(first) + PART)
+            if first:
+                return bytes(first)
         return b""
 
     async def read(self, limit: int = PIECE) -> bytes:
@@ -179,9 +199,12 @@ class Content:
             if self.arriving is not None:
                 await asyncio.wait((self.arriving,))
                 continue
-            arrived: bytes = await self.parts[0].read(min(limit, PIECE))
-            if arrived:
-                return arrived
+            data = await self._begun().read(min(limit, PIECE))
+            if len(data) > limit:  # it was asked for more before
+                self._keep(data[limit:])
+                return data[:limit]
+            if data:
+                return data
             self.parts.popleft()
         return data
 
@@ -190,11 +213,11 @@ class Content:
         if self.sink is not None or not self.parts or type(self.parts[0]) is bytearray:
             return None
         if self.arriving is None:
-            whole = self.parts[0].at_once()
+            whole = self._whole(self.parts[0])
             if whole is not None:
-                self.parts[0] = bytearray(whole)
+                self.parts[0] = whole
                 return None
-            self.arriving = asyncio.ensure_future(self.parts[0].read(PIECE))
+            self.arriving = asyncio.ensure_future(self._begun().read(PIECE))
             self.arriving.add_done_callback(seen)
         return None if self.arriving.done() else self.arriving
 
@@ -202,38 +225,58 @@ class Content:
         while data := await self.read():
             yield data
 
+    def _whole(self, part: Body) -> bytearray | None:
+        """A part that has arrived, if it can be held."""
+        if self.arriving is not None or part.length is None or not self.store.has_room(part.length + PART):
+            return None
+        whole = part.at_once()
+        if whole is None:
+            return None
+        self.hold(len(whole) + PART)
+        return bytearray(whole)
+
+    def _begun(self) -> _Begun:
+        """The first part, whose length is not what is left of it any more."""
+        first = self.parts[0]
+        if not isinstance(first, _Begun):
+            first = self.parts[0] = _Begun(first)
+        return first
+
     def _arrived(self) -> None:
         task, self.arriving = self.arriving, None
         assert task is not None
         data = task.result()
         if data:
-            self.parts.appendleft(bytearray(data))
+            self._keep(data)
         else:
             self.parts.popleft()
 
+    def _keep(self, data: bytes) -> None:
+        """A piece that was read already comes next; held whether or not there is room."""
+        self.parts.appendleft(bytearray(data))
+        self.store.held += len(data) + PART
+        self.held += len(data) + PART
+
     def _give_back(self, size: int) -> None:
-        size = min(size, self.held)
         self.held -= size
         self.store.give_back(size)
 
 
-class _Ahead:
-    """A body of which something is being read already."""
+class _Begun:
+    """A body of which something was read, or is being read."""
 
-    def __init__(self, task: asyncio.Task[bytes], rest: Body) -> None:
-        self._task: asyncio.Task[bytes] | None = task
+    length = None
+
+    def __init__(self, rest: Body, task: asyncio.Task[bytes] | None = None) -> None:
         self._rest = rest
-
-    @property
-    def length(self) -> int | None:
-        return None
+        self._task = task
 
     def at_once(self) -> bytes | None:
         return None
 
     async def read(self, limit: int = PIECE, /) -> bytes:
+        """What is being read already may be more than the limit."""
         task, self._task = self._task, None
-        # As much as was asked for then, which may be more than the limit: Content takes it as it is.
         return await (self._rest.read(limit) if task is None else task)
 
 

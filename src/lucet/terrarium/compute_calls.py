@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from lucet.errors import MemoryAccessError
 from lucet.runtime import HostFunction, Suspend
 from lucet.terrarium import compute_http, compute_more, compute_send, compute_stores
-from lucet.terrarium.compute_body import Content, Refused, multi_value
+from lucet.terrarium.compute_body import Content, Item, Refused, multi_value
 from lucet.terrarium.compute_table import CALLS, HANDLES, MASK32, Call, Status
 from lucet.terrarium.compute_visit import MAX_HANDLES, ComputeVisit, Request, Response
 from lucet.terrarium.http import OutgoingFailed
@@ -232,7 +232,9 @@ def make(call: Call) -> HostFunction[..., Any]:
                 give(visit, memory, args, results[i])
         except _TooShort:
             visit.handles.update(taken)  # the guest tries again with a longer one
-            _dropped(results)
+            for item in results:
+                if isinstance(item, Item):
+                    item.release(visit.store)
             return Status.BUFLEN
         return Status.OK
 
@@ -240,7 +242,7 @@ def make(call: Call) -> HostFunction[..., Any]:
         try:
             return finish(visit, args, taken, await rest)
         except _REFUSALS as error:
-            return _refused(error, taken)
+            return _refused(visit, error, taken)
 
     def hostcall(caller: Instance, *args: int) -> int | Suspend:
         visit: ComputeVisit = caller.context
@@ -256,7 +258,8 @@ def make(call: Call) -> HostFunction[..., Any]:
             values = [take(visit, memory, args) for take in takers]
             for i in used_up:
                 number = args[i] & MASK32
-                taken[number] = visit.handles.pop(number, None)
+                if number in visit.handles:  # it may be there twice
+                    taken[number] = visit.handles.pop(number)
             if limit_at:
                 values.append(args[limit_at] & MASK32)
             result = function(visit, *values)
@@ -264,7 +267,7 @@ def make(call: Call) -> HostFunction[..., Any]:
                 return Suspend(later(visit, args, taken, result))
             return finish(visit, args, taken, result)
         except _REFUSALS as error:
-            return _refused(error, taken)
+            return _refused(visit, error, taken)
 
     hostcall.__name__ = hostcall.__qualname__ = f"{call.module}.{call.name}"
     return HostFunction(hostcall, call.params, ("i32",))
@@ -273,19 +276,13 @@ def make(call: Call) -> HostFunction[..., Any]:
 _REFUSALS: Final = (Refused, MemoryAccessError, OutgoingFailed)
 
 
-def _refused(error: Exception, taken: dict[int, Any]) -> int:
+def _refused(visit: ComputeVisit, error: Exception, taken: dict[int, Any]) -> int:
     """The status of a call that was refused, or has failed; what it has used up is gone."""
-    _dropped(taken.values())
+    for item in taken.values():
+        item.release(visit.store)
     if isinstance(error, Refused):
         return error.status
     return Status.INVAL if isinstance(error, MemoryAccessError) else Status.HTTPINCOMPLETE
-
-
-def _dropped(items: Iterable[Any]) -> None:
-    """What nobody has a handle of."""
-    for item in items:
-        if isinstance(item, Content):
-            item.drop()
 
 
 def _order(gives: tuple[str, ...]) -> tuple[int, ...]:

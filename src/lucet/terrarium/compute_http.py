@@ -8,7 +8,7 @@ import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.terrarium.compute_body import PIECE, Content, DownstreamSink, Refused, send
+from lucet.terrarium.compute_body import PIECE, Content, DownstreamSink, Item, Refused, send
 from lucet.terrarium.compute_table import Status
 from lucet.terrarium.compute_visit import (
     PER_HEADER,
@@ -39,10 +39,10 @@ _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _URI: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 
 
-class Promise:
+class Promise(Item):
     """Of another request for this instance, which never comes: every request has an instance of its own."""
 
-    __slots__ = ("handle",)
+    __slots__ = ()
 
 
 def nothing(_visit: ComputeVisit, *_arguments: Any) -> None:
@@ -95,7 +95,7 @@ def _hold(visit: ComputeVisit, message: Request | Response, by: int) -> None:
 
 
 def message_close(visit: ComputeVisit, message: Request | Response) -> None:
-    visit.store.give_back(message.held)
+    message.release(visit.store)
 
 
 def header_names_get(_visit: ComputeVisit, message: Request | Response) -> Sequence[bytes]:
@@ -274,6 +274,7 @@ def http_resp_send_downstream(
     if visit.sent:
         raise Refused(Status.ERROR)
     visit.sent = True
+    response.release(visit.store)
     limit = visit.compute.environment.limits.streamed_body
     if streaming:
         return _begin(visit, response, body, DownstreamSink(visit.exchange, limit))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.terrarium.compute_body import Refused
+from lucet.terrarium.compute_body import Item, Refused
 from lucet.terrarium.compute_table import Status
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ MAX_ENTRY: Final = 255
 _STANDARD: Final = frozenset({"stdin", "stdout", "stderr"})
 
 
-class Endpoint:
+class Endpoint(Item):
     """A place for log messages."""
 
-    __slots__ = ("handle", "name")
+    __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
 
 
@@ -100,12 +101,13 @@ class Acl:
         return None
 
 
-class OpenAcl:
+class OpenAcl(Item):
     """An access list as one guest has it open."""
 
-    __slots__ = ("acl", "handle")
+    __slots__ = ("acl",)
 
     def __init__(self, acl: Acl) -> None:
+        super().__init__()
         self.acl = acl
 
 

@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from lucet.terrarium.compute_body import Content, Outbound, Pipe, Refused
+from lucet.terrarium.compute_body import Content, Item, Outbound, Pipe, Refused
 from lucet.terrarium.compute_stores import KvDelete, KvInsert, KvList, KvLookup
 from lucet.terrarium.compute_table import INVALID_HANDLE, NO_INDEX, SendError, Status
 from lucet.terrarium.compute_visit import MAX_DYNAMIC_BACKENDS, ComputeVisit, Request, Response, headers_size
@@ -30,13 +30,13 @@ _OF_THE_HOST: Final = frozenset({b"connection", b"content-length", b"host", b"ke
 """Headers of a guest's request that are decided for it."""
 
 
-class Pending:
+class Pending(Item):
     """A request that was sent, and whose response was not taken yet."""
 
-    __slots__ = ("decompress", "handle", "task")
+    __slots__ = ("decompress", "task")
 
     def __init__(self, task: asyncio.Future[OutgoingResponse], *, decompress: bool) -> None:
-        self.handle = 0
+        super().__init__()
         self.task = task
         self.decompress = decompress
 
@@ -76,7 +76,7 @@ def _outgoing(visit: ComputeVisit, request: Request, body: Content, backend: str
     headers += [header for header in request.headers if header[0] not in _OF_THE_HOST]
     path = uri.path or "/"
     query = f"?{uri.query}" if uri.query else ""
-    visit.store.give_back(request.held)
+    request.release(visit.store)
     whole = body.at_once()
     return OutgoingRequest(
         method=request.method,

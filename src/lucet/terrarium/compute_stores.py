@@ -11,7 +11,7 @@ from inspect import isawaitable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lucet.terrarium.compute_body import Content, Refused
+from lucet.terrarium.compute_body import Content, Item, Refused
 from lucet.terrarium.compute_table import KvError, Status
 from lucet.terrarium.environment import Entry, StoreFull
 
@@ -40,12 +40,13 @@ LIST_CURSOR, LIST_LIMIT, LIST_PREFIX = 1 << 1, 1 << 2, 1 << 3
 _FORBIDDEN: Final = frozenset("\r\n#;?^|")
 
 
-class Dictionary:
+class Dictionary(Item):
     """An open configuration store."""
 
-    __slots__ = ("handle", "items")
+    __slots__ = ("items",)
 
     def __init__(self, items: Mapping[str, str]) -> None:
+        super().__init__()
         self.items = items
 
 
@@ -66,17 +67,19 @@ def dictionary_get(_visit: ComputeVisit, dictionary: Dictionary, key: str) -> by
 # ---- secrets ----
 
 
-class SecretStore:
-    __slots__ = ("handle", "items")
+class SecretStore(Item):
+    __slots__ = ("items",)
 
     def __init__(self, items: Mapping[str, bytes]) -> None:
+        super().__init__()
         self.items = items
 
 
-class Secret:
-    __slots__ = ("handle", "value")
+class Secret(Item):
+    __slots__ = ("value",)
 
     def __init__(self, value: bytes) -> None:
+        super().__init__()
         self.value = value
 
 
@@ -102,32 +105,34 @@ def secret_store_from_bytes(visit: ComputeVisit, value: bytes) -> Secret:
     if len(value) > MAX_SECRET:
         raise Refused(Status.LIMITEXCEEDED)
     visit.store.hold(len(value))
-    return Secret(value)
+    secret = Secret(value)
+    secret.held = len(value)
+    return secret
 
 
 # ---- keys and values ----
 
 
-class KvStore:
-    __slots__ = ("handle", "name")
+class KvStore(Item):
+    __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
 
 
-class _Operation:
+class _Operation(Item):
     """Something that was asked of a store, done or under way."""
 
-    __slots__ = ("_held", "_store", "handle", "result")
+    __slots__ = ("_store", "result")
 
     def __init__(self, visit: ComputeVisit, result: Any, held: int = 0) -> None:
         """result: what it came to, or what is to be awaited for it. held: of the visit's store, until that is done.
 
         What it comes to is held, too, until the guest asks for it: Refused if that is too much.
         """
-        self.handle = 0
+        super().__init__()
         self._store = visit.store
-        self._held = 0
         if isawaitable(result):
             visit.store.hold(held)
             self.result: Any = visit.start(self._come(visit, result), held)
@@ -141,7 +146,7 @@ class _Operation:
     def _keep(self, result: Any) -> Any:
         size = len(result) if isinstance(result, bytes) else len(result.value) if isinstance(result, Entry) else 0
         self._store.hold(size)
-        self._held = size
+        self.held = size
         return result
 
     def ready(self) -> asyncio.Future[Any] | None:
@@ -160,8 +165,7 @@ class _Operation:
         return self._finish(task.result(), finish)
 
     def _finish(self, result: Any, finish: Callable[[Any], T]) -> T:
-        self._store.give_back(self._held)  # who has it from now on holds it
-        self._held = 0
+        self.release(self._store)  # who has it from now on holds it
         return finish(result)
 
 

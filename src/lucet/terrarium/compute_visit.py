@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from lucet.errors import InstanceError
-from lucet.terrarium.compute_body import Content, Inflated, Refused, Store
+from lucet.terrarium.compute_body import Content, Inflated, Item, Refused, Store
 from lucet.terrarium.compute_table import Status
 from lucet.terrarium.interface import GuestError, Visit
 from lucet.terrarium.wasi import LogOutput, guest_context, waiting_imports
@@ -33,36 +33,33 @@ FIRST_HANDLE: Final = 1
 _VERSIONS: Final = {"0.9": 0, "1.0": 1, "1.1": 2, "2": 3, "2.0": 3, "3": 4, "3.0": 4}
 
 
-class Request:
+class Request(Item):
     """A request's head: the client's, or one that the guest makes."""
 
-    __slots__ = ("decompress", "handle", "headers", "held", "method", "size", "uri", "version")
+    __slots__ = ("decompress", "headers", "method", "size", "uri", "version")
 
     def __init__(self, method: str = "GET", uri: bytes = b"/", version: int = 2) -> None:
-        self.handle = 0
+        super().__init__()
         self.method = method
         self.uri = uri
         self.version = version
         self.headers: Headers = []
         self.size = 0
-        """Of the headers."""
-        self.held = 0
-        """Of the store, for what the guest has added."""
+        """Of the headers; held, for what the guest has added to them."""
         self.decompress = False
 
 
-class Response:
+class Response(Item):
     """A response's head: the guest's, or one that a backend gave."""
 
-    __slots__ = ("handle", "headers", "held", "size", "status", "version")
+    __slots__ = ("headers", "size", "status", "version")
 
     def __init__(self, status: int = 200, version: int = 2) -> None:
-        self.handle = 0
+        super().__init__()
         self.status = status
         self.version = version
         self.headers: Headers = []
         self.size = 0
-        self.held = 0
 
 
 class ComputeVisit(Visit):
@@ -92,7 +89,7 @@ class ComputeVisit(Visit):
     def __init__(self, compute: Compute, exchange: Exchange, record: Record) -> None:
         super().__init__(exchange, record)
         self.compute = compute
-        self.handles: dict[int, Any] = {}
+        self.handles: dict[int, Item] = {}
         self._handle = FIRST_HANDLE
         self.store = Store(compute.environment.limits.response_body)
         self.downstream: tuple[int, int] | None = None
@@ -121,7 +118,7 @@ class ComputeVisit(Visit):
 
     # ---- handles ----
 
-    def add(self, item: Any) -> int:
+    def add(self, item: Item) -> int:
         """A new handle. Refused if there are too many."""
         if len(self.handles) >= MAX_HANDLES:
             raise Refused(Status.LIMITEXCEEDED)
@@ -130,7 +127,7 @@ class ComputeVisit(Visit):
         self.handles[number] = item
         return number
 
-    def forget(self, item: Any) -> None:
+    def forget(self, item: Item) -> None:
         """Its handle is used up."""
         self.handles.pop(item.handle, None)
 
@@ -231,8 +228,7 @@ class ComputeVisit(Visit):
         for task in self.tasks:
             task.cancel()
         for item in self.handles.values():
-            if isinstance(item, Content):
-                item.drop()
+            item.release(self.store)
         self.handles.clear()
         self.instance = None
         if self._wasi is not None:
