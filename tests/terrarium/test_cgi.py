@@ -471,6 +471,27 @@ def test_a_body_is_read_as_it_arrives() -> None:
     assert echo.request("POST", "/").body == b""
 
 
+def test_a_body_of_unknown_length_is_measured_if_it_is_small(environment: App) -> None:
+    def length(body: Any) -> str | None:
+        return Told(environment.request("POST", "/", body)).variables.get("CONTENT_LENGTH")
+
+    assert length(Arriving(b"one ", b"two")) == "7"
+    assert length(Arriving()) is None
+    assert length(Arriving(*[b"x" * 65536] * 15)) == "983040"
+    assert length(Arriving(*[b"x" * 65536] * 16)) is None, "large: as it arrives"
+    assert length(Arriving(b"one", length=3)) == "3"
+
+
+def test_a_body_that_never_comes() -> None:
+    class Never(Arriving):
+        async def read(self, limit: int = 65536, /) -> bytes:
+            await asyncio.sleep(60)
+            return b""
+
+    answer = app(ECHO, limits=Limits(wall_time=0.1)).request("POST", "/", Never())  # type: ignore[arg-type]
+    assert (answer.status, answer.record.limit) == (504, "wall_time")
+
+
 def test_a_body_that_breaks_off() -> None:
     class Broken(Arriving):
         async def read(self, limit: int = 65536, /) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from lucet.terrarium import guest
 from lucet.terrarium.cgi_response import Head, MalformedOutput, end_of_head, parse_head
 from lucet.terrarium.cgi_variables import arguments, places, static_variables, variables
+from lucet.terrarium.eager import a_task, eagerly
 from lucet.terrarium.guest import LimitReached
-from lucet.terrarium.http import BytesBody, Exchange, Request
+from lucet.terrarium.http import BodyTooLarge, BytesBody, ClientGone, Exchange, Request, Rest
 from lucet.terrarium.interface import GuestError, Interface, Visit
 from lucet.terrarium.programs import MAX_WRITE, MODULES, BodyInput, Output, World, Worlds
 from lucet.terrarium.wasi import LogOutput
@@ -20,11 +23,14 @@ from lucet.wasi.streams import first_bytes
 if TYPE_CHECKING:
     from lucet.runtime import Instance, Module
     from lucet.terrarium.environment import Environment
+    from lucet.terrarium.http import Body
     from lucet.terrarium.record import Record
 
 _ARGUMENTS: Final = "${SCRIPT_NAME} ${ARGS}"
 _PIECE: Final = 65536
 """Bytes of a body that are sent at once."""
+_LARGE: Final = 1 << 20
+"""Bytes of a body of unknown length that a program reads as it arrives."""
 _LATEST: Final = 0.02
 """Seconds that a part of a body is kept for others to be sent with it, if the guest goes on writing."""
 _MAX_REDIRECTS: Final = 10
@@ -39,6 +45,7 @@ class Cgi(Interface):
 
     name: ClassVar[str] = "cgi"
     whole_body: ClassVar[bool] = False
+    answers_itself: ClassVar[bool] = True
 
     def __init__(self, module: Module, environment: Environment) -> None:
         super().__init__(module, environment)
@@ -54,6 +61,44 @@ class Cgi(Interface):
 
     def visit(self, exchange: Exchange, record: Record) -> CgiVisit:
         return CgiVisit(self, exchange, record)
+
+    def answer(self, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+        if exchange.request.body.length is None:
+            return eagerly(self._answer_unsized(exchange, record))
+        return guest.answer(self, exchange, record, is_prepared=True)
+
+    async def _answer_unsized(self, exchange: Exchange, record: Record) -> None:
+        """Many programs read as much as CONTENT_LENGTH says: its length is waited for unless it is large."""
+        request, limits = exchange.request, self.environment.limits
+        whole = request.body.at_once()
+        try:
+            if whole is None:
+                await a_task()
+                async with asyncio.timeout(limits.wall_time):
+                    request.body = await _measured(request.body)
+            else:
+                request.body = BytesBody(whole)
+        except TimeoutError:
+            guest.failed(self, exchange, record, LimitReached("wall_time"))
+            return
+        except (BodyTooLarge, ClientGone) as error:
+            guest.failed(self, exchange, record, error)
+            return
+        rest = guest.answer(self, exchange, record, is_prepared=True)
+        if rest is not None:
+            await a_task()
+            await rest
+
+
+async def _measured(body: Body) -> Body:
+    """The body as it is there, if it is not large."""
+    first = b""
+    while len(first) < _LARGE:
+        part = await body.read()
+        if not part:
+            return BytesBody(first)
+        first += part
+    return Rest(first, body)
 
 
 class CgiVisit(Visit):

@@ -30,16 +30,18 @@ class LimitReached(Exception):
     """By the name of a field of Limits."""
 
 
-def answer(interface: Interface, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+def answer(
+    interface: Interface, exchange: Exchange, record: Record, *, is_prepared: bool = False
+) -> Coroutine[Any, Any, None] | None:
     """Let a fresh instance answer. None if it has done so; else what is to be awaited until it has.
 
     A guest that neither waits nor computes for longer than a slice costs no task and no system call. Nothing is
     raised for what the guest does: its client gets an error, and the record tells.
-    """
-    if interface.is_filter:
-        from lucet.terrarium import filters
 
-        return filters.answer((), interface, exchange, record)
+    is_prepared: an interface that answers itself has done its part.
+    """
+    if interface.answers_itself and not is_prepared:
+        return interface.answer(exchange, record)
     visit = interface.visit(exchange, record)
     instance = None
     start = ended = perf_counter()

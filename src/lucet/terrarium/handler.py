@@ -43,7 +43,7 @@ class Handler(Interface):
     name: ClassVar[str] = "http-handler"
     entry: ClassVar[str] = HANDLE_REQUEST
     whole_body: ClassVar[bool] = False
-    is_filter: ClassVar[bool] = True
+    answers_itself: ClassVar[bool] = True
 
     def __init__(self, module: Module, environment: Environment) -> None:
         super().__init__(module, environment)
@@ -67,6 +67,11 @@ class Handler(Interface):
 
     def visit(self, exchange: Exchange, record: Record) -> HandlerVisit:
         return HandlerVisit(self, exchange, record)
+
+    def answer(self, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+        from lucet.terrarium import filters
+
+        return filters.answer((self,), None, exchange, record)
 
 
 class HandlerVisit(Visit):

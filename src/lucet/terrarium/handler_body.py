@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lucet.terrarium.http import BytesBody, read_all
+from lucet.terrarium.http import BytesBody, Rest, read_all
 
 if TYPE_CHECKING:
     from lucet.terrarium.http import Body
@@ -52,26 +52,3 @@ class Reading:
         if self.ended:
             return BytesBody(self._data if whole else self._data[self._position :])
         return Rest(self._data[self._position :], self._body)
-
-
-class Rest:
-    """What is left of a body that a handler has begun to read."""
-
-    __slots__ = ("_body", "_first")
-
-    def __init__(self, first: bytes, body: Body) -> None:
-        self._first = first
-        self._body = body
-
-    @property
-    def length(self) -> None:
-        return None
-
-    def at_once(self) -> bytes | None:
-        return None
-
-    async def read(self, limit: int = 65536, /) -> bytes:
-        if not self._first:
-            return await self._body.read(limit)
-        part, self._first = self._first[:limit], self._first[limit:]
-        return part

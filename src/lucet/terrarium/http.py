@@ -73,6 +73,29 @@ class BytesBody:
         return part
 
 
+class Rest:
+    """A body of which somebody has read the beginning: `first` is of that what is to be read again."""
+
+    __slots__ = ("_body", "_first")
+
+    def __init__(self, first: bytes, body: Body) -> None:
+        self._first = first
+        self._body = body
+
+    @property
+    def length(self) -> None:
+        return None
+
+    def at_once(self) -> bytes | None:
+        return None
+
+    async def read(self, limit: int = 65536, /) -> bytes:
+        if not self._first:
+            return await self._body.read(limit)
+        part, self._first = self._first[:limit], self._first[limit:]
+        return part
+
+
 @dataclass(slots=True, kw_only=True)
 class Request:
     """What a client asks."""

@@ -61,8 +61,8 @@ class Interface(ABC):
     """The exported function that answers a request."""
     whole_body: ClassVar[bool] = True
     """Whether the guest has the request's body whole, so that it is received before the guest begins."""
-    is_filter: ClassVar[bool] = False
-    """Whether its guests are run by filters.answer, which may put them in front of others."""
+    answers_itself: ClassVar[bool] = False
+    """Whether guest.answer leaves it to `answer`."""
 
     def __init__(self, module: Module, environment: Environment) -> None:
         """Links what can be linked once. LinkError if the module imports what there is not."""
@@ -77,3 +77,7 @@ class Interface(ABC):
 
     @abstractmethod
     def visit(self, exchange: Exchange, record: Record) -> Visit: ...
+
+    def answer(self, exchange: Exchange, record: Record) -> Coroutine[Any, Any, None] | None:
+        """As guest.answer, which it may use in the end."""
+        raise NotImplementedError
