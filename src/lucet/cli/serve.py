@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lucet serve") -> i
 def _serve(arguments: Sequence[str], prog: str) -> int:
     parser = Parser(
         prog=prog,
-        usage=f"{prog} [options] [NAME=]PROGRAM...",
+        usage=f"{prog} [options] [NAME=]PROGRAM...\n       {prog} --config FILE",
         description="Serves applications over HTTP: each request has a fresh instance.",
     )
+    parser.add_argument("--config", metavar="FILE", help="TOML: tenants, limits, the admin API and its page")
     parser.add_argument(
         "programs",
         metavar="[NAME=]PROGRAM",
-        nargs="+",
+        nargs="*",
         help="a .wasm, .wat or artifact; with several, NAME is the first segment of the path (/NAME/...)",
     )
     parser.add_argument("--listen", metavar="HOST:PORT", default=_DEFAULT_LISTEN, help=f"default: {_DEFAULT_LISTEN}")
@@ -45,20 +46,55 @@ def _serve(arguments: Sequence[str], prog: str) -> int:
     parser.add_argument("--development", action="store_true", help="responses tell what went wrong in a guest")
     parser.add_argument("--grace", metavar="SECONDS", type=float, default=30.0, help="for requests at the end (30)")
     given = parser.parse_args(arguments)
-    if (given.certificate is None) != (given.key is None):
-        raise Failure("--certificate and --key belong together")
     try:
         import httptools  # noqa: F401 - whether it is there
     except ImportError:
         raise Failure("serving needs more packages: pip install 'lucet[serve]'") from None
-    catalogue = _catalogue(given)
+    if given.config is not None:
+        if given.programs:
+            raise Failure("--config goes without programs: the file declares them")
+        _in_loop(_run_platform(given.config, prog))
+        return 0
+    if not given.programs:
+        raise Failure("a PROGRAM or --config FILE is expected")
+    if (given.certificate is None) != (given.key is None):
+        raise Failure("--certificate and --key belong together")
+    _in_loop(_run(_catalogue(given), given, prog))
+    return 0
+
+
+def _in_loop(main: Coroutine[Any, Any, None]) -> None:
     run: Any = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
 
         run = uvloop.run
-    run(_run(catalogue, given, prog))
-    return 0
+    run(main)
+
+
+async def _run_platform(file: str, prog: str) -> None:
+    from lucet.terrarium.config import read_config
+    from lucet.terrarium.platform import Platform
+
+    with about(file):
+        config = read_config(Path(file))
+    platform = Platform(config)
+    await platform.start()
+    for address in platform.addresses:
+        print(f"{prog}: {address}", flush=True)
+    if platform.admin_address is not None:
+        print(f"{prog}: administration: {platform.admin_address} (token: {platform.token_file})", flush=True)
+    await _until_told()
+    await platform.close()
+
+
+async def _until_told() -> None:
+    """SIGTERM or Ctrl-C."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 def _catalogue(given: argparse.Namespace) -> Catalogue:
@@ -123,10 +159,6 @@ async def _run(catalogue: Catalogue, given: argparse.Namespace, prog: str) -> No
             )
     shown = f"[{address}]" if ":" in address else address
     print(f"{prog}: http{'s' if given.certificate else ''}://{shown}:{port}/", flush=True)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    await _until_told()
     await front.close(given.grace)
     server.close()

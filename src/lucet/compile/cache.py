@@ -96,6 +96,11 @@ def cache_key(wasm: bytes, options: Options) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def compiler_version() -> str:
+    """What decides, besides the module and the options, what comes out."""
+    return f"{_compiler_digest()} llvmlite {_llvmlite_version()}"
+
+
 def _compiler_digest() -> str:
     """Digest of the compiler's own sources: stricter than its version, which stays the same while it is worked on."""
     digest = hashlib.sha256()

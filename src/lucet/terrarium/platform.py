@@ -1,0 +1,197 @@
+"""The whole platform, as a configuration describes it: store, server, front ends, admin API, page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from lucet.errors import LucetError
+from lucet.terrarium.admin import Admin
+from lucet.terrarium.compiling import Compiler
+from lucet.terrarium.config import App, Config, ConfigError, secret_of, split_address
+from lucet.terrarium.deploy import ASSETS, Deployer, Job, NoToolchain, Upload
+from lucet.terrarium.environment import NoOutgoing
+from lucet.terrarium.frontend import Bounds, FrontEnd
+from lucet.terrarium.keys_sqlite import SqliteStores
+from lucet.terrarium.log import Log
+from lucet.terrarium.original import OriginalApi
+from lucet.terrarium.page import front
+from lucet.terrarium.sealed import private_file
+from lucet.terrarium.server import Server
+from lucet.terrarium.store import Store
+from lucet.terrarium.stored import StoredCatalogue
+from lucet.terrarium.tls import TlsFrontEnd
+
+if TYPE_CHECKING:
+    from lucet.terrarium.deploy import Kind
+    from lucet.terrarium.http import Exchange
+
+_SUFFIXES: Final[dict[str, Kind]] = {".wasm": "wasm", ".wat": "text", ".c": "c", ".rs": "rust", ".ts": "assemblyscript"}
+
+
+class Platform:
+    """Running between start() and close()."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.addresses: list[str] = []
+        """URLs, or paths of sockets, that are answered."""
+        self.admin_address: str | None = None
+        self.token_file = config.admin.token_file or config.data / "admin.token"
+        self._fronts: list[FrontEnd | TlsFrontEnd] = []
+        self._admin_front: FrontEnd | None = None
+
+    async def start(self) -> None:
+        """LucetError, OSError."""
+        config = self.config
+        self.store = Store(config.data, defaults=config.limits)
+        build = config.build
+        compiler = Compiler(wall_time=build.wall_time, cpu_time=build.cpu_time, memory=build.memory)
+        self.catalogue = StoredCatalogue(self.store, compiler)
+        self._keys = SqliteStores(config.data / "keys.db")
+        self.server = Server(
+            self.catalogue,
+            keys=self._keys.tenant,
+            outgoing=lambda deployment: NoOutgoing,
+            log=Log(self._log_file()),
+            capacity=config.capacity,
+            development=config.development,
+        )
+        self.deployer = Deployer(self.store, self.catalogue, compiler, NoToolchain(), self.server, build)
+        self.original = None if config.original is None else OriginalApi(self.deployer, config.original)
+        await self._declare()
+        await self._listen()
+        await self._listen_admin()
+
+    def _log_file(self) -> IO[bytes] | None:
+        log = self.config.log
+        if not log.requests:
+            return None
+        return sys.stderr.buffer if log.file is None else log.file.open("ab")
+
+    # Listening.
+
+    async def _listen(self) -> None:
+        config = self.config
+        for text in config.listen:
+            where = split_address(text, "listen")
+            if isinstance(where, Path):
+                front_end = FrontEnd(self.handle)
+                await _listen_unix(front_end, where)
+                self.addresses.append(f"unix:{where}")
+                self._fronts.append(front_end)
+                continue
+            if config.tls is None:
+                front_end = FrontEnd(self.handle)
+                address = await front_end.listen(*where)
+                self._fronts.append(front_end)
+            else:
+                tls = TlsFrontEnd(self.handle, Bounds())
+                address = await tls.listen(*where, certificate=config.tls.certificate, key=config.tls.key)
+                self._fronts.append(tls)
+            self.addresses.append(_url("https" if config.tls else "http", *address))
+            if self.original is not None and self.original.port is None:
+                self.original.port = address[1]
+
+    async def _listen_admin(self) -> None:
+        listen = self.config.admin.listen
+        if listen is None:
+            return
+        token = private_file(self.token_file, lambda: secrets.token_urlsafe(32))
+        admin = Admin(self.store, self.deployer, self.server, token)
+        self._admin_front = FrontEnd(front(admin, self.original))
+        where = split_address(listen, "admin.listen")
+        if isinstance(where, Path):
+            await _listen_unix(self._admin_front, where)
+            self.admin_address = f"unix:{where}"
+        else:
+            self.admin_address = _url("http", *await self._admin_front.listen(*where))
+
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """Of the public side."""
+        original = self.original
+        if original is not None and exchange.request.host in original.settings.hosts:
+            return original.handle(exchange)
+        return self.server.handle(exchange)
+
+    # Applications that the file declares.
+
+    async def _declare(self) -> None:
+        jobs = []
+        for name, tenant in self.config.tenants.items():
+            self.store.put_tenant(name, tenant.limits)
+            for app_name, app in tenant.apps.items():
+                job = self._declare_app(name, app_name, app)
+                if job is not None:
+                    jobs.append((f"tenants.{name}.apps.{app_name}", job))
+        for where, job in jobs:
+            while not job.done:
+                await job.changed.wait()
+            if not job.success:
+                raise ConfigError(f"{where}: {job.status}\n{job.log}".rstrip())
+
+    def _declare_app(self, tenant: str, name: str, app: App) -> Job | None:
+        """None if what is to answer does so already."""
+        where = f"tenants.{tenant}.apps.{name}"
+        kind, files = read_sources(app.module)
+        self.store.put_application(tenant, name, settings=app.settings(), routes=app.routes)
+        for store, values in app.configuration.items():
+            self.store.put_configuration(tenant, name, store, dict(values))
+        for store, sources in app.secrets.items():
+            given = {key: secret_of(source, f"{where}.secrets.{store}.{key}") for key, source in sources.items()}
+            self.store.put_secrets(tenant, name, store, given)
+        application = self.store.applications([(tenant, name)])[tenant, name]
+        if kind == "wasm" and len(application.shares) == 1:
+            from hashlib import sha256
+
+            active = self.store.deployment(tenant, name, application.shares[0][0])
+            if len(files) == 1 and active.digest == sha256(next(iter(files.values()))).hexdigest():
+                return None
+        return self.deployer.submit(Upload(tenant=tenant, application=name, kind=kind, files=files))
+
+    async def close(self) -> None:
+        """Let what runs end, within the grace."""
+        if self._admin_front is not None:
+            await self._admin_front.close(1.0)
+        await asyncio.gather(*(one.close(self.config.grace) for one in self._fronts))
+        await self.deployer.close()
+        self.server.close()
+        self.catalogue.close()
+        self._keys.close()
+        self.store.close()
+
+
+def read_sources(path: Path) -> tuple[Kind, dict[str, bytes]]:
+    """The kind and the files of a module, a source file, or a directory with one and assets/. LucetError, OSError."""
+    if path.is_file():
+        kind = _SUFFIXES.get(path.suffix)
+        if kind is None:
+            raise LucetError(f"{path}: is none of {', '.join(_SUFFIXES)}")
+        return kind, {path.name: path.read_bytes()}
+    files = {}
+    for one in sorted(path.rglob("*")):
+        relative = one.relative_to(path)
+        if one.is_file() and not any(part.startswith(".") or part == "node_modules" for part in relative.parts):
+            files[relative.as_posix()] = one.read_bytes()
+    code = [name for name in files if not name.startswith(ASSETS)]
+    kinds = [kind for name in code if (kind := _SUFFIXES.get(Path(name).suffix)) is not None]
+    if not kinds:
+        raise LucetError(f"{path}: has no file that is one of {', '.join(_SUFFIXES)}")
+    return kinds[0], files
+
+
+async def _listen_unix(front_end: FrontEnd, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_socket():
+            path.unlink()
+    await front_end.listen_unix(str(path))
+    path.chmod(0o600)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
