@@ -84,13 +84,14 @@ class Operation:
 
 
 class Admin:
-    """catalogue.Service. token: what clients must know."""
+    """catalogue.Service. token: what clients must know. url: of an application that the page deploys, with {name}."""
 
-    def __init__(self, store: Store, deployer: Deployer, operations: Operations, token: str) -> None:
+    def __init__(self, store: Store, deployer: Deployer, operations: Operations, token: str, url: str = "") -> None:
         self.store = store
         self.deployer = deployer
         self.operations = operations
         self._token = token.encode()
+        self._url = url
         self._started = time.time()
         self._table = self._operations()
         self._patterns = [(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", one.path)), one) for one in self._table]
@@ -284,7 +285,8 @@ class Admin:
     def _status(self, call: Call) -> Any:
         import lucet
 
-        return {"version": lucet.__version__, "started": self._started, "tenants": len(self.store.tenants())}
+        tenants = len(self.store.tenants())
+        return {"version": lucet.__version__, "started": self._started, "tenants": tenants, "url": self._url}
 
     def _metrics(self, call: Call) -> None:
         text = self.operations.metrics().encode()

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from lucet.errors import LucetError
 from lucet.terrarium.admin import Admin
+from lucet.terrarium.build import Toolchains
 from lucet.terrarium.compiling import Compiler
 from lucet.terrarium.config import App, Config, ConfigError, secret_of, split_address
-from lucet.terrarium.deploy import ASSETS, Deployer, Job, NoToolchain, Upload
+from lucet.terrarium.deploy import ASSETS, Deployer, Job, Upload
 from lucet.terrarium.environment import NoOutgoing
 from lucet.terrarium.frontend import Bounds, FrontEnd
 from lucet.terrarium.keys_sqlite import SqliteStores
@@ -62,7 +63,8 @@ class Platform:
             capacity=config.capacity,
             development=config.development,
         )
-        self.deployer = Deployer(self.store, self.catalogue, compiler, NoToolchain(), self.server, build)
+        toolchains = Toolchains(config.data / "toolchains", build, lambda text: self.server.log.event("", "", text))
+        self.deployer = Deployer(self.store, self.catalogue, compiler, toolchains, self.server, build)
         self.original = None if config.original is None else OriginalApi(self.deployer, config.original)
         await self._declare()
         await self._listen()
@@ -103,7 +105,7 @@ class Platform:
         if listen is None:
             return
         token = private_file(self.token_file, lambda: secrets.token_urlsafe(32))
-        admin = Admin(self.store, self.deployer, self.server, token)
+        admin = Admin(self.store, self.deployer, self.server, token, self._page_url())
         self._admin_front = FrontEnd(front(admin, self.original))
         where = split_address(listen, "admin.listen")
         if isinstance(where, Path):
@@ -111,6 +113,17 @@ class Platform:
             self.admin_address = f"unix:{where}"
         else:
             self.admin_address = _url("http", *await self._admin_front.listen(*where))
+
+    def _page_url(self) -> str:
+        """Where the page's applications are, with {name} for theirs."""
+        if self.original is not None:
+            return self.original.url("{name}")
+        for address in self.addresses:
+            scheme, _, rest = address.partition("://")
+            port = rest.rpartition(":")[2]
+            if scheme in ("http", "https"):
+                return f"{scheme}://{{name}}.localhost:{port}"
+        return ""
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Of the public side."""

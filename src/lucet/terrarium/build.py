@@ -1,0 +1,238 @@
+"""Toolchains for what tenants upload as source, each run where it can do no harm (jail.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lucet.terrarium.compiling import BuildFailed
+from lucet.terrarium.config import Build
+from lucet.terrarium.deploy import COMPILED, Language
+from lucet.terrarium.jail import JailLimits, JailRequest, JailResult, run_confined
+
+_OUTPUT: Final = "out.wasm"
+_MAIN: Final = re.compile(rb"^[\w\s*]*\bmain\s*\(", re.MULTILINE)
+_MISSING_NAMESPACES: Final = "namespaces"
+_ZIG_FIRST: Final = b'#include <stdio.h>\nint main(void) { puts(""); return 0; }\n'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recipe:
+    command: Sequence[str]
+    reads: Sequence[str] = ()
+    env: Mapping[str, str] | None = None
+
+
+class Toolchains:
+    """deploy.Toolchain: those that are installed here. directory: where what they need once is kept.
+
+    say: told once of what the kernel does not let us confine.
+    """
+
+    def __init__(self, directory: Path, limits: Build, say: Callable[[str], None]) -> None:
+        self.directory = directory
+        self.limits = limits
+        self._say = say
+        self._told = False
+        self._node_modules = _node_modules(limits.assemblyscript, directory)
+        self._zig = importlib.util.find_spec("ziglang")
+        self._zig_ready: asyncio.Task[Path] | None = None
+        self._rust = _rust_target()
+
+    def languages(self) -> list[Language]:
+        node = shutil.which("node")
+        return [
+            *COMPILED,
+            Language(kind="c", title="C", available=self._zig is not None, missing="pip install 'lucet[guests]'"),
+            Language(
+                kind="assemblyscript",
+                title="AssemblyScript",
+                available=self._node_modules is not None and node is not None,
+                missing=f"npm install --prefix {self.directory} assemblyscript",
+            ),
+            Language(
+                kind="rust",
+                title="Rust",
+                available=self._rust is not None,
+                missing="rustc with the target wasm32-wasip1, wasm32-wasi or wasm32-unknown-unknown",
+            ),
+        ]
+
+    async def build(self, kind: str, files: Mapping[str, bytes], say: Callable[[str], None]) -> bytes:
+        """BuildFailed."""
+        language = next((one for one in self.languages() if one.kind == kind), None)
+        if language is None or not language.available:
+            raise BuildFailed(f"this server cannot build {kind}: {language.missing if language else 'unknown'}")
+        match kind:
+            case "c":
+                recipe = await self._c(files)
+            case "assemblyscript":
+                recipe = self._assemblyscript(files)
+            case _:
+                recipe = self._rust_recipe(files)
+        result = await self._run(recipe, files)
+        if result.log:
+            say(result.log)
+        if result.timed_out:
+            raise BuildFailed(f"the build took more than {self.limits.wall_time:g} seconds")
+        wasm = result.outputs.get(_OUTPUT)
+        if result.status or wasm is None:
+            ended = f"signal {-result.status}" if result.status < 0 else f"status {result.status}"
+            raise BuildFailed(f"the build failed ({ended})")
+        return wasm
+
+    async def _run(self, recipe: _Recipe, files: Mapping[str, bytes]) -> JailResult:
+        limits = self.limits
+        request = JailRequest(
+            command=recipe.command,
+            files=files,
+            outputs={_OUTPUT: limits.module},
+            reads=recipe.reads,
+            env=recipe.env or {},
+            limits=JailLimits(
+                wall=limits.wall_time,
+                cpu=int(limits.cpu_time),
+                memory=limits.memory,
+                scratch=limits.scratch,
+                processes=limits.processes,
+                log=limits.log,
+            ),
+        )
+        result = await run_confined(request)
+        if result.missing and not self._told:
+            self._told = True
+            self._say(f"builds are confined with less than there could be: {'; '.join(result.missing)}")
+        if limits.require_isolation and any(one.startswith(_MISSING_NAMESPACES) for one in result.missing):
+            raise BuildFailed("this server builds only where the kernel allows namespaces")
+        return result
+
+    # C: clang, as the PyPI package ziglang brings it.
+
+    async def _c(self, files: Mapping[str, bytes]) -> _Recipe:
+        sources = [name for name in files if name.endswith(".c")]
+        if not sources:
+            raise BuildFailed("there is no .c file")
+        if self._zig_ready is None or (self._zig_ready.done() and self._zig_ready.exception() is not None):
+            self._zig_ready = asyncio.create_task(self._prepare_zig())
+        cache = await asyncio.shield(self._zig_ready)
+        assert self._zig is not None
+        assert self._zig.origin is not None
+        folder = Path(self._zig.origin).parent
+        model = [] if any(_MAIN.search(files[name]) for name in sources) else ["-mexec-model=reactor"]
+        folders = sorted({str(Path(name).parent) for name in files})
+        arguments = [
+            *(str(folder / "zig"), "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
+            *(f"-I{{work}}/{one}" for one in folders),
+            *("-o", _OUTPUT, *sources),
+        ]
+        # The cache must be writable, and nothing that a build writes is to be another's.
+        script = 'cp -r "$0" cache && exec "$@"'
+        return _Recipe(
+            command=["/bin/sh", "-c", script, str(cache), *arguments],
+            reads=[str(folder), str(cache)],
+            env={"ZIG_GLOBAL_CACHE_DIR": "{work}/cache", "ZIG_LOCAL_CACHE_DIR": "{work}/local"},
+        )
+
+    async def _prepare_zig(self) -> Path:
+        """The C library, compiled once: for every program it would take half a minute."""
+        cache = self.directory / "zig-cache"
+        if (cache / "ready").exists():
+            return cache
+        with tempfile.TemporaryDirectory(dir=_made(self.directory), prefix="zig-") as scratch:
+            source = Path(scratch, "a.c")
+            source.write_bytes(_ZIG_FIRST)
+            environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": f"{scratch}/g", "ZIG_LOCAL_CACHE_DIR": f"{scratch}/l"}
+            for model in ([], ["-mexec-model=reactor"]):
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
+                    *(str(source), "-o", f"{scratch}/a.wasm"),
+                    env=environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                )
+                _, errors = await process.communicate()
+                if process.returncode:
+                    raise BuildFailed(f"the C library cannot be built: {errors.decode(errors='replace')[-500:]}")
+            Path(scratch, "g", "ready").touch()
+            shutil.rmtree(cache, ignore_errors=True)
+            with suppress(FileExistsError, OSError):
+                Path(scratch, "g").rename(cache)
+        return cache
+
+    # AssemblyScript: its compiler from npm, run by node.
+
+    def _assemblyscript(self, files: Mapping[str, bytes]) -> _Recipe:
+        sources = [name for name in files if name.endswith(".ts")]
+        entry = next((one for one in ("assembly/index.ts", "index.ts", "main.ts") if one in files), None)
+        if entry is None:
+            if len(sources) != 1:
+                raise BuildFailed("the entry is assembly/index.ts, index.ts or main.ts, or the only .ts file")
+            entry = sources[0]
+        node = shutil.which("node")
+        assert node is not None
+        assert self._node_modules is not None
+        asc = self._node_modules / "assemblyscript" / "bin" / "asc.js"
+        options = ["--runtime", "minimal", "--use", "abort=", "-O2", "--noAssert"]
+        return _Recipe(
+            command=[node, str(asc), entry, "-o", _OUTPUT, *options],
+            reads=[str(self._node_modules), str(Path(node).resolve().parent)],
+            env={"NODE_OPTIONS": "--max-old-space-size=1024"},
+        )
+
+    # Rust: a rustc that knows a target for WebAssembly.
+
+    def _rust_recipe(self, files: Mapping[str, bytes]) -> _Recipe:
+        entry = next((one for one in ("src/main.rs", "src/lib.rs", "main.rs", "lib.rs") if one in files), None)
+        sources = [name for name in files if name.endswith(".rs")]
+        if entry is None:
+            if len(sources) != 1:
+                raise BuildFailed("the entry is src/main.rs, src/lib.rs, main.rs or lib.rs, or the only .rs file")
+            entry = sources[0]
+        assert self._rust is not None
+        rustc, target, sysroot = self._rust
+        kind = "bin" if re.search(rb"^\s*(pub\s+)?fn\s+main\s*\(", files[entry], re.MULTILINE) else "cdylib"
+        return _Recipe(
+            command=[
+                *(rustc, "--target", target, "--crate-type", kind, "-O", "-C", "strip=symbols", "--edition", "2021"),
+                *("-o", _OUTPUT, entry),
+            ],
+            reads=[sysroot, str(Path(rustc).resolve().parent)],
+        )
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return directory
+
+
+def _node_modules(configured: Path | None, directory: Path) -> Path | None:
+    """One with AssemblyScript's compiler."""
+    asc = shutil.which("asc")
+    found = [configured, directory / "node_modules", *([Path(asc).resolve().parents[2]] if asc else [])]
+    for one in found:
+        if one is not None and (one / "assemblyscript" / "bin" / "asc.js").is_file():
+            return one.resolve()
+    return None
+
+
+def _rust_target() -> tuple[str, str, str] | None:
+    """(rustc, target, its folder of libraries)."""
+    for rustc in ("/usr/bin/rustc", shutil.which("rustc")):
+        if rustc is None or not Path(rustc).is_file():
+            continue
+        prefix = Path(rustc).resolve().parent.parent
+        for target in ("wasm32-wasip1", "wasm32-wasi", "wasm32-unknown-unknown"):
+            if (prefix / "lib" / "rustlib" / target / "lib").is_dir():
+                return rustc, target, str(prefix)
+    return None
