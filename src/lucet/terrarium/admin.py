@@ -270,11 +270,9 @@ class Admin:
                 schema = {"type": "object", "properties": properties, "additionalProperties": "*" in one.fields}
                 described["requestBody"] = {"content": {"application/json": {"schema": schema}}}
             paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = described
-        import lucet
-
         return {
             "openapi": "3.1.0",
-            "info": {"title": "Terrarium's admin API", "version": lucet.__version__},
+            "info": {"title": "Terrarium's admin API", "version": _version()},
             "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
             "security": [{"token": []}],
             "paths": paths,
@@ -283,10 +281,8 @@ class Admin:
     # The server.
 
     def _status(self, call: Call) -> Any:
-        import lucet
-
         tenants = len(self.store.tenants())
-        return {"version": lucet.__version__, "started": self._started, "tenants": tenants, "url": self._url}
+        return {"version": _version(), "started": self._started, "tenants": tenants, "url": self._url}
 
     def _metrics(self, call: Call) -> None:
         text = self.operations.metrics().encode()
@@ -514,6 +510,15 @@ class Admin:
     def _events(self, call: Call) -> Any:
         self.store.settings(call["tenant"], call["app"])  # Absent
         return {"events": [{"time": at, "what": what} for at, what in self.store.events(call["tenant"], call["app"])]}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lucet")
+    except PackageNotFoundError:
+        return "not installed"  # but run from its sources
 
 
 def _shown(application: Application) -> dict[str, Any]:
