@@ -178,31 +178,33 @@ def _give_address(at: int) -> Giver:
     return give
 
 
-def _givers(call: Call, at: int) -> tuple[tuple[Giver, ...], tuple[tuple[int, int, int], ...]]:
-    """What writes the results, and the out-pointers: (index, size, alignment less one).
+def _givers(call: Call, at: int) -> tuple[tuple[tuple[int, Giver], ...], tuple[tuple[int, int, int], ...]]:
+    """What writes the results, with their indices, and the out-pointers: (index, size, alignment less one).
 
     Those that may refuse with BUFLEN come first, so that nothing else has happened then.
     """
-    first, then, outs = [], [], []
-    for kind in call.gives:
+    first: list[tuple[int, Giver]] = []
+    then: list[tuple[int, Giver]] = []
+    outs = []
+    for i, kind in enumerate(call.gives):
         if kind in {"value", "chunk"}:
-            first.append((kind, _give_value(at)))
+            first.append((i, _give_value(at)))
             outs.append((at + 2, 4, 3))
             at += 3
         elif kind == "values":
-            first.append((kind, _give_values(at)))
+            first.append((i, _give_values(at)))
             outs += [(at + 3, 8, 7), (at + 4, 4, 3)]
             at += 5
         elif kind == "address":
-            then.append((kind, _give_address(at)))
+            then.append((i, _give_address(at)))
             outs.append((at + 1, 4, 3))
             at += 2
         else:
             size = _SIZES.get(kind, 4)
-            then.append((kind, _give_handle(at) if kind in HANDLES else _give_number(at, size)))
+            then.append((i, _give_handle(at) if kind in HANDLES else _give_number(at, size)))
             outs.append((at, size, size - 1))
             at += 1
-    return tuple(giver for _, giver in (*first, *then)), tuple(outs)
+    return (*first, *then), tuple(outs)
 
 
 def make(call: Call) -> HostFunction[..., Any]:
@@ -222,13 +224,14 @@ def make(call: Call) -> HostFunction[..., Any]:
         at += 2 if plain in {"bytes", "text", "span", "handles"} else 1
     limit_at = at + 1 if call.gives == ("chunk",) else 0
     givers, outs = _givers(call, at)
-    order = _order(call.gives)
 
     def finish(visit: ComputeVisit, args: tuple[int, ...], taken: dict[int, Any], result: Any) -> int:
+        if not givers:
+            return Status.OK
         memory = visit.memory
         results = result if len(givers) > 1 else (result,)
         try:
-            for give, i in zip(givers, order, strict=False):
+            for i, give in givers:
                 give(visit, memory, args, results[i])
         except _TooShort:
             visit.handles.update(taken)  # the guest tries again with a longer one
@@ -283,12 +286,6 @@ def _refused(visit: ComputeVisit, error: Exception, taken: dict[int, Any]) -> in
     if isinstance(error, Refused):
         return error.status
     return Status.INVAL if isinstance(error, MemoryAccessError) else Status.HTTPINCOMPLETE
-
-
-def _order(gives: tuple[str, ...]) -> tuple[int, ...]:
-    """Which result each giver of _givers writes."""
-    first = [i for i, kind in enumerate(gives) if kind in {"value", "chunk", "values"}]
-    return (*first, *(i for i in range(len(gives)) if i not in first))
 
 
 _made: dict[tuple[str, str], HostFunction[..., Any]] = {}
