@@ -65,7 +65,8 @@ def show(value: float, unit: Unit) -> str:
 class _Scale:
     """Values to pixels, with the ticks that a reader can use."""
 
-    def __init__(self, low: float, high: float, *, log: bool, start: float, end: float) -> None:
+    def __init__(self, low: float, high: float, *, log: bool, start: float, end: float, unit: Unit = "ratio") -> None:
+        self.unit = unit
         self.log = log and low > 0
         if self.log:
             self.low, self.high = low / 1.12, high * 1.12
@@ -82,7 +83,9 @@ class _Scale:
 
     def ticks(self) -> list[float]:
         if not self.log:
-            step = _nice_step((self.high - self.low) / 5)
+            about = (self.high - self.low) / 5
+            size = 1024 if self.unit == "bytes" and about > 1024 else 1
+            step = _nice_step(about / size) * size
             first = math.ceil(self.low / step)
             return [i * step for i in range(first, math.floor(self.high / step) + 1)]
         decades = math.log10(self.high / self.low)
@@ -156,9 +159,10 @@ def _looks(series: Sequence[Series]) -> list[_Look]:
     numbers: dict[str, int] = {}
     looks: list[_Look] = []
     for engine in engines:
-        dash = ("", "7 4", "2 3", "9 3 2 3")[min(engines[: len(looks)].count(engine), 3)]
+        ways = engines[: len(looks)].count(engine)
+        dash = ("", "7 4", "2 3", "9 3 2 3")[min(ways, 3)]
         number = numbers.setdefault(engine, _KNOWN[engine] if engine in _KNOWN else next(free))
-        looks.append(_Look(colour=_PALETTE[number % len(_PALETTE)], shape=number % 4, dash=dash))
+        looks.append(_Look(colour=_PALETTE[number % len(_PALETTE)], shape=(number + max(ways - 1, 0)) % 4, dash=dash))
     return looks
 
 
@@ -212,7 +216,7 @@ def _bars(chart: Chart) -> str:
     categories = list(dict.fromkeys(point.x for one in chart.series for point in one.points))
     left = min(max(_wide(one) for one in categories) + 30, 380.0)
     values = _values(chart)
-    scale = _Scale(min(values), max(values), log=chart.log, start=left, end=WIDTH - 130)
+    scale = _Scale(min(values), max(values), log=chart.log, start=left, end=WIDTH - 130, unit=chart.unit)
     rows: list[str] = []
     y = top + 8
     for number, category in enumerate(categories):
@@ -297,8 +301,8 @@ def _lines(chart: Chart) -> str:
     steps = list(dict.fromkeys(point.x for one in chart.series for point in one.points))
     values = _values(chart)
     left, right, bottom = 84.0, WIDTH - 24.0, top + 330
-    scale = _Scale(min(values), max(values), log=chart.log, start=bottom, end=top + 6)
-    at = {step: left + 24 + (right - left - 48) * i / max(len(steps) - 1, 1) for i, step in enumerate(steps)}
+    scale = _Scale(min(values), max(values), log=chart.log, start=bottom, end=top + 6, unit=chart.unit)
+    at = {step: left + 44 + (right - left - 88) * i / max(len(steps) - 1, 1) for i, step in enumerate(steps)}
     for tick in scale.ticks():
         parts.append(_line(left, scale(tick), right, scale(tick), _GRID))
         parts.append(_text(left - 8, scale(tick) + 4, _tick(tick, chart.unit), "s r"))

@@ -241,18 +241,13 @@ static double memory_of(const char *path, const char *name) {
     return found;
 }
 
-static void report_memory(const struct engine *engine, const char *resident, const char *tables) {
-    report(resident, engine, memory_of("/proc/self/smaps_rollup", "Rss"));
-    report(tables, engine, memory_of("/proc/self/status", "VmPTE"));
-}
-
 static void held(void) {
     const struct engine *engine = engines[given_b % ENGINES];
     setups[0].slots = given_a;
-    report_memory(engine, "resident_before", "tables_before");
     subject *s = engine->open(&setups[0]);
     engine->hold(s, given_a, 1, 2);
-    report_memory(engine, "resident", "tables");
+    report("resident", engine, memory_of("/proc/self/smaps_rollup", "Rss"));
+    report("tables", engine, memory_of("/proc/self/status", "VmPTE"));
 }
 
 /* ---- counted: A warm cycles, for a tool that counts instructions; with B, as many calls in one instance instead ---- */

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import render, results, svg
-from bench.__main__ import main
+from bench.__main__ import DOCS, main
 from bench.results import Chart, Historical, Point, Report, Section, Series
 
 
@@ -161,3 +161,12 @@ def test_a_mark_stands_where_its_value_is() -> None:
 )
 def test_figures_have_three_digits_and_a_unit(value: float, unit: results.Unit, expected: str) -> None:
     assert svg.show(value, unit) == expected
+
+
+@pytest.mark.skipif(not (DOCS / "results.json").exists(), reason="there is no report in docs")
+def test_the_report_in_docs_is_rendered_from_the_results_beside_it(tmp_path: Path) -> None:
+    """`python -m bench --from docs/report/results.json --docs` makes it so."""
+    render.render(results.read(DOCS / "results.json"), tmp_path, page=False)
+    made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in DOCS.iterdir() if path.name != "results.json"}
+    assert made == kept
