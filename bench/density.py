@@ -3,9 +3,9 @@
 usage: python -m bench.density [--instances N] [--guarded N] [--native FOLDER] [CASE]...
 
 Each case is a process of its own, from C (bench/native/density.c, built on first use) or from Python. Every instance
-runs one export once and then stays. Memory is what /proc/self/smaps_rollup and /proc/self/status say, all instances'
-less none's, divided by the instances. Where the number is not reached, the table says where it ended, and the text of
-the error.
+runs one export once, which writes to a page, and stays. Memory is what /proc/self/smaps_rollup and /proc/self/status
+say, all instances' less none's, divided by the instances. Where the number is not reached, the table says where it
+ended, and the text of the error.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ class Case:
 CASES: Final = {
     "compact": Case(
         what="compact, from C",
-        wasm=guests.usual(table="private", memory_pages=1),
+        wasm=guests.usual(table="private", memory_pages=1, writes=True),
         bounds="explicit",
         memory_reserved=64 * KIB,
         memory_guard=0,
     ),
     "growable": Case(
         what="compact, room to grow to 1 MiB, from C",
-        wasm=guests.usual(table="private", memory_pages=1),
+        wasm=guests.usual(table="private", memory_pages=1, writes=True),
         bounds="explicit",
         memory_reserved=1024 * KIB,
         memory_guard=0,
     ),
     "tables": Case(
         what="compact, each with a table of its own, from C",
-        wasm=guests.usual(memory_pages=1),
+        wasm=guests.usual(memory_pages=1, writes=True),
         bounds="explicit",
         memory_reserved=64 * KIB,
         memory_guard=0,
     ),
     "python": Case(
         what="compact, from Python",
-        wasm=guests.usual(table="private", memory_pages=1),
+        wasm=guests.usual(table="private", memory_pages=1, writes=True),
         bounds="explicit",
         memory_reserved=64 * KIB,
         memory_guard=0,
@@ -82,7 +82,7 @@ CASES: Final = {
     ),
     "guarded": Case(
         what="4 GiB + 32 MiB reserved for each, from C",
-        wasm=guests.usual(table="private", memory_pages=1),
+        wasm=guests.usual(table="private", memory_pages=1, writes=True),
         bounds="guard",
         memory_reserved=4 << 30,
         memory_guard=32 << 20,

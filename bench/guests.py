@@ -10,6 +10,7 @@ PAGE: Final = 4096
 """Of the host: what memory costs is counted in these."""
 
 _RUN: Final = "(func $run (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))"
+_STORE: Final = "(i32.store8 (i32.const 0) (i32.const 1))"
 
 _TOUCH: Final = """
 (func (export "run") (param $pages i32) (param $stride i32) (result i32)
@@ -26,11 +27,11 @@ _TOUCH: Final = """
 """Writes one byte in each of some pages."""
 
 
-def usual(*, table: str = "exported", memory_pages: int = 2) -> bytes:
+def usual(*, table: str = "exported", memory_pages: int = 2, writes: bool = False) -> bytes:
     """Some pages of memory, some data, a table, a mutable global, and a trivial function.
 
     An exported table is one that the host could change, so every instance has its own. A "private" one that nobody
-    changes is data of the program, like that of compiled C.
+    changes is data of the program, like that of compiled C. If it `writes`, run stores a byte beside the data.
     """
     export = '(export "table") ' if table == "exported" else ""
     return text_to_binary(f"""(module
@@ -41,7 +42,7 @@ def usual(*, table: str = "exported", memory_pages: int = 2) -> bytes:
       (elem (i32.const 1) $run $count)
       (global $counter (mut i32) (i32.const 7))
       (data (i32.const 1024) "{"some data, as every program has; " * 16}")
-      {_RUN}
+      {_RUN if not writes else _RUN.replace("(i32.add", f"{_STORE} (i32.add")}
       (func $count (export "count") (type $binary)
         (global.set $counter (i32.add (global.get $counter) (i32.const 1)))
         (call_indirect (type $binary) (local.get 0) (global.get $counter) (local.get 1))))""")

@@ -1,8 +1,8 @@
-"""What idle instances cost: each has run once and stays. Memory is the growth of the process's, for each instance.
+"""What idle instances cost: each has run once and stays. Memory is by how much the process's has grown, for each.
 
-Instances have 64 KiB of memory of which they have touched one page; slots have as much address space and no guard, in
-both engines, since 100,000 guards do not fit into 47 bits. Each case is a process of its own. The kernel's limit for one process, 65,530
-mappings by default, is what ends wasmtime's case of 100,000, since each of its slots is a mapping.
+Instances have 64 KiB of memory of which they have written to one page; slots have as much address space and no guard,
+in both engines, since 100,000 guards do not fit into 47 bits. Each case is a process of its own. The kernel's limit for
+one process, 65,530 mappings by default, is what ends wasmtime's case of 100,000: each of its slots is a mapping.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _ours(case: str, count: int, program: Path, folder: Path) -> Figures:
 
 def _peers(bench: Bench, count: int) -> Figures:
     """Less what a few take, so that the engine itself is not counted; its pool's own tables are."""
-    wasm = guests.usual(table="private", memory_pages=1)
+    wasm = guests.usual(table="private", memory_pages=1, writes=True)
     try:
         held, few = (bench.run("held", some, 0, wasm, bounds="explicit") for some in (count, _FEW))
     except ExperimentFailed as error:
