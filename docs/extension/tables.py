@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -113,6 +115,16 @@ def implementation_limits() -> str:
     notes = attribute_docs(Path(limits.__file__).read_text(encoding="utf-8"))
     rows = [(code(name), f"{getattr(limits, name):,}", note) for name, (_, note) in notes.items()]
     return table(["limit", "value", "what"], rows)
+
+
+def compiler_options() -> str:
+    """The fields of Options: what each is, from the text below it."""
+    source = textwrap.dedent(inspect.getsource(options.Options))
+    default = options.Options()
+    rows = [
+        [code(name), code(repr(getattr(default, name))), note] for name, (_, note) in attribute_docs(source).items()
+    ]
+    return table(["keyword", "default", "what"], rows)
 
 
 def target_cpus() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from xml.etree import ElementTree
 
 import pytest
@@ -12,6 +13,7 @@ import lucet.wasi
 from docs.extension import api, drawings, tables
 from lucet.abi.tables import BUILTINS, STRUCTS, TRAPS, VMCTX
 from lucet.cli.main import COMMANDS
+from lucet.compile.options import Options
 from lucet.wasm.opcodes import OPS
 from tests.docs.blocks import ROOT
 
@@ -33,6 +35,8 @@ def test_tables_have_every_row() -> None:
     assert len(cells(tables.structures(), 0)) == sum(len(one.fields) for one in STRUCTS.values())
     assert sorted(cells(tables.instructions(), 1)) == sorted(op.name for op in OPS.values())
     assert cells(tables.instruction_counts(), 1)[-1] == str(len(OPS))
+    assert cells(tables.compiler_options(), 0) == [field.name for field in fields(Options)]
+    assert all(cells(tables.compiler_options(), 2))
     assert "MAX_FUNCTION_SIZE" in cells(tables.implementation_limits(), 0)
     assert all(f"**lucet {name}**" in tables.commands() for name in COMMANDS)
     assert all(name in tables.errors() for name in api.names("lucet", "exception"))

@@ -99,8 +99,11 @@ class Options:
     """Everything but the last four decides what is generated; those decide how."""
 
     opt_level: str = "default"
+    """One of OPT_LEVELS, "none", "fast", "default", "best", or a name that the original Lucet had."""
     target_cpu: str = "x86-64-v3"
+    """One of TARGET_CPUS: what the code may use, and the machine must have then."""
     bounds: str = "guard"
+    """One of BOUNDS, "guard" or "explicit": who checks that accesses stay in the memory, the hardware or code."""
     target_features: tuple[str, ...] = ()
     """"+name" and "-name" of TARGET_FEATURES: what the code may use beyond target_cpu, or may not after all."""
     count_instructions: bool = False
