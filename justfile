@@ -118,6 +118,10 @@ bench-programs *args: build
 bench-code *args: build
     python -m bench.code_quality --output docs/code-quality.md {{args}}
 
+# what the parts of the edge server cost a request, without HTTP
+bench-edge-parts *args: build
+    python -m bench.edge_parts {{args}}
+
 # guests under asyncio, and columns, against wasmtime-py
 bench-asyncio *args: build
     python -m bench.asyncio_guests {{args}}
