@@ -44,15 +44,17 @@ async def call(
         instance.time_slice = time_slice or before or DEFAULT_TIME_SLICE
     try:
         await mine.begin()
-        return await _until_it_ends(instance, executor, lambda: run(*args), mine)
+        return await _until_it_ends(instance, executor, run, args, mine)
     finally:
         mine.finish()
         if executor is None and instance.state != "closed":
             instance.time_slice = before
 
 
-async def _until_it_ends(instance: Instance, executor: Executor | None, start: Callable[[], Any], mine: Turns) -> Any:
-    result = start() if executor is None else await _in_thread(instance, executor, start)
+async def _until_it_ends(
+    instance: Instance, executor: Executor | None, run: Func, args: tuple[Any, ...], mine: Turns
+) -> Any:
+    result = run(*args) if executor is None else await _in_thread(instance, executor, run, *args)
     while isinstance(result, Suspended):
         suspended = result
         try:
@@ -89,9 +91,9 @@ async def host_outcome(run: Suspended) -> Callable[[], Any]:
     return lambda: run.resume(result)
 
 
-async def _in_thread(instance: Instance, executor: Executor, work: Callable[[], Any]) -> Any:
+async def _in_thread(instance: Instance, executor: Executor, work: Callable[..., Any], *args: Any) -> Any:
     """In a thread of the executor. If the task is cancelled, the guest is interrupted, and its end awaited."""
-    future = executor.submit(work)
+    future = executor.submit(work, *args)
     waiting = asyncio.wrap_future(future)
     try:
         return await asyncio.shield(waiting)
