@@ -23,6 +23,7 @@ class Made(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         what, *arguments = self.arguments
+        self.env.note_reread()  # the sources may have changed, where the page has not
         if what == "drawing":
             return [nodes.raw("", getattr(drawings, arguments[0])(), format="html")]
         text: str = api.api(*arguments) if what == "api" else getattr(tables, what)()
