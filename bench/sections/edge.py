@@ -1,16 +1,16 @@
-"""Requests that a server answers each second, each in an instance of its own."""
+"""Requests that a server answers each second, with a fresh instance for each of them, beside servers without a guest.
+
+All servers run at once, idle but for the one whose turn it is; wrk asks each of them in every round, on the same cores.
+No figure of 2019 is known.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
-from bench.suite import Absent, Measured, Settings
+from bench.suite import Measured, Settings
 
 
 def measure(settings: Settings) -> Measured:
-    """bench/edge.py has `charts(settings)`, which gives the charts and what is absent."""
-    if importlib.util.find_spec("bench.edge") is None:
-        raise Absent("the server and its benchmark are not in this tree")
-    charts, absent = importlib.import_module("bench.edge").charts(settings)
+    from bench import edge
+
+    charts, absent = edge.charts(settings)
     return Measured(charts=tuple(charts), absent=tuple(absent))
