@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lucet.errors import LucetError
+from lucet.errors import LocatedError, LucetError
 
 _OUTPUT: Final = 1 << 30
 """Bytes of a child's answer."""
@@ -53,8 +53,8 @@ class Compiler:
 
         return compiler_version()
 
-    async def compile(self, module: bytes, level: str = "fast") -> Compiled:
-        """A .wasm or its text. BuildFailed."""
+    async def compile(self, module: bytes, level: str = "fast", name: str = "module") -> Compiled:
+        """A .wasm or its text. name: of its file, for messages. BuildFailed."""
         seconds, memory = str(int(self.cpu_time)), str(self.memory)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lucet.terrarium.compiling", level, seconds, memory),
@@ -78,7 +78,7 @@ class Compiler:
             raise BuildFailed(f"the compiler died (status {process.returncode}): {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise BuildFailed(answer["error"])
+            raise BuildFailed(f"{name}:{answer['error']}")
         size = answer["wasm"]
         return Compiled(wasm=contents[:size], artifact=contents[size:], interface=answer["interface"])
 
@@ -100,11 +100,17 @@ def _child(level: str, seconds: int, memory: int) -> None:
         options = Options(opt_level=level, worker_seconds=seconds, worker_memory=memory)
         artifact = compile_module(wasm, options)
         interface = detect(Module.from_bytes(artifact)).name
+    except LocatedError as error:
+        if error.line is None:
+            _answer({"error": f" {error}"})
+        else:
+            _answer({"error": f"{error.line}:{error.column}: {error.message}\n{error.excerpt or ''}".rstrip()})
+        return
     except (LucetError, UnknownInterface) as error:
-        _answer({"error": str(error)})
+        _answer({"error": f" {error}"})
         return
     except MemoryError:
-        _answer({"error": "compiling takes more memory than is allowed"})
+        _answer({"error": " compiling takes more memory than is allowed"})
         return
     _answer({"wasm": len(wasm), "interface": interface}, wasm, artifact)
 

@@ -220,7 +220,8 @@ class Deployer:
         code, assets = parted(upload.files)
         module = await self._build(job, upload, code)
         self._tell(job, status=GENERATING)
-        compiled = await self.compiler.compile(module)
+        named = next(iter(code)) if upload.kind in ("wasm", "text") else "the module"
+        compiled = await self.compiler.compile(module, name=named)
         self._tell(job, status=GENERATED)
         version = await self._keep(upload, compiled, assets, job.log)
         self._tell(job, status=DEPLOYING)

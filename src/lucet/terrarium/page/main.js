@@ -128,7 +128,25 @@ function watch(application) {
   api.follow(application.name, state.follow.signal, line).catch((error) => {
     if (error.name !== "AbortError") say(`The log ended: ${error.message}`, "bad");
   });
+  versions().catch(() => {});
   preview();
+}
+
+async function versions() {
+  const all = await api.versions(state.application.name);
+  const active = all.find((one) => one.weight);
+  $("back").hidden = all.length < 2;
+  return active?.version;
+}
+
+async function rollBack() {
+  try {
+    await api.rollBack(state.application.name);
+    say(`${state.application.name}: version ${await versions()} answers again`, "good");
+    preview();
+  } catch (error) {
+    say(error.message, "bad");
+  }
 }
 
 function preview() {
@@ -265,6 +283,7 @@ $("deploy").addEventListener("click", deploy);
 $("reload").addEventListener("click", preview);
 $("path").addEventListener("change", preview);
 $("send").addEventListener("click", send);
+$("back").addEventListener("click", rollBack);
 $("theme").addEventListener("click", () => {
   dark(document.documentElement.dataset.theme !== "dark");
   localStorage.setItem("theme", document.documentElement.dataset.theme);
