@@ -38,6 +38,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "gdb that may trace": lambda: works("gdb", "-nx", "-batch", "-return-child-result", "-ex", "run", "true"),
     "perf that may record": lambda: works("perf", "record", "-o", "/dev/null", "true"),
     "cc and meson": lambda: bool(shutil.which("cc")) and importlib.util.find_spec("mesonbuild") is not None,
+    "mypy": lambda: importlib.util.find_spec("mypy") is not None,
     "minisign": lambda: bool(shutil.which("minisign")),
 }
 """What a block may need besides Lucet: `<!-- needs: NAME -->` above it."""
