@@ -20,7 +20,7 @@ from lucet.wasm.types import I64, V128, FuncType, GlobalType, MemoryType, TableT
 MAX_SPARSE_TABLE: Final = 1 << 16
 """A static table may have this many entries, or as many as its segments fill: null ones take room in the artifact."""
 
-_COPIED_SIZES: Final = {"default": 4000, "best": 1 << 32}
+_COPIED_SIZES: Final = {"default": 4000, "best": 10_000}
 """By level: a copy is worth the most to functions that do little else, and the vectoriser takes time."""
 _WORD: Final = 8
 _V128_SIZE: Final = 16
