@@ -386,6 +386,10 @@ lucet_outcome_kind lucet_call_ref_many(lucet_instance *instance, const lucet_fun
 
 /* ---- instantiation's own code ---- */
 
+bool lucet_module_needs_start(const lucet_module *module) {
+    return module->header->init_rva || module->header->start_function != LUCET_NONE;
+}
+
 bool lucet_instance_needs_start(const lucet_instance *instance) {
     return atomic_load(&instance->state) == LUCET_STATE_NOT_STARTED;
 }

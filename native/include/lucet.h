@@ -300,6 +300,7 @@ const char *lucet_trap_text(uint32_t trap); /* "unreachable" */
 /* Run what instantiation still owes: initialisers and the start function. Must have returned before anything else is run.
  * lucet_instance_needs_start says whether there is anything to run. */
 bool lucet_instance_needs_start(const lucet_instance *instance);
+bool lucet_module_needs_start(const lucet_module *module); /* when its instances are new */
 lucet_outcome_kind lucet_instance_start(lucet_instance *instance, lucet_outcome *outcome, lucet_error *error);
 
 /* Call a function; slots holds the arguments and receives the results (functype.slots_count of them at least). It must stay valid

@@ -174,7 +174,7 @@ HIDDEN PyObject *results_object(const lucet_functype *type, const uint64_t *slot
 
 /* instance.c */
 HIDDEN PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits,
-                              PyObject *context); /* or NULL */
+                              PyObject *context /* or NULL */, bool starts);
 HIDDEN PyObject *instance_item(InstanceObject *instance, lucet_kind kind, uint32_t index);
 HIDDEN lucet_instance *instance_open(InstanceObject *instance); /* NULL and InstanceError if closed */
 HIDDEN bool nanoseconds_from_object(uint64_t *nanoseconds, PyObject *value, const char *name);

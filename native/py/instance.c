@@ -71,8 +71,35 @@ static bool start(InstanceObject *self) {
     return none != NULL;
 }
 
+/* The same for a host that lets it wait, and gives it time slices: None, or a Suspended. */
+static PyObject *instance_start(PyObject *object, PyObject *unused) {
+    (void)unused;
+    static const lucet_functype type; /* neither parameters nor results */
+    InstanceObject *self = (InstanceObject *)object;
+    lucet_outcome outcome;
+    lucet_error error;
+    if (!instance_open(self))
+        return NULL;
+    uint64_t *slots = new_slots(1, false);
+    if (!slots)
+        return NULL;
+    Py_INCREF(object);
+    GilFrame frame = run_begin(self);
+    lucet_outcome_kind kind = lucet_instance_start(self->instance, &outcome, &error);
+    run_end(self, frame);
+    PyObject *result = NULL;
+    if (is_suspension(self, kind)) {
+        result = new_suspended(self, &type, slots, &outcome); /* which owns the slots */
+    } else {
+        free_slots(slots, false);
+        result = finish_call(self, kind, &outcome, &error);
+    }
+    Py_DECREF(object);
+    return result;
+}
+
 PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet_instance_limits *limits,
-                       PyObject *context) {
+                       PyObject *context, bool starts) {
     lucet_error error;
     lucet_instance *instance = lucet_instance_new(region->region, linkage->linkage, limits, &error);
     if (!instance)
@@ -98,7 +125,7 @@ PyObject *new_instance(RegionObject *region, LinkageObject *linkage, const lucet
     bool ok = true;
     for (Py_ssize_t i = 0; ok && i < PyList_Size(linkage->kept); i++)
         ok = share_externrefs((InstanceObject *)PyList_GetItem(linkage->kept, i), self);
-    if (!ok || !start(self))
+    if (!ok || (starts && !start(self)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -514,6 +541,8 @@ static PyMethodDef methods[] = {
     {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global | Tag"},
     {"_element", instance_element, METH_O,
      "_element(index) -> object | Func | None\n\nOf table 0, exported or not. IndexError."},
+    {"_start", instance_start, METH_NOARGS,
+     "_start() -> None | Suspended\n\nThe start function of an instance that was made with start=False."},
     {"_export_names", instance_export_names, METH_NOARGS, NULL},
     {"reset", instance_reset, METH_NOARGS, "reset()\n\nBack to the state of a new instance, in the same slot."},
     {"close", instance_close, METH_NOARGS, "close()\n\nGive the slot back; every later use raises InstanceError."},

@@ -181,7 +181,13 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *get_starts(PyObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(lucet_module_needs_start(((ModuleObject *)self)->module));
+}
+
 static PyGetSetDef getset[] = {
+    {"_starts", get_starts, NULL, "Whether new instances have something to run before they are used.", NULL},
     {"producer", get_producer, NULL, "Compiler, LLVM version and options that made the artifact.", NULL},
     {"source_digest", get_source_digest, NULL, "SHA-256 of the .wasm.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

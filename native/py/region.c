@@ -133,12 +133,13 @@ static LinkageObject *linkage_for(PyObject *what, PyObject *imports) {
 
 #define NEW_INSTANCE                                                                                                   \
     "new_instance(module, imports=None, *, memory_limit=0, table_limit=0, fuel=None, host_calls=None, timeout=None, "  \
-    "context=None)"
+    "context=None, start=True)"
 
 /* module: or a Linkage. */
 static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     lucet_instance_limits limits = {0};
     PyObject *fuel = Py_None, *context = NULL;
+    int starts = 1;
     PyObject *imports = count > 1 ? args[1] : Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count < 1 || count > 2) {
@@ -156,6 +157,9 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
                 return NULL;
         } else if (PyUnicode_CompareWithASCIIString(name, "context") == 0) {
             context = value;
+        } else if (PyUnicode_CompareWithASCIIString(name, "start") == 0) {
+            if ((starts = PyObject_IsTrue(value)) < 0)
+                return NULL;
         } else if (PyUnicode_CompareWithASCIIString(name, "imports") == 0 && count == 1) {
             imports = value;
         } else if (PyUnicode_CompareWithASCIIString(name, "fuel") == 0) {
@@ -181,7 +185,7 @@ static PyObject *region_new_instance(PyObject *self, PyObject *const *args, Py_s
         }
         limits.fuel = limits.fuel ? limits.fuel : -1;
     }
-    PyObject *instance = new_instance((RegionObject *)self, linkage, keywords ? &limits : NULL, context);
+    PyObject *instance = new_instance((RegionObject *)self, linkage, keywords ? &limits : NULL, context, starts);
     Py_DECREF((PyObject *)linkage);
     return instance;
 }

@@ -207,3 +207,39 @@ def test_a_run_begins_while_a_host_function_waits(region: lucet.Region, load: Lo
     assert run.reason == "time"
     with pytest.raises(lucet.InstanceError, match="suspended"):
         guest.run("work", 5)
+
+
+def test_a_start_function_has_slices_if_the_host_starts_it(region: lucet.Region, load: Load) -> None:
+    text = """(module (import "h" "f" (func $f (param i32) (result i32)))
+      (global $done (export "done") (mut i32) (i32.const 0))
+      (func $start (local i32)
+        (local.set 0 (i32.const 20000000))
+        (loop $again (br_if $again (local.tee 0 (i32.sub (call $same (local.get 0)) (i32.const 1)))))
+        (global.set $done (call $f (i32.const 5))))
+      (func $same (param i32) (result i32) (i32.rotl (i32.rotr (local.get 0) (i32.const 3)) (i32.const 3)))
+      (start $start) (func (export "run") (result i32) (global.get $done)))"""
+
+    @lucet.host_function
+    def f(n: lucet.i32) -> lucet.i32 | lucet.Suspend:
+        return lucet.Suspend(n)
+
+    module = load(text)
+    assert module._starts and not load(INNER)._starts
+    guest = region.new_instance(module, {"h": {"f": f}}, start=False)
+    with pytest.raises(lucet.InstanceError, match="not started"):
+        guest.run("run")
+    guest.time_slice = SLICE / 10
+    run: object = guest._start()
+    turns = 0
+    while isinstance(run, lucet.Suspended):
+        turns += 1
+        run = run.resume(7) if run.reason == "host" else run.resume()
+    assert run is None
+    assert turns > 1
+    assert guest.run("run") == 7
+    with pytest.raises(lucet.InstanceError):
+        guest._start()
+    with region.new_instance(module, {"h": {"f": f}}, start=False) as given_up:
+        given_up.time_slice = SLICE / 10
+        given_up._start()
+    assert region.used == 1

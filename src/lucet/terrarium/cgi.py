@@ -121,7 +121,7 @@ class CgiVisit(Visit):
             variables(request, script, info, raw_info, cgi.static_variables),
             (BodyInput(request.body), self.response, self.log),
         )
-        return cgi.environment.region.new_instance(self.world.linkage, memory_limit=limits.memory)
+        return cgi.environment.region.new_instance(self.world.linkage, memory_limit=limits.memory, start=False)
 
     def returned(self, status: int) -> Coroutine[Any, Any, None] | None:
         response = self.response

@@ -108,7 +108,9 @@ class ComputeVisit(Visit):
 
     def new_instance(self) -> Instance:
         environment = self.compute.environment
-        instance = environment.region.new_instance(self.compute.linkage, memory_limit=environment.limits.memory)
+        instance = environment.region.new_instance(
+            self.compute.linkage, memory_limit=environment.limits.memory, start=False
+        )
         self.instance: Instance | None = instance
         try:
             self.memory = instance.memory

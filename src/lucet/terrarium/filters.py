@@ -151,9 +151,9 @@ class _Link:
         instance = self._instance = self.visit.new_instance()
         instance.context = self.visit
         self.record.instantiate_time = perf_counter() - start
-        if self.handler.beginning is not None:
+        for beginning in self.handler.beginnings:
             try:
-                await self._run(instance, self.handler.beginning)
+                await self._run(instance, beginning)
             except Exit as end:
                 raise GuestError(f"it ended with status {end.status}") from None
         result = await self._run(instance, HANDLE_REQUEST)
@@ -183,7 +183,7 @@ class _Link:
         begun = perf_counter()
         try:
             try:
-                run = instance.run(name, *arguments)
+                run = instance.run(name, *arguments) if name else instance._start()
             finally:
                 record.cpu_time += min(perf_counter() - begun, time_slice)
             if not isinstance(run, Suspended):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from time import perf_counter, thread_time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -51,15 +51,20 @@ def answer(
         instance.time_slice = interface.first_slice
         begun = perf_counter()
         record.instantiate_time = begun - start
+        steps = iter(interface.steps)
+        run: Any = None
         try:
-            run = instance.run(interface.entry)
+            for step in steps:
+                run = instance.run(step) if step else instance._start()
+                if run is not None:
+                    break
         finally:
             ended = perf_counter()
             record.run_time = taken = ended - begun
             # What is beyond a slice it has not computed: others had the CPU.
             record.cpu_time = taken if taken < interface.first_slice else interface.first_slice
         if run is not None and isinstance(run, Suspended):
-            going_on = _go_on(interface, visit, record, instance, run)
+            going_on = _go_on(interface, visit, record, instance, run, steps)
             instance = None  # which is its own then
             return going_on
         rest = visit.returned(0)
@@ -98,8 +103,10 @@ async def _rest(
         _drop(visit, record, instance, perf_counter())
 
 
-async def _go_on(interface: Interface, visit: Visit, record: Record, instance: Instance, run: Any) -> None:
-    """A guest that was suspended: computing, or waiting for a host function."""
+async def _go_on(
+    interface: Interface, visit: Visit, record: Record, instance: Instance, run: Any, steps: Iterator[str]
+) -> None:
+    """A guest that was suspended: computing, or waiting for a host function. steps: what is to be run next."""
     limits = interface.environment.limits
     begun = perf_counter() - record.run_time
     try:
@@ -107,6 +114,13 @@ async def _go_on(interface: Interface, visit: Visit, record: Record, instance: I
             async with asyncio.timeout(limits.wall_time):
                 try:
                     await finish(run, record, limits.cpu_time, instance)
+                    for step in steps:
+                        start = thread_time()
+                        try:
+                            run = instance.run(step)
+                        finally:
+                            record.cpu_time += thread_time() - start
+                        await finish(run, record, limits.cpu_time, instance)
                     status = 0
                 except Exit as end:
                     status = end.status

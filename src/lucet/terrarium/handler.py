@@ -51,7 +51,7 @@ class Handler(Interface):
         for name, expected in _TYPES.items():
             if exports.get(name) != expected:
                 raise LinkError(f"a handler exports {name} as {expected}; here it is {exports.get(name)}")
-        self.beginning = next((name for name in _BEGINNINGS if name in exports), None)
+        self.beginnings = (*self.steps[:-1], *[name for name in _BEGINNINGS if name in exports][:1])
         """What is run before the first of its functions."""
         self.configuration = environment.configuration.get("", {}).get("", "").encode(errors="surrogateescape")
         self.worlds: Worlds | None = None
@@ -127,7 +127,7 @@ class HandlerVisit(Visit):
             self._log = (LogOutput(self.record), LogOutput(self.record))
             self._world.begin(b"handler\0", b"", (BodyInput(BytesBody()), *self._log))
             linkage = self._world.linkage
-        return environment.region.new_instance(linkage, memory_limit=environment.limits.memory)
+        return environment.region.new_instance(linkage, memory_limit=environment.limits.memory, start=False)
 
     def own_request(self) -> Request:
         """The request, to be changed: the one before is the client's, which the log tells of."""

@@ -8,6 +8,7 @@ from lucet.runtime import HostFunction
 from lucet.terrarium import hostcalls_http, hostcalls_world
 from lucet.terrarium.hostcalls_visit import HostcallsVisit
 from lucet.terrarium.interface import Interface
+from lucet.terrarium.wasi import SharedWasi
 
 if TYPE_CHECKING:
     from lucet.runtime import Module
@@ -31,10 +32,18 @@ class Hostcalls(Interface):
 
     def __init__(self, module: Module, environment: Environment) -> None:
         super().__init__(module, environment)
-        self.linkage = environment.region.link(module, {"env": FUNCTIONS})
+        wasi = SharedWasi(lambda caller: caller.context.wasi(), lambda caller: caller.context.interface.variables)
+        self.linkage = environment.region.link(module, {"env": FUNCTIONS, **wasi.imports_for(module.imports)})
         self.new_instance = environment.region.new_instance
         self.memory_limit = environment.limits.memory
         self.response_body = environment.limits.response_body
+        variables = environment.configuration.get("", {})
+        self.variables = tuple(
+            f"{name}={value}\0".encode(errors="surrogateescape") for name, value in variables.items()
+        )
+        """The guest's environment, as WASI has it."""
+        if any(one.name == "_initialize" for one in module.exports):
+            self.steps = (*self.steps[:-1], "_initialize", self.entry)
         self.names: dict[bytes, bytes] = {}
         """Names of headers that guests have set, and in lower case."""
         self.values: set[bytes] = set()

@@ -11,15 +11,17 @@ from lucet.runtime import Func, Suspend
 from lucet.runtime.hostfunc import Awaited
 from lucet.terrarium.guest import LimitReached, finish
 from lucet.terrarium.interface import GuestError, Visit
+from lucet.terrarium.wasi import LogOutput, guest_context
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from lucet.runtime import Instance
     from lucet.terrarium.hostcalls import Hostcalls
     from lucet.terrarium.hostcalls_traffic import Traffic
     from lucet.terrarium.http import Exchange, Headers
     from lucet.terrarium.record import Record
+    from lucet.wasi import WasiContext
 
 MAX_DEPTH: Final = 4
 """Calls of malloc under way: one may call host functions that need memory, too."""
@@ -40,6 +42,7 @@ class HostcallsVisit(Visit):
         "received",
         "status",
         "traffic",
+        "world",
     )
 
     def __init__(self, interface: Hostcalls, exchange: Exchange, record: Record) -> None:
@@ -60,10 +63,20 @@ class HostcallsVisit(Visit):
         self.dns_queries = 0
         self.traffic: Traffic | None = None
         """Requests that the guest makes; none before the first."""
+        self.world: tuple[WasiContext, Mapping[str, Any], list[LogOutput]] | None = None
+        """What the guest has of WASI; none before it calls something of that."""
 
     def new_instance(self) -> Instance:
         interface = self.interface
-        return interface.new_instance(interface.linkage, context=self, memory_limit=interface.memory_limit)
+        return interface.new_instance(interface.linkage, context=self, memory_limit=interface.memory_limit, start=False)
+
+    def wasi(self) -> tuple[WasiContext, Mapping[str, Any]]:
+        """For SharedWasi."""
+        if self.world is None:
+            output = [LogOutput(self.record), LogOutput(self.record)]
+            context = guest_context(output)
+            self.world = context, context.imports(), output
+        return self.world[:2]
 
     def returned(self, status: int) -> Coroutine[Any, Any, None] | None:
         if status and not (self.body or self.headers) and self.status == 200:
@@ -75,6 +88,11 @@ class HostcallsVisit(Visit):
         self.malloc = None
         if self.traffic is not None:
             self.traffic.abandon()
+        if self.world is not None:
+            context, _, output = self.world
+            for stream in output:
+                stream.flush()
+            context.close()
 
     def find_malloc(self, caller: Instance) -> Func:
         index = self.malloc_index & 0xFFFFFFFF

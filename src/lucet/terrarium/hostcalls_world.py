@@ -163,9 +163,10 @@ def hostcall_rng_next_u64() -> i64:
 
 @host_function
 def hostcall_time_now(caller: Instance, nanoseconds: i32) -> i64:
-    """Seconds since the epoch, and the nanoseconds beyond."""
+    """Seconds since the epoch, and the nanoseconds beyond, if they are wanted: NULL is no place for them."""
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
-    caller.memory.write_u32(nanoseconds & 0xFFFFFFFF, rest)
+    if nanoseconds:
+        caller.memory.write_u32(nanoseconds & 0xFFFFFFFF, rest)
     return seconds
 
 

@@ -41,7 +41,10 @@ class Visit(ABC):
 
     @abstractmethod
     def new_instance(self) -> Instance:
-        """A fresh instance, with the memory limit of the environment. What else it needs close() gives back."""
+        """A fresh instance, with the memory limit of the environment. What else it needs close() gives back.
+
+        It is not started: a start function has time slices as all other code of guests.
+        """
 
     @abstractmethod
     def returned(self, status: int) -> Coroutine[Any, Any, None] | None:
@@ -69,6 +72,8 @@ class Interface(ABC):
         self.module = module
         self.environment = environment
         self.first_slice = min(SLICE, environment.limits.cpu_time)
+        self.steps: tuple[str, ...] = (*(("",) if module._starts else ()), self.entry)
+        """What is run in a new instance: functions by their names, "" is the module's start function."""
 
     @staticmethod
     @abstractmethod
