@@ -184,7 +184,7 @@ def charts(settings: Settings) -> tuple[list[Chart], list[str]]:
     from bench.results import Chart, Point, Series
 
     try:
-        samples, absent = measure(settings.rounds, 0.5 if settings.quick else 2.0, 64)
+        samples, absent = measure(settings.rounds, 1.0 if settings.quick else 2.0, 64)
     except FileNotFoundError as error:
         from bench.suite import Absent
 
