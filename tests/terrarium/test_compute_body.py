@@ -260,6 +260,13 @@ def test_a_response_as_it_is_written() -> None:
         assert guest.status("fastly_http_body.write", body, b"x", FRONT) == Status.BADF
         assert guest.status("fastly_http_body.read", body) == Status.BADF
         assert guest.status("fastly_http_body.known_length", body) == Status.NONE
+        # Where something is wanted that can be read, it is refused, and goes on.
+        assert guest.status("fastly_http_body.append", guest.body(), body) == Status.BADF
+        store = guest.good("fastly_object_store.open", "things")
+        assert guest.status("fastly_object_store.insert", store, "key", body) == Status.BADF
+        assert (
+            guest.status("fastly_http_resp.send_downstream", guest.good("fastly_http_resp.new"), body, 0) == Status.BADF
+        )
         assert guest.good("fastly_async_io.is_ready", body) == 1
         assert guest.call("fastly_http_body.close", body) == (0,)
         assert exchange.ended

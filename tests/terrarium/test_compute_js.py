@@ -6,6 +6,7 @@ The kit is 450 MB, and compiling its JavaScript engine takes half a minute: `jus
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import shutil
 import subprocess
@@ -15,13 +16,24 @@ from typing import Any
 import pytest
 
 import lucet
-from lucet.terrarium.http import BytesBody, OutgoingRequest, OutgoingResponse, read_all
+from lucet.terrarium.http import (
+    BytesBody,
+    OutgoingFailed,
+    OutgoingRefused,
+    OutgoingRequest,
+    OutgoingResponse,
+    read_all,
+)
 from lucet.terrarium.limits import Limits
 from tests.kit.terrarium import App, DictKeys, NoOutgoing
 from tests.terrarium.test_compute_body import Arriving
 
 SOURCE = Path(__file__).parent / "guests/compute/app.js"
 DIGEST = b"982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1\n"
+FAILURES = b"""Destination unavailable
+Destination not found
+Requested backend named 'absent' does not exist
+"""
 
 
 async def origin(request: OutgoingRequest) -> OutgoingResponse:
@@ -30,7 +42,15 @@ async def origin(request: OutgoingRequest) -> OutgoingResponse:
         name = request.url[-1]
         await asyncio.sleep(0.05 * int(name))
         return OutgoingResponse(status=200, headers=[], body=BytesBody(name.encode()))
-    given = dict(request.headers).get(b"x-from", b"nobody")
+    if request.url.endswith("/fail"):
+        raise OutgoingFailed("no connection")
+    if request.url.endswith("/refuse"):
+        raise OutgoingRefused("not allowed")
+    if request.url.endswith("/gzip"):
+        compressed = BytesBody(gzip.compress(b"inflated\n"))
+        return OutgoingResponse(status=200, headers=[(b"content-encoding", b"gzip")], body=compressed)
+    headers = dict(request.headers)
+    given = headers.get(b"x-from", headers[b"host"])
     text = b"%b %b by %b: %b\n" % (request.method.encode(), request.url.encode(), given, body)
     return OutgoingResponse(status=202, headers=[(b"x-origin", b"1")], body=Arriving(text[:10], text[10:]))
 
@@ -50,7 +70,12 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> lucet.Module:
 def app(module: lucet.Module) -> App:
     return App(
         module,
-        configuration={"settings": {"greeting": "hello"}},
+        configuration={
+            "settings": {"greeting": "hello"},
+            "fastly:geolocation": {"192.0.2.7": '{"city":"here","latitude":1.5}'},
+            "fastly:device_detection": {"Browser/1": '{"device":{"name":"Browser"}}'},
+            "fastly:acl:blocked": {"192.0.2.0/24": "BLOCK"},
+        },
         secrets={"vault": {"key": b"s3cret"}},
         backends={"origin": "http://origin.test"},
         keys=DictKeys(),
@@ -71,7 +96,7 @@ def app(module: lucet.Module) -> App:
         ("/json", b'{"a": [1, 2]}', 201, b'{"got":{"a":[1,2]}}'),
         ("/stream", b"", 200, b"".join(b"line %d\n" % i for i in range(100))),
         ("/fetch", b"", 200, b"202 PUT http://origin.test/asked by js: asking\n"),
-        ("/proxy", b"", 202, b"GET http://origin.test/proxied by nobody: \n"),
+        ("/proxy", b"", 202, b"GET http://origin.test/proxied by origin.test: \n"),
         ("/parallel", b"", 200, b"0 of 2,1,0\n"),
         ("/config", b"", 200, b"hello null\n"),
         ("/secret", b"", 200, b"s3cret\n"),
@@ -81,6 +106,15 @@ def app(module: lucet.Module) -> App:
         ("/digest", b"", 200, DIGEST),
         ("/absent", b"", 404, b"no route\n"),
         ("/throw", b"", 500, b""),
+        ("/dynamic", b"", 200, b"GET https://dynamic.test:8443/made by dynamic.test:8443: \n"),
+        ("/backend", b"", 200, b"true false GET http://mine.test:81/made by override.test: \n"),
+        ("/upload", b"some text", 202, b"POST http://origin.test/upload by origin.test: some text\n"),
+        ("/kv-stream", b"some text " * 5000, 200, b"some text " * 5000),
+        ("/gzip", b"", 200, b"inflated\n"),
+        ("/failures", b"", 200, FAILURES),
+        ("/geo", b"", 200, b"here 1.5\n"),
+        ("/device", b"", 200, b"Browser null\n"),
+        ("/acl", b"", 200, b'[{"prefix":"192.0.2.0/24","action":"BLOCK"},null]'),
     ],
 )
 @pytest.mark.parametrize("arriving", [False, True])
@@ -96,6 +130,14 @@ def test_a_route(app: App, target: str, body: bytes, status: int, expected: byte
 def test_what_is_logged(app: App) -> None:
     assert app.get("/log").record.log_lines == ["access: one line", "printed { a: 1 }"]
     assert app.get("/throw").record.log_lines == ["Error while running request handler."]
+
+
+@pytest.mark.slow
+def test_what_outlives_a_request(app: App) -> None:
+    assert app.get("/rate").body == b"4 true false false\n"
+    assert app.get("/rate").body == b"8 true false false\n"
+    assert app.get("/wait-until").body == b"done\n"
+    assert app.get("/later").body == b"value\n"
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ _CLASSES: Final[Mapping[str, type | tuple[type, ...]]] = {
     "request": Request,
     "response": Response,
     "body": Content,
+    "content": Content,
     "pending": compute_send.Pending,
     "dictionary": compute_stores.Dictionary,
     "kv": compute_stores.KvStore,
@@ -108,6 +109,8 @@ def _take_handle(at: int, kind: str) -> Taker:
     def take(visit: ComputeVisit, _memory: Any, args: tuple[int, ...]) -> Any:
         found = visit.handles.get(args[at] & MASK32)
         if not isinstance(found, wanted):
+            raise Refused(Status.BADF)
+        if kind == "content" and isinstance(found, Content) and found.sink is not None:
             raise Refused(Status.BADF)
         return found
 

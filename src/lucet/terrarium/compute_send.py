@@ -120,7 +120,6 @@ async def http_req_send(
     visit: ComputeVisit, request: Request, body: Content, backend: str, detail: int = 0
 ) -> tuple[Response, Content]:
     try:
-        _not_streaming(body)
         response = await _exchange(visit, _outgoing(visit, request, body, backend))
     except Refused as refused:
         _told(visit, detail, refused)
@@ -134,15 +133,12 @@ http_req_send_v2 = http_req_send
 
 
 def http_req_send_async(visit: ComputeVisit, request: Request, body: Content, backend: str) -> Pending:
-    """The body's handle is used up."""
-    _not_streaming(body)
     outgoing = _outgoing(visit, request, body, backend)
     return Pending(_exchange(visit, outgoing), decompress=request.decompress)
 
 
 def http_req_send_async_streaming(visit: ComputeVisit, request: Request, body: Content, backend: str) -> Pending:
     """What the guest writes to the body afterwards is sent as it comes."""
-    _not_streaming(body)
     pipe = Pipe()
     sent = Content(visit.store, pipe)
     outgoing = _outgoing(visit, request, sent, backend)
@@ -160,11 +156,6 @@ def http_req_send_async_v2(
         return http_req_send_async_streaming(visit, request, body, backend)
     visit.forget(body)
     return http_req_send_async(visit, request, body, backend)
-
-
-def _not_streaming(body: Content) -> None:
-    if body.sink is not None:
-        raise Refused(Status.BADF)
 
 
 def http_req_auto_decompress_response_set(_visit: ComputeVisit, request: Request, encodings: int) -> None:

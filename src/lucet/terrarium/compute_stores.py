@@ -245,7 +245,7 @@ def kv_store_insert(
     mode, _, metadata, metadata_size, ttl, generation = INSERT_CONFIG.unpack(
         visit.memory.read(config, INSERT_CONFIG.size)
     )
-    if options & ~INSERT_OPTIONS or mode >= len(MODES) or body.sink is not None:
+    if options & ~INSERT_OPTIONS or mode >= len(MODES):
         raise Refused(Status.INVAL)
     how: dict[str, Any] = {"mode": MODES[mode]}
     if options & INSERT_METADATA:
@@ -381,8 +381,6 @@ async def _inserted(visit: ComputeVisit, insert: Awaitable[KvInsert]) -> None:
 
 
 def object_store_insert_async(visit: ComputeVisit, store: KvStore, key: str, body: Content) -> Any:
-    if body.sink is not None:
-        raise Refused(Status.INVAL)
     return _insert(visit, store, _key(key), body, {})
 
 

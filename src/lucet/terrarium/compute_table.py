@@ -63,10 +63,10 @@ class KvError:
 
 
 HANDLES: Final = frozenset(
-    "request response message body pending dictionary kv kv-lookup kv-insert kv-delete kv-list secrets secret "
+    "request response body content pending dictionary kv kv-lookup kv-insert kv-delete kv-list secrets secret "
     "endpoint acl promise item".split()
 )
-"""`message` is a request or a response; `item`, whatever async_io can wait for."""
+"""`body` is any body, `content` one that is not sent while it is written; `item`, whatever async_io can wait for."""
 
 # A row: name, kinds, and "= function" where its name is not the module's (without "fastly_") and its own. "~" before
 # a name: the call is accepted, and has no effect here or always the same answer.
@@ -74,9 +74,9 @@ _ROWS: Final = """
 fastly_abi
   init                                      u64
 fastly_http_body
-  append                                    body -body
+  append                                    body -content
   new                                       -> body
-  read                                      body -> chunk
+  read                                      content -> chunk
   write                                     body span u32 -> u32
   close                                     -body
   abandon                                   -body
@@ -123,12 +123,12 @@ fastly_http_req
   ~cache_override_v2_set                    request u32 u32 u32 bytes = nothing
   ~framing_headers_mode_set                 request u32 = framing_headers_mode_set
   auto_decompress_response_set              request u32
-  send                                      -request -body text -> response body
-  send_v2                                   -request -body text pointer -> response body
-  send_v3                                   -request -body text pointer -> response body = http_req_send_v2
-  send_async                                -request -body text -> pending
-  send_async_v2                             -request body text u32 -> pending
-  send_async_streaming                      -request body text -> pending
+  send                                      -request -content text -> response body
+  send_v2                                   -request -content text pointer -> response body
+  send_v3                                   -request -content text pointer -> response body = http_req_send_v2
+  send_async                                -request -content text -> pending
+  send_async_v2                             -request content text u32 -> pending
+  send_async_streaming                      -request content text -> pending
   pending_req_poll                          pending -> u32 u32 u32
   pending_req_poll_v2                       pending pointer -> u32 u32 u32 = http_req_pending_req_poll
   pending_req_wait                          -pending -> response body
@@ -178,7 +178,7 @@ fastly_http_resp
   header_insert                             response bytes bytes = header_insert
   header_append                             response bytes bytes = header_append
   header_remove                             response bytes = header_remove
-  send_downstream                           -response body u32
+  send_downstream                           -response content u32
   ~framing_headers_mode_set                 response u32 = framing_headers_mode_set
   ~http_keepalive_mode_set                  response u32 = nothing
   ~get_addr_dest_ip                         response -> address = absent
@@ -205,7 +205,7 @@ fastly_kv_store
   lookup                                    kv text u32 pointer -> kv-lookup
   lookup_wait                               -kv-lookup -> body value u32 u32
   lookup_wait_v2                            -kv-lookup -> body value u64 u32
-  insert                                    kv text -body u32 pointer -> kv-insert
+  insert                                    kv text -content u32 pointer -> kv-insert
   insert_wait                               -kv-insert -> u32
   delete                                    kv text u32 pointer -> kv-delete
   delete_wait                               -kv-delete -> u32
@@ -216,8 +216,8 @@ fastly_object_store
   lookup                                    kv text -> body
   lookup_async                              kv text -> kv-lookup
   pending_lookup_wait                       -kv-lookup -> body
-  insert                                    kv text -body
-  insert_async                              kv text -body -> kv-insert
+  insert                                    kv text -content
+  insert_async                              kv text -content -> kv-insert
   pending_insert_wait                       -kv-insert
   delete_async                              kv text -> kv-delete
   pending_delete_wait                       -kv-delete

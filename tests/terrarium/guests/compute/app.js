@@ -4,6 +4,12 @@ import { ConfigStore } from "fastly:config-store";
 import { SecretStore } from "fastly:secret-store";
 import { KVStore } from "fastly:kv-store";
 import { Logger } from "fastly:logger";
+import { Acl } from "fastly:acl";
+import { Backend } from "fastly:backend";
+import { Device } from "fastly:device";
+import { EdgeRateLimiter, PenaltyBox, RateCounter } from "fastly:edge-rate-limiter";
+import { allowDynamicBackends } from "fastly:experimental";
+import { getGeolocationForIpAddress } from "fastly:geolocation";
 
 addEventListener("fetch", (event) => event.respondWith(serve(event)));
 
@@ -74,6 +80,55 @@ const routes = {
   "/digest": async () => {
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode("text"));
     return new Response([...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("") + "\n");
+  },
+  "/dynamic": async () => {
+    allowDynamicBackends(true);
+    return new Response(await (await fetch("https://dynamic.test:8443/made")).text());
+  },
+  "/backend": async () => {
+    const backend = new Backend({ name: "mine", target: "mine.test:81", hostOverride: "override.test" });
+    const answer = await fetch("http://example.test/made", { backend });
+    return new Response(`${Backend.exists("mine")} ${Backend.exists("yours")} ${await answer.text()}`);
+  },
+  "/upload": (request) => fetch("http://origin.test/upload", { backend: "origin", method: "POST", body: request.body }),
+  "/kv-stream": async (request) => {
+    const store = new KVStore("large");
+    await store.put("key", request.body);
+    return new Response((await store.get("key")).body);
+  },
+  "/gzip": async () => {
+    const answer = await fetch("http://origin.test/gzip", { backend: "origin", fastly: { decompressGzip: true } });
+    return new Response(await answer.text());
+  },
+  "/failures": async () => {
+    const failures = [];
+    for (const [path, backend] of [["fail", "origin"], ["refuse", "origin"], ["", "absent"]]) {
+      await fetch(`http://origin.test/${path}`, { backend }).catch((error) => failures.push(error.message));
+    }
+    return new Response(failures.join("\n") + "\n");
+  },
+  "/wait-until": (_, event) => {
+    event.waitUntil(new KVStore("later").put("key", "value"));
+    return new Response("done\n");
+  },
+  "/later": async () => new Response(`${await (await new KVStore("later").get("key")).text()}\n`),
+  "/geo": (_, event) => {
+    const found = getGeolocationForIpAddress("192.0.2.7");
+    return new Response(`${found.city} ${event.client.geo.latitude}\n`);
+  },
+  "/device": () => new Response(`${Device.lookup("Browser/1").name} ${Device.lookup("Browser/2")}\n`),
+  "/acl": async () => {
+    const list = Acl.open("blocked");
+    return new Response(JSON.stringify([await list.lookup("192.0.2.7"), await list.lookup("198.51.100.1")]));
+  },
+  "/rate": () => {
+    const counter = new RateCounter("counter");
+    const box = new PenaltyBox("box");
+    counter.increment("client", 3);
+    box.add("other", 2);
+    const limiter = new EdgeRateLimiter(counter, box);
+    const checked = limiter.checkRate("client", 1, 10, 100, 1);
+    return new Response(`${counter.lookupCount("client", 10)} ${box.has("other")} ${box.has("client")} ${checked}\n`);
   },
   "/throw": () => {
     throw new Error("on purpose");
