@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lucet.terrarium.limits import Limits
+
+if TYPE_CHECKING:
+    from lucet.terrarium.record import Record
 
 WINDOW: Final = 0.010
 """Seconds of a moment."""
@@ -58,9 +61,13 @@ class Load:
         self.running += 1
         return True
 
-    def computed(self, seconds: float) -> None:
-        """A guest has."""
-        self._used += seconds
+    def charge(self, record: Record) -> None:
+        """What its guest has computed since the last time."""
+        self._used += record.cpu_time - record.charged
+        record.charged = record.cpu_time
+
+    def ended(self, seconds: float) -> None:
+        """A request that computed for so long is over."""
         self._average += (seconds - self._average) * 0.1
 
     @property

@@ -84,6 +84,7 @@ class Compiler:
 
 
 def _child(level: str, seconds: int, memory: int) -> None:
+    os.nice(10)  # requests come first
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_OUTPUT, _OUTPUT))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lucet.terrarium.record import Record
 
 
-SLICE: Final = 0.005
+SLICE: Final = 0.002
 """Seconds that a guest computes before others have their turn."""
 
 

@@ -14,6 +14,7 @@ class Record:
     __slots__ = (
         "_log_room",
         "begun",
+        "charged",
         "cpu_time",
         "destroy_time",
         "ended",
@@ -37,6 +38,8 @@ class Record:
         self.run_time = 0.0
         """From the guest's first instruction to its last, waiting included."""
         self.cpu_time = 0.0
+        self.charged = 0.0
+        """Of that, what the tenant's load knows of already."""
         self.destroy_time = 0.0
         self.memory = 0
         """Bytes of the instance's memories at their largest."""

@@ -299,6 +299,7 @@ class Server:
         loaded.used = True
         rest = loaded.answer(exchange, record)
         if rest is not None:
+            load.charge(record)  # now, not only at its end: more of the kind may come before
             return self._finish(loaded, exchange, record, rest)
         self._over(loaded, exchange, record)
         return None
@@ -356,6 +357,7 @@ class Server:
             admitted = True
             rest = loaded.answer(exchange, record)
             if rest is not None:
+                load.charge(record)
                 await rest
         except BodyTooLarge as error:
             record.limit = "request_body"
@@ -422,7 +424,8 @@ class Server:
         loaded.in_flight -= 1
         tenant = loaded.tenant
         load = tenant.load
-        load.computed(record.cpu_time)
+        load.charge(record)
+        load.ended(record.cpu_time)
         load.running -= 1
         if load.queue:
             self._admission.ended()
