@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from lucet.terrarium.frontend import Bounds, FrontEnd
 from lucet.terrarium.keys_sqlite import SqliteStores
 from lucet.terrarium.log import Log
 from lucet.terrarium.original import OriginalApi
+from lucet.terrarium.own import OwnHosts
 from lucet.terrarium.page import front
 from lucet.terrarium.sealed import private_file
 from lucet.terrarium.server import Server
@@ -29,8 +30,10 @@ from lucet.terrarium.stored import StoredCatalogue
 from lucet.terrarium.tls import TlsFrontEnd
 
 if TYPE_CHECKING:
+    from lucet.terrarium.catalogue import Deployment
     from lucet.terrarium.deploy import Kind
-    from lucet.terrarium.http import Exchange
+    from lucet.terrarium.http import Exchange, Outgoing
+    from lucet.terrarium.outgoing import Client
 
 _SUFFIXES: Final[dict[str, Kind]] = {".wasm": "wasm", ".wat": "text", ".c": "c", ".rs": "rust", ".ts": "assemblyscript"}
 
@@ -46,6 +49,8 @@ class Platform:
         self.token_file = config.admin.token_file or config.data / "admin.token"
         self._fronts: list[FrontEnd | TlsFrontEnd] = []
         self._admin_front: FrontEnd | None = None
+        self._client: Client | None = None
+        """For guests' own requests; none before an application may send some."""
 
     async def start(self) -> None:
         """LucetError, OSError."""
@@ -58,7 +63,7 @@ class Platform:
         self.server = Server(
             self.catalogue,
             keys=self._keys.tenant,
-            outgoing=lambda deployment: NoOutgoing,
+            outgoing=self._outgoing,
             log=Log(self._log_file()),
             capacity=config.capacity,
             development=config.development,
@@ -69,6 +74,15 @@ class Platform:
         await self._declare()
         await self._listen()
         await self._listen_admin()
+
+    def _outgoing(self, deployment: Deployment) -> Callable[[], Outgoing]:
+        if not deployment.allowed_outbound_hosts:
+            return NoOutgoing
+        if self._client is None:
+            from lucet.terrarium.outgoing import Client
+
+            self._client = Client(own=OwnHosts(self.server.serves, self.handle))
+        return self._client.outgoing(deployment.allowed_outbound_hosts, deployment.limits)
 
     def _log_file(self) -> IO[bytes] | None:
         log = self.config.log
@@ -174,6 +188,8 @@ class Platform:
         await asyncio.gather(*(one.close(self.config.grace) for one in self._fronts))
         await self.deployer.close()
         self.server.close()
+        if self._client is not None:
+            await self._client.close()
         self.catalogue.close()
         self._keys.close()
         self.store.close()

@@ -177,6 +177,10 @@ class Router(Generic[T]):
             request.route = route.path
         return route
 
+    def names(self, host: str) -> bool:
+        """Whether there are routes for just this host in normal form, or for a pattern "*.domain" that it matches."""
+        return host in self._hosts or self._wildcard(host) is not None
+
     def find(self, host: str, path: str) -> Route[T] | None:
         """The route for a host in normal form and a decoded path."""
         paths = self._hosts.get(host)

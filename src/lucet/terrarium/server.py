@@ -467,6 +467,10 @@ class Server:
         if not 200 <= exchange.status < 400:
             raise NotDeployed(f"GET {health} was answered with {exchange.status}: {record.fault or record.limit or ''}")
 
+    def serves(self, host: str) -> bool:
+        """Whether something is deployed for this host, in normal form: not what is for all hosts."""
+        return self._router.names(host)
+
     def in_flight(self, tenant: str, application: str, version: str) -> int:
         key = (tenant, application, version)
         return sum(

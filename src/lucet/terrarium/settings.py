@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from lucet.terrarium.catalogue import FilterUse, Route
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.normal import BadTarget, normal_host, normal_path
+from lucet.terrarium.outgoing_rules import BadPattern, Rules
 
 T = TypeVar("T")
 
@@ -131,6 +132,11 @@ def app_settings_of(value: object, where: str = "") -> AppSettings:
         key_of(name, _join(where, "backends"))
         if re.fullmatch(r"https?://[!-~]+", url) is None:
             raise BadSetting(_join(where, f"backends.{name}"), f"must be an http or https URL, not {_shown(url)}")
+    for pattern in settings.allowed_outbound_hosts:
+        try:
+            Rules([pattern])
+        except BadPattern as error:
+            raise BadSetting(_join(where, "allowed_outbound_hosts"), str(error)) from None
     for number, use in enumerate(settings.filters):
         name_of(use.application, _join(where, f"filters[{number}].application"))
     return replace(settings, limits=changes)
