@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lucet
 from lucet.terrarium import guest
+from lucet.terrarium import headers as fields
+from lucet.terrarium.cgi import Response
+from lucet.terrarium.cgi_response import MalformedOutput
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
 from tests.kit import toolchains
-from tests.kit.terrarium import Answer, App, MemoryExchange
+from tests.kit.terrarium import Answer, App, MemoryExchange, request_of
 from tests.shared import shared_path
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "terrarium"
@@ -251,6 +257,36 @@ def test_responses(output: bytes, status: int, headers: Headers, body: bytes) ->
     assert (answer.status, answer.headers, answer.body, answer.ended) == (status, headers, body, True)
 
 
+OUTPUTS = st.lists(
+    st.sampled_from([b"Content-Type: a", b"Status: 404", b"X: y", b"\n", b"\r\n", b"\r", b" ", b"\0", b":", b"body"])
+).map(b"".join)
+
+
+def written(pieces: list[bytes]) -> tuple[int, Headers, bytes] | str:
+    """What becomes of output that is written in these pieces."""
+    exchange = MemoryExchange(request_of("GET", "/"))
+    response = Response(exchange, 1 << 20)
+    try:
+        for piece in pieces:
+            assert response.write([memoryview(piece)]) == len(piece)
+    except MalformedOutput as error:
+        return str(error)
+    return (
+        "unfinished" if response.head is None else (response.head.status, response.head.headers, bytes(response.rest))
+    )
+
+
+@given(OUTPUTS, st.lists(st.integers(0, 40), max_size=4))
+def test_output_may_be_written_in_any_pieces(output: bytes, cuts: list[int]) -> None:
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(output)), len(output)]
+    pieces = [output[start:end] for start, end in pairwise(bounds)]
+    found = written([output])
+    assert written(pieces) == found
+    if not isinstance(found, str):
+        fields.checked(found[0], found[1])
+        assert not any(set(name + value) & set(b"\r\n\0") for name, value in found[1])
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
@@ -425,6 +461,21 @@ def test_a_program_that_sleeps_keeps_nobody_waiting_and_has_sent_what_it_wrote()
     assert before == [b"Content-Type"]
     assert answer.body == b"Content-Type: text/plain"
     assert answer.ended
+
+
+def test_a_request_that_is_cancelled_while_its_program_sleeps() -> None:
+    async def run() -> Answer:
+        one = app(SLEEPY)
+        task = asyncio.ensure_future(one.answer("GET", "/"))
+        await asyncio.sleep(0.05)
+        assert one.served.environment.region.used == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert one.served.environment.region.used == 0
+        return await one.answer("GET", "/")
+
+    assert asyncio.run(run()).body == b"Content-Type: text/plain"
 
 
 def test_sleeping_is_within_the_wall_time() -> None:

@@ -113,7 +113,7 @@ class CgiVisit(Visit):
         cgi, request = self.cgi, self.exchange.request
         limits = cgi.environment.limits
         script, info, raw_info = places(request)
-        self.response = _Response(self.exchange, limits.response_body)
+        self.response = Response(self.exchange, limits.response_body)
         self.log = LogOutput(self.record)
         self.world = cgi.worlds.take()
         self.world.begin(
@@ -166,7 +166,7 @@ class CgiVisit(Visit):
             self.world = None
 
 
-class _Response(Output):
+class Response(Output):
     """The program's standard output: headers, an empty line, a body."""
 
     __slots__ = ("_exchange", "_limit", "_sent", "head", "rest", "size")
