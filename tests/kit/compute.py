@@ -9,7 +9,7 @@ from typing import Any
 import lucet
 from lucet.runtime import Suspend
 from lucet.terrarium.compute_table import CALLS
-from lucet.terrarium.http import BytesBody, Headers, Request
+from lucet.terrarium.http import BytesBody, Headers, OutgoingResponse, Request
 from lucet.terrarium.record import Record
 from tests.kit.terrarium import App, MemoryExchange
 
@@ -20,6 +20,37 @@ _SAID = '(module (import "fastly_abi" "init" (func (param i64) (result i32))) (m
 @functools.cache
 def _module() -> lucet.Module:
     return lucet.Module.from_bytes(lucet.compile(_SAID, opt_level="none"))
+
+
+class InTurn:
+    """Answers requests for .../0, .../1, ... in this order, whatever order they come in: each, when the one before was
+    read to its end. For one run of a guest.
+    """
+
+    def __init__(self) -> None:
+        self.read: dict[int, asyncio.Event] = {}
+
+    async def __call__(self, url: str) -> OutgoingResponse:
+        number = int(url[-1])
+        if number:
+            await self.event(number - 1).wait()
+        body = BytesBody(b"%d" % number)
+        event = self.event(number)
+
+        class Read(BytesBody):
+            def at_once(self) -> bytes | None:
+                return None
+
+            async def read(self, limit: int = 65536, /) -> bytes:
+                data = await body.read(limit)
+                if not data:
+                    event.set()
+                return data
+
+        return OutgoingResponse(status=200, headers=[], body=Read())
+
+    def event(self, number: int) -> asyncio.Event:
+        return self.read.setdefault(number, asyncio.Event())
 
 
 class Caller:

@@ -6,26 +6,26 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lucet
-from lucet.terrarium.http import BytesBody, OutgoingRequest, OutgoingResponse, read_all
+from lucet.terrarium.http import OutgoingRequest, OutgoingResponse, read_all
 from lucet.terrarium.limits import Limits
+from tests.kit.compute import InTurn
 from tests.kit.terrarium import App, DictKeys, NoOutgoing
 from tests.terrarium.test_compute_body import Arriving
 
 SOURCE = Path(__file__).parent / "guests/compute/app.c"
 
 
-async def origin(request: OutgoingRequest) -> OutgoingResponse:
+async def origin(request: OutgoingRequest, in_turn: InTurn) -> OutgoingResponse:
     body = request.body if isinstance(request.body, bytes) else await read_all(request.body, 1 << 20)
     if "/slow/" in request.url:
-        name = request.url[-1]
-        await asyncio.sleep(0.02 * int(name))
-        return OutgoingResponse(status=200, headers=[], body=BytesBody(name.encode()))
+        return await in_turn(request.url)
     headers = b" ".join(b"%b=%b" % header for header in request.headers)
     text = b"%b %b (%b) %b\n" % (request.method.encode(), request.url.encode(), headers, body)
     return OutgoingResponse(status=202, headers=[], body=Arriving(text[:10], text[10:]))
@@ -49,7 +49,7 @@ def app(module: lucet.Module) -> App:
         secrets={"vault": {"key": b"s3cret"}},
         backends={"origin": "http://origin.test"},
         keys=DictKeys(),
-        outgoing=lambda: NoOutgoing(origin),
+        outgoing=lambda: NoOutgoing(partial(origin, in_turn=InTurn())),
         # The loaded machine's clock is not what is tested.
         limits=Limits(cpu_time=5.0),
     )

@@ -10,6 +10,7 @@ import gzip
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lucet.terrarium.http import (
     read_all,
 )
 from lucet.terrarium.limits import Limits
+from tests.kit.compute import InTurn
 from tests.kit.terrarium import App, DictKeys, NoOutgoing
 from tests.terrarium.test_compute_body import Arriving
 
@@ -36,12 +38,10 @@ Requested backend named 'absent' does not exist
 """
 
 
-async def origin(request: OutgoingRequest) -> OutgoingResponse:
+async def origin(request: OutgoingRequest, in_turn: InTurn) -> OutgoingResponse:
     body = request.body if isinstance(request.body, bytes) else await read_all(request.body, 1 << 20)
     if "/slow/" in request.url:
-        name = request.url[-1]
-        await asyncio.sleep(0.05 * int(name))
-        return OutgoingResponse(status=200, headers=[], body=BytesBody(name.encode()))
+        return await in_turn(request.url)
     if request.url.endswith("/fail"):
         raise OutgoingFailed("no connection")
     if request.url.endswith("/refuse"):
@@ -79,7 +79,7 @@ def app(module: lucet.Module) -> App:
         secrets={"vault": {"key": b"s3cret"}},
         backends={"origin": "http://origin.test"},
         keys=DictKeys(),
-        outgoing=lambda: NoOutgoing(origin),
+        outgoing=lambda: NoOutgoing(partial(origin, in_turn=InTurn())),
         limits=Limits(cpu_time=5.0),
     )
 

@@ -149,7 +149,10 @@ static void parallel(void) {
         check("select", fastly_async_io_select(pending, (size_t)left, 0, &ready));
         check("pending", fastly_http_req_pending_req_select(pending, (size_t)left, &done, &other, &body));
         say("%u ", ready == done);
-        check("append", fastly_http_body_append(answer, body));
+        char text[16];
+        size_t size;
+        while (check("read", fastly_http_body_read(body, text, sizeof text, &size)), size)
+            put(text, size);
         say("\n");
         memmove(pending + done, pending + done + 1, (size_t)(left - 1 - (int)done) * sizeof *pending);
     }
