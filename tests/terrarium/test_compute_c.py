@@ -134,3 +134,50 @@ def test_a_request_without_a_backend(module: lucet.Module) -> None:
     assert answer.status == 500
     assert answer.record.fault == "exit status 70"
     assert answer.record.log_lines == ["send: status 2"]
+
+
+# ---- through the server's own client ----
+
+
+def real(module: lucet.Module, it: Any, *patterns: str) -> App:
+    return App(
+        module,
+        backends={"origin": it.url("origin.test").rstrip("/")},
+        outgoing=lambda: it.run(*patterns),
+        limits=Limits(cpu_time=5.0),
+    )
+
+
+def test_requests_that_are_really_sent(module: lucet.Module) -> None:
+    pytest.importorskip("aiohttp")
+    from tests.terrarium.test_outgoing import HERE, world
+
+    async def test(it: Any) -> None:
+        app = real(module, it, "http://origin.test:P", HERE)
+        fetched = await app.answer("GET", "/fetch")
+        assert (fetched.status, fetched.body) == (200, b"origin said 200: reached"), fetched.record.log_lines
+        assert fetched.header(b"x-seen") == b"yes"
+        uploaded = await app.answer("GET", "/upload", Arriving(b"from ", b"the client"))
+        assert uploaded.body == b"reached"
+        assert [(one.method, one.path, one.host) for one in it.seen] == [
+            ("PUT", "/asked", "origin.test"),
+            ("GET", "/up", "origin.test"),
+        ]
+        assert it.seen[0].headers["X-From"] == "app.c"
+        assert it.bodies == [b"asking", b"begin more more more from the client"]
+
+    world(test)
+
+
+def test_requests_that_are_not_allowed(module: lucet.Module) -> None:
+    pytest.importorskip("aiohttp")
+    from tests.terrarium.test_outgoing import HERE, world
+
+    async def test(it: Any) -> None:
+        for patterns in ((), ("http://other.test:P", HERE), ("http://origin.test:P",)):
+            refused = await real(module, it, *patterns).answer("GET", "/fetch")
+            assert (refused.status, refused.record.fault) == (500, "exit status 70")
+            assert "request refused" in str(refused.record.log_lines)
+        assert it.seen == []
+
+    world(test)
