@@ -126,6 +126,8 @@ _BODY_HIGH: Final = 262144
 _BODY_LOW: Final = 65536
 _DISCARDED: Final = 1 << 20
 """Bytes of a body that nobody wants for which a connection is kept."""
+_LINGER: Final = 2.0
+"""Seconds for a client that sends more than is wanted to read why."""
 
 
 class HttpExchange(Exchange):
@@ -210,6 +212,7 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_in_head",
+        "_lingers",
         "_much",
         "_parser",
         "_paused",
@@ -236,6 +239,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._in_head = False
         self._head_bytes = 0
+        self._lingers = False
         self._much = False
         """Whether so much came at once that a head in it may be too large."""
         self._body: StreamBody | None = None
@@ -365,7 +369,7 @@ class Connection(asyncio.Protocol):
         if current is not None and current.request.body is body and current.ended:
             body.received += len(data)
             if body.received > _DISCARDED:
-                self._close()
+                self._linger()
             return
         body.feed(data)
 
@@ -417,15 +421,20 @@ class Connection(asyncio.Protocol):
                 self._close()  # in the middle of a response, so that the client notices
                 return
             exchange.respond(500, [], b"")
-        if not exchange.keep_alive or self._refused:
-            self._close()
-            return
         body = exchange.request.body
+        if not exchange.keep_alive or self._refused:
+            if isinstance(body, StreamBody) and not body.complete:
+                self._linger()
+            else:
+                self._close()
+            return
         if isinstance(body, StreamBody) and not body.complete:
             body.discard()
             self.resume_reading()
-            if exchange.expects or (body.length or 0) > _DISCARDED:
+            if exchange.expects:
                 self._close()
+            elif (body.length or 0) > _DISCARDED:
+                self._linger()
             else:
                 self.deadline = self.front.now + self.front.bounds.stall_time
             return  # the rest of it is on its way; the next request comes after
@@ -479,12 +488,25 @@ class Connection(asyncio.Protocol):
         self._unread = None
         if self._current is None and not self._transport.is_closing():
             self._transport.write(self.front.head(status) + b"content-length: 0\r\nconnection: close\r\n\r\n")
-            self._close()
+            self._linger()
         elif self._current is not None:
             self._current.keep_alive = False
             self._waiting.clear()
             if self._body is not None:
                 self._body.lose()
+
+    def _linger(self) -> None:
+        """Close it while the client may still be sending: what comes is dropped for a while, since closing at once
+        would make its system drop the response.
+        """
+        self._refused = True
+        if self._transport.is_closing() or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._transport.write_eof()
+        self.resume_reading()
+        self._lingers = True
+        self.deadline = self.front.now + _LINGER
 
     def _close(self) -> None:
         self._refused = True
@@ -496,7 +518,7 @@ class Connection(asyncio.Protocol):
         """Called every second."""
         body = self._body
         if now > self.deadline:
-            if self._transport.is_closing() or self._writable is not None:
+            if self._transport.is_closing() or self._writable is not None or self._lingers:
                 self._transport.abort()
             elif self._in_head:
                 self._refuse(408)
