@@ -216,6 +216,16 @@ def test_a_body_that_arrives() -> None:
     assert body_of(f"{declared}{buffered}(loop{rest}", method="POST", body=Arriving(*parts)) == b"".join(parts)
 
 
+def test_a_buffer_is_filled() -> None:
+    whole = f"""(local $got i64)
+        (local.set $got (call $read_body (i32.const 0) (i32.const 4096) (i32.const 100)))
+        (call $digit (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32))))
+        (call $say (i32.wrap_i64 (local.get $got))) {ANSWER}"""
+    assert body_of(whole, method="POST", body=Arriving(b"one ", b"two ", b"three")) == b"1one two three"
+    assert body_of(whole, method="POST", body=Arriving(b"x" * 60, b"y" * 60)) == b"0" + b"x" * 60 + b"y" * 40
+    assert body_of(whole, method="POST", body=b"z" * 100) == b"1" + b"z" * 100
+
+
 def test_a_buffered_body_is_bounded() -> None:
     declared, _, rest = READ.partition("(loop")
     module = handler(f"{declared}(drop (call $enable_features (i32.const 1)))(loop{rest}")

@@ -208,20 +208,26 @@ def read_body(caller: Instance, kind: i32, buf: i32, buf_limit: i32) -> i64 | Su
             return 1 << 32  # there is none
     else:
         raise GuestError(f"{what}: there is no body of the kind {kind}")
-    data = reading.take(buf_limit & _MASK)
-    if not data and not reading.ended:
-        return Suspend(Awaited(_read_later, (caller, reading, limit, buf, buf_limit)))
-    return _read(caller, reading, buf, data)
+    count = _read(caller, reading, buf & _MASK, buf_limit & _MASK)
+    if count < buf_limit & _MASK and not reading.ended:
+        return Suspend(Awaited(_read_later, (caller, reading, limit, buf & _MASK, buf_limit & _MASK, count)))
+    return reading.at_end << 32 | count
 
 
-async def _read_later(caller: Instance, reading: Reading, limit: int | None, buf: int, buf_limit: int) -> int:
-    await reading.receive(limit)
-    return _read(caller, reading, buf, reading.take(buf_limit & _MASK))
+async def _read_later(
+    caller: Instance, reading: Reading, limit: int | None, buf: int, buf_limit: int, count: int
+) -> int:
+    """Until the buffer is full, or the body at its end: guests with much room take it that they have it whole."""
+    while count < buf_limit and not reading.ended:
+        await reading.receive(limit)
+        count += _read(caller, reading, buf + count, buf_limit - count)
+    return reading.at_end << 32 | count
 
 
-def _read(caller: Instance, reading: Reading, buf: int, data: bytes) -> int:
-    caller.memory.write(buf & _MASK, data)
-    return reading.at_end << 32 | len(data)
+def _read(caller: Instance, reading: Reading, buf: int, limit: int) -> int:
+    data = reading.take(limit)
+    caller.memory.write(buf, data)
+    return len(data)
 
 
 @host_function
