@@ -105,9 +105,24 @@ def test_meson_leaves_out_the_caches_of_every_package() -> None:
 @pytest.mark.parametrize("document", tracked("*.md"), ids=named)
 def test_documents_name_files_that_exist(document: Path) -> None:
     text = document.read_text()
-    paths = re.findall(r"`((?:src|native|tests|docs|bench|fuzz|examples)/[\w./-]+)`|\]\((?!https?:)([^)#]+)\)", text)
-    missing = [path for pair in paths for path in pair if path and not (document.parent / path).exists()]
+    paths = re.findall(r"`((?:src|native|tests|docs|bench|fuzz|examples|tools)/[\w./-]+)`", text)
+    paths += re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
+    missing = [path for path in paths if not (document.parent / path).exists()]
     assert [path for path in missing if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", tracked("*.md"), ids=named)
+def test_links_lead_to_headings_that_exist(document: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text()):
+        target = document.parent / path if path else document
+        include = re.search(r"^```\{include\} (\S+)", target.read_text(), re.MULTILINE)
+        text = (target.parent / include[1]).read_text() if include else target.read_text()
+        assert anchor in {anchor_of(line) for line in re.findall(r"^#+ (.*)", text, re.MULTILINE)}, f"{path}#{anchor}"
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub and MyST have it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_architecture_names_every_folder_and_every_file_of_the_core() -> None:
