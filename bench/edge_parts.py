@@ -2,9 +2,9 @@
 
 usage: python -m bench.edge_parts [--rounds N]
 
-A fresh instance answers each request: of the original's interface, of CGI in the text format and in C (with the package
-ziglang), and of the first behind one to three filters that each look for a header. Routing is among 10,000 hosts.
-Prints a Markdown table of medians.
+A fresh instance answers each request: of the original's interface, of Fastly Compute's, of CGI in the text format and
+in C (with the package ziglang), and of the first behind one to three filters that each look for a header. Routing is
+among 10,000 hosts. Prints a Markdown table of medians.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from bench.edge_servers import HELLO
 from bench.measure import Body, blocks, clocked, quartiles
 from lucet.terrarium import filters, guest
 from lucet.terrarium.cgi import Cgi
+from lucet.terrarium.compute import Compute
 from lucet.terrarium.environment import Environment, NoOutgoing
 from lucet.terrarium.handler import Handler
 from lucet.terrarium.hostcalls import Hostcalls
@@ -45,6 +46,24 @@ CGI: Final = """(module
   (data (i32.const 0) "\\10\\00\\00\\00\\27\\00\\00\\00")
   (data (i32.const 16) "Content-Type: text/plain\\0a\\0aHello, world!")
   (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+COMPUTE: Final = """(module
+  (import "fastly_http_req" "body_downstream_get" (func $get (param i32 i32) (result i32)))
+  (import "fastly_http_req" "method_get" (func $method (param i32 i32 i32 i32) (result i32)))
+  (import "fastly_http_req" "uri_get" (func $uri (param i32 i32 i32 i32) (result i32)))
+  (import "fastly_http_resp" "new" (func $response (param i32) (result i32)))
+  (import "fastly_http_body" "new" (func $body (param i32) (result i32)))
+  (import "fastly_http_body" "write" (func $write (param i32 i32 i32 i32 i32) (result i32)))
+  (import "fastly_http_resp" "send_downstream" (func $send (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "Hello, world!")
+  (func (export "_start")
+    (drop (call $get (i32.const 0) (i32.const 4)))
+    (drop (call $method (i32.load (i32.const 0)) (i32.const 128) (i32.const 64) (i32.const 16)))
+    (drop (call $uri (i32.load (i32.const 0)) (i32.const 256) (i32.const 1024) (i32.const 16)))
+    (drop (call $response (i32.const 8)))
+    (drop (call $body (i32.const 12)))
+    (drop (call $write (i32.load (i32.const 12)) (i32.const 64) (i32.const 13) (i32.const 0) (i32.const 16)))
+    (drop (call $send (i32.load (i32.const 8)) (i32.load (i32.const 12)) (i32.const 0)))))"""
 CGI_IN_C: Final = r"""
 #include <stdio.h>
 int main(void) { printf("Content-Type: text/plain\r\n\r\nHello, world!"); return 0; }"""
@@ -139,9 +158,11 @@ _LOOP: Final = asyncio.new_event_loop()
 def bodies(region: lucet.Region) -> dict[str, Body]:
     hello = interface(Hostcalls, HELLO, region)
     cgi = interface(Cgi, CGI, region)
+    compute = interface(Compute, COMPUTE, region)
     handler = interface(Handler, FILTER, region)
     found = {
         "a guest of the original's interface": answering(lambda e, r: guest.answer(hello, e, r)),
+        "a guest of Compute's interface, seven calls": answering(lambda e, r: guest.answer(compute, e, r)),
         "a CGI program, text format": answering(lambda e, r: guest.answer(cgi, e, r)),
     }
     wasm = in_c()

@@ -128,12 +128,18 @@ _TAKERS: Final = {
 }
 
 
-def _give_number(at: int, size: int) -> Giver:
-    mask = (1 << 8 * size) - 1
-
+def _give_u32(at: int) -> Giver:
     def give(_visit: ComputeVisit, memory: Any, args: tuple[int, ...], value: int | None) -> None:
         if value is not None:
-            memory.write(args[at] & MASK32, (value & mask).to_bytes(size, "little"))
+            memory.write_u32(args[at] & MASK32, value & MASK32)
+
+    return give
+
+
+def _give_other(at: int, size: int) -> Giver:
+    def give(_visit: ComputeVisit, memory: Any, args: tuple[int, ...], value: int | None) -> None:
+        if value is not None:
+            memory.write(args[at] & MASK32, value.to_bytes(size, "little"))
 
     return give
 
@@ -204,7 +210,8 @@ def _givers(call: Call, at: int) -> tuple[tuple[tuple[int, Giver], ...], tuple[t
             at += 2
         else:
             size = _SIZES.get(kind, 4)
-            then.append((i, _give_handle(at) if kind in HANDLES else _give_number(at, size)))
+            give = _give_handle(at) if kind in HANDLES else _give_u32(at) if size == 4 else _give_other(at, size)
+            then.append((i, give))
             outs.append((at, size, size - 1))
             at += 1
     return (*first, *then), tuple(outs)
@@ -255,12 +262,14 @@ def make(call: Call) -> HostFunction[..., Any]:
         memory = visit.memory
         taken: dict[int, Any] = {}
         try:
-            for i, size, unaligned in outs:
-                pointer = args[i] & MASK32
-                if pointer & unaligned:
-                    return Status.BADALIGN
-                if pointer + size > memory.size:
-                    return Status.INVAL
+            if outs:
+                end = memory.size
+                for i, size, unaligned in outs:
+                    pointer = args[i] & MASK32
+                    if pointer & unaligned:
+                        return Status.BADALIGN
+                    if pointer + size > end:
+                        return Status.INVAL
             values = [take(visit, memory, args) for take in takers]
             for i in used_up:
                 number = args[i] & MASK32

@@ -80,6 +80,8 @@ def _value(value: bytes) -> bytes:
 
 def _resize(visit: ComputeVisit, message: Request | Response, by: int) -> None:
     """Its headers are to have so many bytes more. Refused if that is too much."""
+    if message.size is None:
+        message.size = headers_size(message.headers)
     size = message.size + by
     if size > MAX_HEAD:
         raise Refused(Status.HTTPHEADTOOLARGE)
@@ -149,7 +151,7 @@ def header_remove(visit: ComputeVisit, message: Request | Response, name: bytes)
     left = [header for header in message.headers if header[0] != key]
     if len(left) == len(message.headers):
         raise Refused(Status.INVAL)
-    _resize(visit, message, headers_size(left) - message.size)
+    _resize(visit, message, headers_size(left) - headers_size(message.headers))
     message.headers = left
 
 
@@ -181,7 +183,7 @@ def http_req_body_downstream_get(visit: ComputeVisit) -> tuple[int, int]:
         uri = b"%b://%b%b" % (asked.scheme.encode(), host, target.encode("latin-1", "replace"))
         request = Request(asked.method, uri, version_number(asked.version))
         request.headers = [*asked.headers]
-        request.size = headers_size(request.headers)
+        request.size = None
         visit.downstream = visit.add(request), visit.add(Content(visit.store, asked.body))
     return visit.downstream
 

@@ -44,8 +44,8 @@ class Request(Item):
         self.uri = uri
         self.version = version
         self.headers: Headers = []
-        self.size = 0
-        """Of the headers; held, for what the guest has added to them."""
+        self.size: int | None = 0
+        """Of the headers, None if it is not known yet; held, for what the guest has added to them."""
         self.decompress = False
 
 
@@ -59,7 +59,7 @@ class Response(Item):
         self.status = status
         self.version = version
         self.headers: Headers = []
-        self.size = 0
+        self.size: int | None = 0
 
 
 class ComputeVisit(Visit):
@@ -74,7 +74,6 @@ class ComputeVisit(Visit):
         "downstream",
         "dynamic",
         "handles",
-        "instance",
         "memory",
         "output",
         "pump",
@@ -111,7 +110,6 @@ class ComputeVisit(Visit):
         instance = environment.region.new_instance(
             self.compute.linkage, memory_limit=environment.limits.memory, start=False
         )
-        self.instance: Instance | None = instance
         try:
             self.memory = instance.memory
         except InstanceError:
@@ -179,7 +177,7 @@ class ComputeVisit(Visit):
             headers = [h for h in headers if h[0] not in {b"content-encoding", b"content-length"}]
             body = Inflated(body)
         head.headers = [*headers]
-        head.size = headers_size(headers)
+        head.size = None
         return head, Content(self.store, body)
 
     # ---- WASI ----
@@ -209,7 +207,7 @@ class ComputeVisit(Visit):
         if status:
             raise GuestError(f"exit status {status}")
         if not self.sent:
-            self.exchange.respond(200, [])  # as the platform does
+            self.exchange.respond(200, [])
         if self.pump is None:
             return None
         if not self.pump.done():
@@ -232,7 +230,6 @@ class ComputeVisit(Visit):
         for item in self.handles.values():
             item.release(self.store)
         self.handles.clear()
-        self.instance = None
         if self._wasi is not None:
             self._wasi[0].close()
         if self._outgoing is not None:
