@@ -605,8 +605,11 @@ class FrontEnd:
             self._empty = self.loop.create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty, grace)
+        tasks = [connection._task for connection in self.connections if connection._task is not None]
         for connection in tuple(self.connections):
             connection._transport.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)  # they are cancelled, and have their requests to log
         if self._ticking is not None:
             self._ticking.cancel()
 
