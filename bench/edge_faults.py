@@ -279,17 +279,19 @@ async def upload(edge: Edge) -> str:
         kind = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1073741824"
         part = b"100000\r\n" + bytes(1 << 20) + b"\r\n" if chunked else bytes(1 << 20)
         sent = 0
+        answer = asyncio.create_task(reader.readline())
         try:
             writer.write(b"POST / HTTP/1.1\r\nHost: bad.test\r\n%b\r\n\r\n" % kind)
-            while sent < 1024 and not reader.at_eof():
+            while sent < 1024 and not answer.done():
                 writer.write(part)
                 await asyncio.wait_for(writer.drain(), 30)
                 sent += 1
         except (OSError, TimeoutError):
             pass
         with suppress(OSError, TimeoutError):
-            line = await asyncio.wait_for(reader.readline(), 30)
-            return line.decode().split(" ", 1)[1].strip() if line else f"cut off after {sent} MiB"
+            line = await asyncio.wait_for(answer, 30)
+            writer.close()
+            return f"{line.decode().split(' ', 1)[1].strip()} after {sent} MiB"
         return f"cut off after {sent} MiB"
 
     ends = await asyncio.gather(*(one(bool(number % 2)) for number in range(4)))
@@ -348,7 +350,7 @@ async def killed(edge: Edge) -> str:
                 acknowledged[name] = await edge.deploy("bad", name, HELLO, f"{name}.test")
 
         task = asyncio.create_task(deploying())
-        await asyncio.sleep(random.uniform(0.3, 1.5) * max(1.0, edge.seconds / 4))
+        await asyncio.sleep(random.uniform(3.0, 6.0))
         edge.neighbour.expects_restart = True
         edge.process.send_signal(signal.SIGKILL)
         with suppress(Exception):

@@ -241,6 +241,20 @@ def test_a_new_version_answers_what_comes_after_it() -> None:
     run(test)
 
 
+def test_requests_that_wait_for_code_get_it_although_there_is_newer() -> None:
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        catalogue.deploy("app", ("1", saying("one"), 1))
+        first = asyncio.create_task(edge.get())
+        await asyncio.sleep(0)
+        assert edge.server._served["t", "app"].loading
+        catalogue.deploy("app", ("2", saying("two"), 1))
+        assert body(await edge.get()) == b"two"
+        assert body(await first) == b"one"
+        assert [one.deployment.version for one in edge.server._loaded] == ["2"]
+
+    run(test)
+
+
 def test_splits_stick() -> None:
     async def test(edge: Edge, catalogue: Catalog) -> None:
         catalogue.deploy("app", ("1", saying("one"), 3), ("2", saying("two"), 1), sticky="cookie:v")

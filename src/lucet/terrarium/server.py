@@ -10,6 +10,7 @@ import asyncio
 import json
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ from lucet.terrarium.split import Split
 if TYPE_CHECKING:
     from lucet.terrarium.interface import Interface
 
+_WARM: Final = 4
 _SWEEP: Final = 10.0
 """Seconds between two looks at what may be unloaded."""
 _TEXT: Final[Headers] = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -127,6 +129,8 @@ class Server:
         self._tenants: dict[str, Tenant] = {}
         self._served: dict[AppKey, Served] = {}
         self._loaded: set[Loaded] = set()
+        self._warm: deque[Loaded] = deque(maxlen=_WARM)
+        """What is about to be deployed: its code stays mapped until then."""
         self._retired: set[Loaded] = set()
         """Versions that answer what they began, and nothing new."""
         self._router: Router[Served] = Router()
@@ -158,8 +162,6 @@ class Server:
                 touched.update(route.host for route in old.application.routes)
                 for loaded in old.versions.values():
                     self._retire(loaded)
-                for task in old.loading.values():
-                    task.cancel()
                 if application is None:
                     self.log.forget(*key)
             if application is not None and application.shares:
@@ -205,11 +207,12 @@ class Server:
     async def _load(self, served: Served, version: str) -> Loaded:
         deployment = self.catalogue.deployment(*served.application.key, version)
         loaded = await self._make(deployment)
-        served.versions[version] = loaded
-        if served.split is None:
-            served.only = loaded
-        self._loaded.add(loaded)
-        return loaded
+        if self._served.get(served.application.key) is served:
+            served.versions[version] = loaded
+            if served.split is None:
+                served.only = loaded
+            self._loaded.add(loaded)
+        return loaded  # for those who waited for it, at least
 
     async def _make(self, deployment: Deployment) -> Loaded:
         tenant = self._tenant(deployment.tenant, deployment.limits)
@@ -446,6 +449,7 @@ class Server:
 
     async def warm(self, deployment: Deployment, health: str | None = None) -> None:
         loaded = await self._make(deployment)
+        self._warm.append(loaded)
         if health is None:
             exchange = _Probe(Request(method="GET", target="/", headers=[], body=BytesBody()))
             visit = loaded.interface.visit(exchange, Record(0.0, deployment.limits))
