@@ -111,7 +111,8 @@ def assemblyscript(source: Path, folder: Path, install: bool, out: Path, *, wasi
     config = "node_modules/@assemblyscript/wasi-shim/asconfig.json"  # whose paths are relative to this one
     copy = folder / source.name  # asc takes paths below where it runs
     shutil.copyfile(source, copy)
-    options = ["--config", config] if wasi else ["--runtime", "stub", "--use", "abort="]
+    # Without --exportTable the optimiser empties functions that are in the table for the host alone.
+    options = ["--config", config] if wasi else ["--runtime", "stub", "--use", "abort=", "--exportTable"]
     build(["node", str(compiler.resolve()), copy.name, "-o", out.name, "-O3", *options], cwd=folder)
 
 

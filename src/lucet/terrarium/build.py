@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,8 @@ from lucet.terrarium.deploy import COMPILED, Language
 from lucet.terrarium.jail import JailLimits, JailRequest, JailResult, run_confined
 
 _OUTPUT: Final = "out.wasm"
+_BINDINGS: Final = Path(__file__).parent / "guests"
+"""The interface of the original Terrarium for programs: lucet_http.h and so on."""
 _MAIN: Final = re.compile(rb"^[\w\s*]*\bmain\s*\(", re.MULTILINE)
 _MISSING_NAMESPACES: Final = "namespaces"
 _ZIG_FIRST: Final = b'#include <stdio.h>\nint main(void) { puts(""); return 0; }\n'
@@ -31,6 +33,8 @@ class _Recipe:
     command: Sequence[str]
     reads: Sequence[str] = ()
     env: Mapping[str, str] | None = None
+    adds: Mapping[str, bytes] = field(default_factory=dict)
+    """Files besides the tenant's, unless it has its own."""
 
 
 class Toolchains:
@@ -95,7 +99,7 @@ class Toolchains:
         limits = self.limits
         request = JailRequest(
             command=recipe.command,
-            files=files,
+            files={**recipe.adds, **files},
             outputs={_OUTPUT: limits.module},
             reads=recipe.reads,
             env=recipe.env or {},
@@ -133,13 +137,14 @@ class Toolchains:
         arguments = [
             *(str(folder / "zig"), "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
             *(f"-I{{work}}/{one}" for one in folders),
+            f"-I{_BINDINGS}",
             *("-o", _OUTPUT, *sources),
         ]
         # The cache must be writable, and nothing that a build writes is to be another's.
         script = 'cp -r "$0" cache && exec "$@"'
         return _Recipe(
             command=["/bin/sh", "-c", script, str(cache), *arguments],
-            reads=[str(folder), str(cache)],
+            reads=[str(folder), str(cache), str(_BINDINGS)],
             env={"ZIG_GLOBAL_CACHE_DIR": "{work}/cache", "ZIG_LOCAL_CACHE_DIR": "{work}/local"},
         )
 
@@ -183,10 +188,11 @@ class Toolchains:
         assert node is not None
         assert self._node_modules is not None
         asc = self._node_modules / "assemblyscript" / "bin" / "asc.js"
-        options = ["--runtime", "minimal", "--use", "abort=", "-O2", "--noAssert"]
+        options = ["--runtime", "minimal", "--use", "abort=", "-O2", "--noAssert", "--exportTable"]
         return _Recipe(
             command=[node, str(asc), entry, "-o", _OUTPUT, *options],
             reads=[str(self._node_modules), str(Path(node).resolve().parent)],
+            adds=_binding("lucet_http.ts", entry),
             env={"NODE_OPTIONS": "--max-old-space-size=1024"},
         )
 
@@ -208,7 +214,13 @@ class Toolchains:
                 *("-o", _OUTPUT, entry),
             ],
             reads=[sysroot, str(Path(rustc).resolve().parent)],
+            adds=_binding("lucet_http.rs", entry),
         )
+
+
+def _binding(name: str, entry: str) -> dict[str, bytes]:
+    """Beside a program's first file."""
+    return {str(Path(entry).with_name(name)): (_BINDINGS / name).read_bytes()}
 
 
 def _made(directory: Path) -> Path:
