@@ -168,6 +168,31 @@ def test_offset_of_the_trap(instantiate: Instantiate, name: str) -> None:
     assert caught.value.function == name
 
 
+@pytest.mark.parametrize("width", ["8", "16", ""])
+@pytest.mark.parametrize("operation", ["xor", "add", "mul"])
+def test_offset_of_what_is_read_changed_and_written(instantiate: Instantiate, operation: str, width: str) -> None:
+    """One instruction of the processor may do all three, and it is the load that traps."""
+    load = f"i32.load{width}" + ("_u" if width else "")
+    text = f"""(module (memory 1)
+      (func (export "f") (param i32 i32)
+        (i32.store{width} offset=3 (local.get 0) (i32.{operation} (local.get 1) ({load} offset=3 (local.get 0)))))
+      (func (export "elsewhere") (param i32 i32)
+        (i32.store{width} offset=4 (local.get 0) (i32.{operation} (local.get 1) ({load} offset=3 (local.get 0))))))"""
+    instance = instantiate(text)
+    module = decode_module(text_to_binary(text))
+    width_bytes = int(width or 32) // 8
+    for name, address, code in (
+        ("f", 65536, load),
+        ("f", 65533 - width_bytes + 1, load),
+        ("elsewhere", 65533 - width_bytes + 1, load),
+        ("elsewhere", 65533 - width_bytes, f"i32.store{width}"),
+    ):
+        instrs = decode_code(module, 0 if name == "f" else 1).instrs
+        with pytest.raises(lucet.Trap) as caught:
+            instance.run(name, address, 7)
+        assert caught.value.offset == next(offset for opcode, offset, _ in instrs if opcode == BY_NAME[code].code)
+
+
 def test_offset_where_two_paths_end_alike(instantiate: Instantiate) -> None:
     path = """(i64.store (i32.const 0) (i64.const 5))
               (local.set 1 (i32.load (i32.const 12)))

@@ -89,7 +89,7 @@ l60:
   %70 = zext i32 %63 to i64
   %71 = getelementptr i8, ptr %vmctx, i64 %70
   %72 = getelementptr i8, ptr %71, i64 3
-  %73 = trunc i32 %69 to i8
+  %73 = trunc i32 %69 to i8, !dbg !DILocation(line: 16, scope: !8)
   store volatile i8 %73, ptr %72, align 1, !dbg !DILocation(line: 19, scope: !8)
   %74 = add i32 %62, 1
   store i32 %74, ptr %v3

@@ -8,7 +8,7 @@ define hidden i64 @f0(ptr %vmctx, i32 %p0) #0 !dbg !8 {
   %3 = load volatile i16, ptr %2, align 1, !dbg !DILocation(line: 6, scope: !8)
   %4 = sext i16 %3 to i32, !dbg !DILocation(line: 6, scope: !8)
   %5 = getelementptr i8, ptr %2, i64 3
-  %6 = trunc i32 %4 to i8
+  %6 = trunc i32 %4 to i8, !dbg !DILocation(line: 6, scope: !8)
   store volatile i8 %6, ptr %5, align 1, !dbg !DILocation(line: 9, scope: !8)
   %7 = getelementptr i8, ptr %vmctx, i64 8
   store volatile float bitcast (i32 2141192192 to float), ptr %7, align 1, !dbg !DILocation(line: 19, scope: !8)

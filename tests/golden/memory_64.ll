@@ -12,7 +12,7 @@ c4:
   %6 = load volatile i16, ptr %5, align 1, !dbg !DILocation(line: 6, scope: !8)
   %7 = sext i16 %6 to i32, !dbg !DILocation(line: 6, scope: !8)
   %8 = getelementptr i8, ptr %5, i64 3
-  %9 = trunc i32 %7 to i8
+  %9 = trunc i32 %7 to i8, !dbg !DILocation(line: 6, scope: !8)
   store volatile i8 %9, ptr %8, align 1, !dbg !DILocation(line: 9, scope: !8)
   %10 = getelementptr i8, ptr %vmctx, i64 -8
   %11 = load i64, ptr %10

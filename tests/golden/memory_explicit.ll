@@ -22,7 +22,7 @@ c6:
   br i1 %15, label %c16, label %t16, !prof !3
 c16:
   %17 = getelementptr i8, ptr %8, i64 3
-  %18 = trunc i32 %10 to i8
+  %18 = trunc i32 %10 to i8, !dbg !DILocation(line: 6, scope: !8)
   store volatile i8 %18, ptr %17, align 1, !dbg !DILocation(line: 9, scope: !8)
   %19 = add i64 8, 4
   %20 = getelementptr i8, ptr %vmctx, i64 -8

@@ -27,7 +27,7 @@ def _load(op: Op) -> Handler:
 
     def emit(f: FunctionWriter, offset: int, memarg: Memarg) -> None:
         _, static_offset, memory = memarg
-        operand = f.stack.pop()
+        address = operand = f.stack.pop()
         if offset in f.plain_pointers:
             if f.plain_pointers[offset] in f.scratch:
                 f.stack.append(f.scratch[f.plain_pointers[offset]])
@@ -57,6 +57,7 @@ def _load(op: Op) -> Handler:
         if is_float and has_masks(f):
             operand = f.fence(operand)  # or a select of it becomes a load under a condition
         f.loads[operand] = offset
+        f.last_load = offset, memory, address, static_offset, width
         f.stack.append(operand)
 
     return emit
@@ -87,11 +88,16 @@ def _store(op: Op) -> Handler:
             return
         contents = f.contents
         pointer = _plain_pointer(f, offset) if plain else f.heap_address(memory, operand, static_offset, width, offset)
+        loaded = f.loads.get(value, 0)
         if narrow != llvm_type:
-            value = f"{narrow} {f.emit(f'trunc {value} to {narrow}')}"
+            # LLVM may do what comes before in the narrower type, too, and then takes this location for it.
+            value = f"{narrow} {f.emit(f'trunc {value} to {narrow}{f.location(loaded) if loaded else str()}')}"
         if plain:
             f.out.append(f"  store {value}, ptr {pointer}, align 1")
             return
+        if f.last_load == (loaded, memory, operand, static_offset, width):
+            # One instruction may load, change and store it: if that traps, the load has. Behind it, no store there can.
+            offset = loaded
         f.out.append(f"  store volatile {value}, ptr {pointer}, align 1{f.location(offset)}")
         root, displacement = f.place(operand, static_offset)
         f.contents = {

@@ -212,6 +212,7 @@ class FunctionWriter:
         "functype",
         "handler",
         "instrs",
+        "last_load",
         "line_base",
         "loaded_vectors",
         "loads",
@@ -270,6 +271,8 @@ class FunctionWriter:
         self.instrs: Iterator[Instr] = iter(())
         self.loads: dict[str, int] = {}
         """Operand that comes of a load of the heap -> the load's offset."""
+        self.last_load: tuple[int, int, str, int, int] | None = None
+        """Of the last load of the heap: its offset, memory, address operand, static offset and width."""
         self.loaded_vectors: set[str] = set()
         """v128 operands that are loads of the heap: no folding can make them constant."""
         self.bit_of = ""
