@@ -11,8 +11,8 @@ import lucet
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
 from tests.kit import toolchains
+from tests.kit.handlers import Chain, app
 from tests.kit.terrarium import App
-from tests.terrarium.test_filters import Chain, app
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "terrarium"
 
