@@ -99,20 +99,6 @@ def body_of(request: str, **options: Any) -> bytes:
     return answer.body
 
 
-class Arriving:
-    length = None
-
-    def __init__(self, *parts: bytes) -> None:
-        self.parts = list(parts)
-
-    def at_once(self) -> bytes | None:
-        return None
-
-    async def read(self, limit: int = 65536, /) -> bytes:
-        await asyncio.sleep(0.001)
-        return self.parts.pop(0) if self.parts else b""
-
-
 @dataclass
 class Chain:
     """Filters in front of an application."""

@@ -105,6 +105,25 @@ class Answer:
         return next((value for key, value in self.headers if key == name), None)
 
 
+class Arriving:
+    """A body that arrives in parts."""
+
+    def __init__(self, *parts: bytes, length: int | None = None) -> None:
+        self.parts = list(parts)
+        self.length = length
+
+    def at_once(self) -> bytes | None:
+        return None
+
+    async def read(self, limit: int = 65536, /) -> bytes:
+        await asyncio.sleep(0.001)
+        part = self.parts.pop(0) if self.parts else b""
+        if len(part) > limit:
+            part, rest = part[:limit], part[limit:]
+            self.parts.insert(0, rest)
+        return part
+
+
 def request_of(method: str, target: str, body: Any = b"", headers: Headers | None = None) -> Request:
     return Request(
         method=method,

@@ -11,8 +11,8 @@ from lucet.terrarium import filters, guest
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.record import Record
-from tests.kit.handlers import ANSWER, PASS, PATIENT, Arriving, Chain, T, app, get, handler, literal
-from tests.kit.terrarium import App, MemoryExchange, request_of
+from tests.kit.handlers import ANSWER, PASS, PATIENT, Chain, T, app, get, handler, literal
+from tests.kit.terrarium import App, Arriving, MemoryExchange, request_of
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from lucet.terrarium.handler import Handler
 from lucet.terrarium.handler_calls import FUNCTIONS
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
-from tests.kit.handlers import ANSWER, PASS, TYPES, Arriving, T, app, body_of, get, get_i32, handler
+from tests.kit.handlers import ANSWER, PASS, TYPES, T, app, body_of, get, get_i32, handler
+from tests.kit.terrarium import Arriving
 
 
 def test_the_interface_is_whole() -> None:

@@ -12,9 +12,9 @@ from lucet.terrarium.catalogue import FilterUse
 from lucet.terrarium.environment import NoOutgoing
 from lucet.terrarium.limits import Limits
 from tests.kit.catalogue import MemoryCatalogue
+from tests.kit.cgi import ECHO
 from tests.kit.handlers import PASS, T, handler
 from tests.kit.terrarium import DictKeys
-from tests.terrarium.test_cgi import ECHO
 
 pytest.importorskip("httptools", reason="serving needs the extra lucet[serve]")
 
