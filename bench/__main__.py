@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -69,8 +70,6 @@ def main(arguments: Sequence[str]) -> int:
         )
         report = measured([name for name in SECTIONS if name in given.sections or not given.sections], settings, given)
     render.render(report, given.output)
-    if given.stored is None:
-        results.write(report, given.output / "results.json")
     if given.docs:
         for old in DOCS.glob("*.svg"):
             old.unlink()
@@ -81,25 +80,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measured(names: Sequence[str], settings: Settings, given: argparse.Namespace) -> results.Report:
-    before = os.getloadavg()[0]
-    sections = []
-    for name in names:
-        print(f"{name} ...", end=" ", flush=True)
-        sections.append(run_section(name, settings))
-        absent = f"; {'; '.join(sections[-1].absent)}" if sections[-1].absent else ""
-        print(f"{sections[-1].seconds:.0f} s{absent}", flush=True)
+    """Whatever was measured is in the folder's results.json as soon as its section is done."""
     options = [*(["--quick"] if given.quick else []), *([f"--rounds={given.rounds}"] if given.rounds else [])]
     options += [f"--without={name}" for name in given.without]
-    return results.Report(
+    before = os.getloadavg()[0]
+    report = results.Report(
         date=str(date.today()),
         command=shlex.join(["python", "-m", "bench", *options, *given.sections]),
         quick=settings.quick,
         machine=machine(),
         versions=versions(settings),
-        load=(before, os.getloadavg()[0]),
+        load=(before, before),
         timer=measure.clock_cost(),
-        sections=tuple(sections),
+        sections=(),
     )
+    given.output.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        print(f"{name} ...", end=" ", flush=True)
+        section = run_section(name, settings)
+        absent = f"; {'; '.join(section.absent)}" if section.absent else ""
+        print(f"{section.seconds:.0f} s{absent}", flush=True)
+        report = replace(report, sections=(*report.sections, section), load=(before, os.getloadavg()[0]))
+        results.write(report, given.output / "results.json")
+    return report
 
 
 def machine() -> tuple[tuple[str, str], ...]:
