@@ -1,11 +1,12 @@
 """The suite of benchmarks: `python -m bench` measures everything and writes a report.
 
-usage: python -m bench [--quick] [--rounds N] [--output FOLDER] [--docs] [--from FILE] [--without PEER]...
-                       [SECTION]...
+usage: python -m bench [--quick] [--rounds N] [--output FOLDER] [--add] [--docs] [--from FILE]
+                       [--without PEER]... [SECTION]...
        python -m bench compare REV1 REV2
 
 Writes results.json, report.md with its plots, and report.html, which is one file, into the folder. --from renders the
-results of an earlier run again, and measures nothing. --docs is for the report that is part of the documentation.
+results of an earlier run again, and measures nothing. --add puts sections in the place of those of an earlier run in
+the same folder. --docs is for the report that is part of the documentation.
 
 Exit status 1: a section failed, and the report says how; what is merely not there (a peer, a compiler) is stated in it.
 """
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, help="default: 11, or 2 if it is to be quick")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="FOLDER")
     parser.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="render these results")
+    parser.add_argument("--add", action="store_true", help="put the sections into the folder's results of before")
     parser.add_argument("--docs", action="store_true", help="put Markdown, plots and results into docs/report, too")
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("LUCET_SHARED", "../shared")))
     parser.add_argument("--without", action="append", default=[], choices=_PEERS, help="do as if this was not there")
@@ -56,11 +58,14 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.sections if name not in SECTIONS]:
         parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    earlier = given.stored or (given.output / "results.json" if given.add else None)
+    try:
+        before = None if earlier is None else results.read(earlier)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     if given.stored is not None:
-        try:
-            report = results.read(given.stored)
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
+        assert before is not None
+        report = before
     else:
         settings = Settings(
             rounds=given.rounds or (2 if given.quick else 11),
@@ -68,7 +73,9 @@ def main(arguments: Sequence[str]) -> int:
             shared=given.shared.resolve(),
             without=tuple(given.without),
         )
-        report = measured([name for name in SECTIONS if name in given.sections or not given.sections], settings, given)
+        report = measured(
+            [name for name in SECTIONS if name in given.sections or not given.sections], settings, given, before
+        )
     render.render(report, given.output)
     if given.docs:
         for old in DOCS.glob("*.svg"):
@@ -79,7 +86,9 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if given.stored is None and any(section.failed for section in report.sections) else 0
 
 
-def measured(names: Sequence[str], settings: Settings, given: argparse.Namespace) -> results.Report:
+def measured(
+    names: Sequence[str], settings: Settings, given: argparse.Namespace, earlier: results.Report | None
+) -> results.Report:
     """Whatever was measured is in the folder's results.json as soon as its section is done."""
     options = [*(["--quick"] if given.quick else []), *([f"--rounds={given.rounds}"] if given.rounds else [])]
     options += [f"--without={name}" for name in given.without]
@@ -94,13 +103,17 @@ def measured(names: Sequence[str], settings: Settings, given: argparse.Namespace
         timer=measure.clock_cost(),
         sections=(),
     )
+    if earlier is not None:
+        report = replace(report, sections=earlier.sections, command=f"{earlier.command}; {report.command}")
     given.output.mkdir(parents=True, exist_ok=True)
     for name in names:
         print(f"{name} ...", end=" ", flush=True)
         section = run_section(name, settings)
         absent = f"; {'; '.join(section.absent)}" if section.absent else ""
         print(f"{section.seconds:.0f} s{absent}", flush=True)
-        report = replace(report, sections=(*report.sections, section), load=(before, os.getloadavg()[0]))
+        others = (one for one in report.sections if one.name != name)
+        sections = sorted((*others, section), key=lambda one: list(SECTIONS).index(one.name))
+        report = replace(report, sections=tuple(sections), load=(before, os.getloadavg()[0]))
         results.write(report, given.output / "results.json")
     return report
 

@@ -52,6 +52,20 @@ def test_only_the_sections_that_are_named_are_measured_in_the_usual_order(
     assert status == 0
 
 
+def test_sections_that_are_added_replace_those_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(name: str, settings: Settings) -> Section:
+        return Section(name=name, title=f"with {settings.rounds}", words="", command="", charts=())
+
+    monkeypatch.setattr("bench.__main__.run_section", pretend)
+    for arguments in (["calls", "wasi", "--rounds=5"], ["memory", "calls", "--rounds=7", "--add"]):
+        assert main([*arguments, "--output", str(tmp_path)]) == 0
+    report = results.read(tmp_path / "results.json")
+    assert [(one.name, one.title) for one in report.sections] == [
+        *(("calls", "with 7"), ("memory", "with 7"), ("wasi", "with 5"))
+    ]
+    assert report.command == "python -m bench --rounds=5 calls wasi; python -m bench --rounds=7 memory calls"
+
+
 def test_a_section_that_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(settings: Settings) -> Measured:
         raise Absent("there is no compiler")
