@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "compile": "compile a WebAssembly module to a shared object (also: lucetc)",
     "stubs": "write a typed stub of what a module exports",
     "serve": "answer HTTP requests, each with a fresh instance",
+    "deploy": "give a server a new version of an application",
+    "app": "which applications a server has, and which versions answer",
     "inspect": "show what is in an artifact, and whether it is whole and signed",
 }
 """Each in the file of its name, whose main(arguments, prog) is called."""

@@ -13,12 +13,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lucet.errors import LucetError
 from lucet.terrarium.catalogue import Deployment, Operations, Route
 from lucet.terrarium.compiling import BuildFailed, Compiled, Compiler
 from lucet.terrarium.config import Build
+from lucet.terrarium.sources import ASSETS
 from lucet.terrarium.store import NewAsset, NewVersion, Store
 from lucet.terrarium.stored import LEVELS, StoredCatalogue
 
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from lucet.terrarium.settings import AppSettings
 
 KINDS: Final = ("wasm", "text", "c", "rust", "assemblyscript")
-Kind = Literal["wasm", "text", "c", "rust", "assemblyscript"]
 _KEPT: Final = 1000
 """Jobs that are over and can still be asked for."""
-ASSETS: Final = "assets/"
 
 UPLOADED: Final = "Upload complete, waiting for build..."
 BUILDING: Final = "Building..."
@@ -85,7 +84,8 @@ class Upload:
 
     tenant: str
     application: str
-    kind: Kind
+    kind: str
+    """Of KINDS."""
     files: Mapping[str, bytes]
     settings: AppSettings | None = None
     routes: tuple[Route, ...] | None = None

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from lucet.terrarium.catalogue import Route
-from lucet.terrarium.deploy import DEPLOYING, Kind, QueueFull, Upload
+from lucet.terrarium.deploy import DEPLOYING, QueueFull, Upload
 from lucet.terrarium.http import BodyTooLarge, Exchange, Headers, read_all
 from lucet.terrarium.settings import AppSettings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lucet.terrarium.config import Original
     from lucet.terrarium.deploy import Deployer
 
-_LANGUAGES: Final[dict[str, Kind]] = {
+_LANGUAGES: Final = {
     "c": "c",
     "rust": "rust",
     "assemblyscript": "assemblyscript",
@@ -127,7 +127,7 @@ class OriginalApi:
         return f"{self.settings.scheme}://{application}.{self.settings.domain}{port}/"
 
 
-def read_upload(data: bytes, limit: int) -> tuple[Kind, dict[str, bytes]]:
+def read_upload(data: bytes, limit: int) -> tuple[str, dict[str, bytes]]:
     """The language, and files by path, at most `limit` bytes of them. BadUpload, BodyTooLarge."""
     try:
         body = json.loads(data)

@@ -8,14 +8,13 @@ import secrets
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
-from lucet.errors import LucetError
 from lucet.terrarium.admin import Admin
 from lucet.terrarium.build import Toolchains
 from lucet.terrarium.compiling import Compiler
 from lucet.terrarium.config import App, Config, ConfigError, secret_of, split_address
-from lucet.terrarium.deploy import ASSETS, Deployer, Job, Upload
+from lucet.terrarium.deploy import Deployer, Job, Upload
 from lucet.terrarium.environment import NoOutgoing
 from lucet.terrarium.frontend import Bounds, FrontEnd
 from lucet.terrarium.keys_sqlite import SqliteStores
@@ -25,17 +24,15 @@ from lucet.terrarium.own import OwnHosts
 from lucet.terrarium.page import front
 from lucet.terrarium.sealed import private_file
 from lucet.terrarium.server import Server
+from lucet.terrarium.sources import read_sources
 from lucet.terrarium.store import Store
 from lucet.terrarium.stored import StoredCatalogue
 from lucet.terrarium.tls import TlsFrontEnd
 
 if TYPE_CHECKING:
     from lucet.terrarium.catalogue import Deployment
-    from lucet.terrarium.deploy import Kind
     from lucet.terrarium.http import Exchange, Outgoing
     from lucet.terrarium.outgoing import Client
-
-_SUFFIXES: Final[dict[str, Kind]] = {".wasm": "wasm", ".wat": "text", ".c": "c", ".rs": "rust", ".ts": "assemblyscript"}
 
 
 class Platform:
@@ -193,25 +190,6 @@ class Platform:
         self.catalogue.close()
         self._keys.close()
         self.store.close()
-
-
-def read_sources(path: Path) -> tuple[Kind, dict[str, bytes]]:
-    """The kind and the files of a module, a source file, or a directory with one and assets/. LucetError, OSError."""
-    if path.is_file():
-        kind = _SUFFIXES.get(path.suffix)
-        if kind is None:
-            raise LucetError(f"{path}: is none of {', '.join(_SUFFIXES)}")
-        return kind, {path.name: path.read_bytes()}
-    files = {}
-    for one in sorted(path.rglob("*")):
-        relative = one.relative_to(path)
-        if one.is_file() and not any(part.startswith(".") or part == "node_modules" for part in relative.parts):
-            files[relative.as_posix()] = one.read_bytes()
-    code = [name for name in files if not name.startswith(ASSETS)]
-    kinds = [kind for name in code if (kind := _SUFFIXES.get(Path(name).suffix)) is not None]
-    if not kinds:
-        raise LucetError(f"{path}: has no file that is one of {', '.join(_SUFFIXES)}")
-    return kinds[0], files
 
 
 async def _listen_unix(front_end: FrontEnd, path: Path) -> None:
