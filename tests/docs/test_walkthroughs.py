@@ -116,6 +116,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join(path), "LUCET_CACHE_DIR": str(folder / "cache"), "LUCET": str(ROOT)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WALKS)
 def test_it_happens_as_the_page_says(name: str, tmp_path: Path) -> None:
     known = environment(tmp_path)
