@@ -16,6 +16,7 @@ exclude_patterns = ["extension"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 python_maximum_signature_line_length = 100
+highlight_language = "text"
 smartquotes = False
 html_theme = "furo"
 html_title = f"Lucet for Python {release}"
