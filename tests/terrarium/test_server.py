@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -433,6 +434,26 @@ def test_filters_stand_in_front_of_an_application() -> None:
         del catalogue.applications["t", "guard"]
         catalogue.tell(("t", "guard"))
         assert (await edge.get(headers=key)).status == 503
+
+    run(test)
+
+
+def test_log_output_is_bounded_by_request_and_by_time() -> None:
+    talking = """(module
+      (import "env" "hostcall_debug" (func $debug (param i32 i32)))
+      (memory 1) (data (i32.const 16) "0123456789")
+      (func (export "run") (call $debug (i32.const 16) (i32.const 10)) (call $debug (i32.const 16) (i32.const 10))))"""
+
+    async def test(edge: Edge, catalogue: Catalog) -> None:
+        catalogue.deploy("app", ("1", talking, 1), limits=Limits(wall_time=120.0, log_bytes=15, log_rate=11))
+        begun = time.monotonic()
+        for _ in range(200):
+            await edge.get()
+        lines = edge.lines()
+        assert lines[0]["log"] == ["0123456789"] and lines[0]["log_lost_bytes"] == 11
+        # One line of eleven bytes at once, and one in each second.
+        assert sum("log" in line for line in lines) <= 2 + time.monotonic() - begun
+        assert 'lucet_log_lost_bytes_total{tenant="t"} ' in edge.server.metrics()
 
     run(test)
 

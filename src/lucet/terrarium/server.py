@@ -44,13 +44,28 @@ _TEXT: Final[Headers] = [(b"content-type", b"text/plain; charset=utf-8")]
 class Tenant:
     """What a tenant's applications share."""
 
-    __slots__ = ("keys", "load", "metrics", "name")
+    __slots__ = ("_log_room", "_log_time", "keys", "load", "metrics", "name")
 
     def __init__(self, name: str, limits: Limits, keys: KeyValues, admission: Admission) -> None:
         self.name = name
         self.load = Load(limits, admission)
         self.metrics = TenantMetrics()
         self.keys = keys
+        self._log_room = float(limits.log_rate)
+        self._log_time = 0.0
+
+    def bound_log(self, record: Record) -> None:
+        """Drop what its guests print beyond `log_rate` bytes in a second."""
+        rate = self.load.limits.log_rate
+        now = perf_counter()
+        self._log_room = min(rate, self._log_room + (now - self._log_time) * rate)
+        self._log_time = now
+        size = sum(len(line) + 1 for line in record.log_lines or ())
+        if size > self._log_room:
+            record.log_lost += size
+            record.log_lines = None
+        else:
+            self._log_room -= size
 
 
 class Loaded:
@@ -432,6 +447,8 @@ class Server:
         load.running -= 1
         if load.queue:
             self._admission.ended()
+        if record.log_lines is not None:
+            tenant.bound_log(record)
         duration = (record.ended or perf_counter()) - record.begun
         status = exchange.status
         tenant.metrics.add(record, status, duration)
