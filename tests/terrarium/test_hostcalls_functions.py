@@ -36,6 +36,16 @@ def test_what_the_client_asks() -> None:
     assert done.memory[done.u32(done.u32(many)) + 1] == 0
 
 
+def test_nothing_is_given_without_malloc() -> None:
+    """A guest that has none can ask for what is not there: the original's smallest template does."""
+    script = Script()
+    script.call("init_mm", -1, -1)
+    at = script.room()
+    script.call("req_get_header", at, at + 4, 0, b"X-Fastly-Debug")
+    done = script.run(app())
+    assert (done.answer.record.fault, done.strings(at)) == (None, None)
+
+
 def test_a_client_cannot_say_where_it_is() -> None:
     script = Script()
     ip, other = script.room(), script.room()

@@ -16,7 +16,7 @@ use std::alloc::{alloc, Layout};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Slice {
+pub struct Slice {
     ptr: *const u8,
     len: usize,
 }
