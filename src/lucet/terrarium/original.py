@@ -6,6 +6,7 @@ application with a host name of four words, and lives as long as is configured.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
@@ -81,7 +82,7 @@ class OriginalApi:
         limit = self.deployer.limits.source
         try:
             data = await read_all(exchange.request.body, 2 * limit)
-            kind, files = read_upload(data, limit)
+            kind, files = await asyncio.to_thread(read_upload, data, limit)
         except BodyTooLarge as error:
             _answer(exchange, 413, {"id": "", "success": False, "message": str(error)})
             return
