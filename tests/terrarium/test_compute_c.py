@@ -80,7 +80,7 @@ STORES = b"greeting hello\nabsent 10\nshort 4 needs 5\nsecret s3cret\n"
         ("/upload", b"from the client", UPLOADED),
         ("/stores", b"", STORES),
         ("/nap", b"", b"slept: 1\n"),
-        ("/cache", b"", b"status 5\n"),
+        ("/unsupported", b"", b"status 5\n"),
     ],
 )
 @pytest.mark.parametrize("arriving", [False, True])

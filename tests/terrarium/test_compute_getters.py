@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import pack
 from typing import Any
 
 import pytest
@@ -44,6 +45,13 @@ def lookup(guest: Caller) -> int:
     return int(guest.good("fastly_kv_store.lookup", guest.good("fastly_kv_store.open", "things"), "key", 0, 0))
 
 
+def cached(guest: Caller) -> int:
+    config = guest.put(pack("<QIIIxxxxQQIIQIIQII", 10**12, 0, 0, 0, 0, 0, 0, 0, 0, guest.put(b"about"), 5, 0, 0, 0))
+    body = guest.good("fastly_cache.insert", b"key", 1 << 7, config)
+    guest.good("fastly_http_body.close", body)
+    return int(guest.good("fastly_cache.lookup", b"key", 0, 0))
+
+
 # What to give to each: a maker of its handle, or what stands there, and the rest; and what comes of it.
 VALUES: dict[str, tuple[list[Any], bytes]] = {
     "fastly_http_req.method_get": ([request], b"POST"),
@@ -61,6 +69,7 @@ VALUES: dict[str, tuple[list[Any], bytes]] = {
     "fastly_backend.get_host": (["origin"], b"origin.test"),
     "fastly_backend.get_override_host": (["origin"], b"override.test"),
     "fastly_geo.lookup": ([V6], b'{"city":"there"}'),
+    "fastly_cache.get_user_metadata": ([cached], b"about"),
     "fastly_device_detection.lookup": (["Browser/1"], b'{"device":{}}'),
 }
 NAMES = [b"host", b"x-one", b"x-two"]

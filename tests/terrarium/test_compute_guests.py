@@ -70,14 +70,14 @@ def test_a_trap_is_answered_with_500() -> None:
 
 def test_what_is_not_supported_is_told_once() -> None:
     app = guest(
-        '(import "fastly_cache" "lookup" (func $lookup (param i32 i32 i32 i32 i32) (result i32)))',
+        '(import "fastly_shielding" "shield_info" (func $lookup (param i32 i32 i32 i32 i32) (result i32)))',
         start="""(i32.store8 (i32.const 64) (i32.add (i32.const 48)
             (call $lookup (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
             (call $answer (i32.const 64) (i32.const 1))""",
     )
     answers = [app.get("/") for _ in range(2)]
     assert [one.body for one in answers] == [b"5", b"5"]
-    assert [one.record.log_lines for one in answers] == [["fastly_cache.lookup is not supported here"], None]
+    assert [one.record.log_lines for one in answers] == [["fastly_shielding.shield_info is not supported here"], None]
 
 
 @pytest.mark.parametrize(

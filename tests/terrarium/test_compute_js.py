@@ -136,6 +136,10 @@ def test_what_is_logged(app: App) -> None:
 def test_what_outlives_a_request(app: App) -> None:
     assert app.get("/rate").body == b"4 true false false\n"
     assert app.get("/rate").body == b"8 true false false\n"
+    assert app.get("/cache").body == b"nothing made\n"
+    assert app.get("/cache").body == b"made made\n"
+    assert app.get("/purge").body == b"purged\n"
+    assert app.get("/cache").body == b"nothing made\n"
     assert app.get("/wait-until").body == b"done\n"
     assert app.get("/later").body == b"value\n"
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from lucet.terrarium.compute_body import seen
+from lucet.terrarium.compute_cache import Cache
 from lucet.terrarium.compute_calls import imports_for
 from lucet.terrarium.compute_more import Acl, Rates
 from lucet.terrarium.compute_visit import ComputeVisit
@@ -52,6 +53,7 @@ class Compute(Interface):
         self.told: set[str] = set()
         """Functions that are not supported, of which a log tells already."""
         self.rates = Rates()
+        self.cache = Cache()
         self.acls: dict[str, Acl] = {}
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lucet.errors import MemoryAccessError
 from lucet.runtime import HostFunction, Suspend
-from lucet.terrarium import compute_http, compute_more, compute_send, compute_stores
+from lucet.terrarium import compute_cache, compute_http, compute_more, compute_send, compute_stores
 from lucet.terrarium.compute_body import Content, Item, Refused, multi_value
 from lucet.terrarium.compute_table import CALLS, HANDLES, MASK32, Call, Status
 from lucet.terrarium.compute_visit import MAX_HANDLES, ComputeVisit, Request, Response
@@ -34,9 +34,11 @@ _CLASSES: Final[Mapping[str, type | tuple[type, ...]]] = {
     "endpoint": compute_more.Endpoint,
     "acl": compute_more.OpenAcl,
     "promise": compute_http.Promise,
+    "cache": compute_cache.Lookup,
+    "cache-busy": compute_cache.Busy,
     "item": compute_send.ITEMS,
 }
-_MODULES: Final = (compute_http, compute_send, compute_stores, compute_more)
+_MODULES: Final = (compute_http, compute_send, compute_stores, compute_cache, compute_more)
 
 _SIZES: Final = {"u16": 2, "u32": 4, "u64": 8}
 

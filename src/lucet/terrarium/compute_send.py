@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from lucet.terrarium.compute_body import Content, Item, Outbound, Pipe, Refused
+from lucet.terrarium.compute_cache import Busy, Lookup
 from lucet.terrarium.compute_stores import KvDelete, KvInsert, KvList, KvLookup
 from lucet.terrarium.compute_table import INVALID_HANDLE, NO_INDEX, SendError, Status
 from lucet.terrarium.compute_visit import MAX_DYNAMIC_BACKENDS, ComputeVisit, Request, Response, headers_size
@@ -44,7 +45,7 @@ class Pending(Item):
         return None if self.task.done() else self.task
 
 
-ITEMS: Final = (Content, Pending, KvLookup, KvInsert, KvDelete, KvList)
+ITEMS: Final = (Content, Pending, KvLookup, KvInsert, KvDelete, KvList, Busy, Lookup)
 """What can be waited for."""
 
 

@@ -64,7 +64,7 @@ class KvError:
 
 HANDLES: Final = frozenset(
     "request response body content pending dictionary kv kv-lookup kv-insert kv-delete kv-list secrets secret "
-    "endpoint acl promise item".split()
+    "endpoint acl promise cache cache-busy item".split()
 )
 """`body` is any body, `content` one that is not sent while it is written; `item`, whatever async_io can wait for."""
 
@@ -243,6 +243,28 @@ fastly_erl
   ratecounter_lookup_count                  text text u32 -> u32
   penaltybox_add                            text text u32
   penaltybox_has                            text text -> u32
+fastly_cache
+  lookup                                    bytes u32 pointer -> cache
+  insert                                    bytes u32 pointer -> body
+  transaction_lookup                        bytes u32 pointer -> cache
+  transaction_lookup_async                  bytes u32 pointer -> cache-busy
+  cache_busy_handle_wait                    -cache-busy -> cache
+  close_busy                                -cache-busy = cache_close
+  transaction_insert                        cache u32 pointer -> body
+  transaction_insert_and_stream_back        cache u32 pointer -> body cache
+  transaction_update                        cache u32 pointer
+  transaction_cancel                        cache
+  close                                     -cache
+  get_state                                 cache -> u32
+  get_user_metadata                         cache -> value
+  get_body                                  cache u32 pointer -> body
+  get_length                                cache -> u64
+  get_max_age_ns                            cache -> u64
+  get_stale_while_revalidate_ns             cache -> u64
+  get_age_ns                                cache -> u64
+  get_hits                                  cache -> u64
+fastly_purge
+  purge_surrogate_key                       text u32 pointer
 fastly_compute_runtime
   get_vcpu_ms                               -> u64
   get_heap_mib                              -> u32

@@ -74,6 +74,7 @@ class ComputeVisit(Visit):
         "downstream",
         "dynamic",
         "handles",
+        "kept",
         "memory",
         "output",
         "pump",
@@ -93,6 +94,8 @@ class ComputeVisit(Visit):
         self.store = Store(compute.environment.limits.response_body)
         self.downstream: tuple[int, int] | None = None
         """The handles of the client's request and of its body, once the guest has asked for them."""
+        self.kept = 0
+        """Of the store, for what no handle stands for."""
         self.sent = False
         """Whether the guest has given its response."""
         self.pump: asyncio.Future[None] | None = None
@@ -130,6 +133,18 @@ class ComputeVisit(Visit):
     def forget(self, item: Item) -> None:
         """Its handle is used up."""
         self.handles.pop(item.handle, None)
+
+    def keep(self, size: int) -> None:
+        """Hold so much until the request ends. Refused."""
+        self.store.hold(size)
+        self.kept += size
+
+    def request_of(self, handle: int) -> Request:
+        """Refused."""
+        found = self.handles.get(handle)
+        if not isinstance(found, Request):
+            raise Refused(Status.BADF)
+        return found
 
     def body_of(self, data: bytes) -> Content:
         content = Content(self.store)

@@ -224,9 +224,10 @@ static void nap(void) {
     say("slept: %d\n", took >= 20000000);
 }
 
-static void cache(void) {
-    uint32_t handle;
-    say("status %u\n", fastly_cache_lookup("key", 3, 0, NULL, &handle));
+static void unsupported(void) {
+    char text[16];
+    size_t size;
+    say("status %u\n", fastly_shielding_shield_info("name", 4, text, sizeof text, &size));
 }
 
 static void loop(void) {
@@ -243,10 +244,14 @@ static const struct {
     const char *path;
     void (*serve)(void);
 } routes[] = {
-    {"/", hello},        {"/head", head},     {"/echo", echo},   {"/upper", upper},
-    {"/stream", stream}, {"/pass", pass},     {"/fetch", fetch}, {"/parallel", parallel},
-    {"/upload", upload}, {"/stores", stores}, {"/count", count}, {"/logs", logs},
-    {"/nap", nap},       {"/cache", cache},   {"/loop", loop},   {"/crash", crash},
+    {"/", hello},        {"/head", head},
+    {"/echo", echo},     {"/upper", upper},
+    {"/stream", stream}, {"/pass", pass},
+    {"/fetch", fetch},   {"/parallel", parallel},
+    {"/upload", upload}, {"/stores", stores},
+    {"/count", count},   {"/logs", logs},
+    {"/nap", nap},       {"/unsupported", unsupported},
+    {"/loop", loop},     {"/crash", crash},
 };
 
 int main(void) {

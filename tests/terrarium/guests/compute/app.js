@@ -6,6 +6,7 @@ import { KVStore } from "fastly:kv-store";
 import { Logger } from "fastly:logger";
 import { Acl } from "fastly:acl";
 import { Backend } from "fastly:backend";
+import { SimpleCache } from "fastly:cache";
 import { Device } from "fastly:device";
 import { EdgeRateLimiter, PenaltyBox, RateCounter } from "fastly:edge-rate-limiter";
 import { allowDynamicBackends } from "fastly:experimental";
@@ -112,6 +113,16 @@ const routes = {
     return new Response("done\n");
   },
   "/later": async () => new Response(`${await (await new KVStore("later").get("key")).text()}\n`),
+  "/cache": async () => {
+    const before = SimpleCache.get("key");
+    const made = await SimpleCache.getOrSet("key", async () => ({ value: "made", ttl: 60 }));
+    const text = await made.text();
+    return new Response(`${before === null ? "nothing" : await before.text()} ${text}\n`);
+  },
+  "/purge": () => {
+    SimpleCache.purge("key", { scope: "global" });
+    return new Response("purged\n");
+  },
   "/geo": (_, event) => {
     const found = getGeolocationForIpAddress("192.0.2.7");
     return new Response(`${found.city} ${event.client.geo.latitude}\n`);

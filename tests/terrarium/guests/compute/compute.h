@@ -59,4 +59,4 @@ FROM(fastly_kv_store, lookup_wait_v2, uint32_t, uint32_t *body, char *, size_t, 
 FROM(fastly_kv_store, insert, uint32_t, const char *, size_t, uint32_t body, uint32_t, const struct insert_config *,
      uint32_t *);
 FROM(fastly_kv_store, insert_wait, uint32_t, uint32_t *error);
-FROM(fastly_cache, lookup, const char *, size_t, uint32_t, const void *, uint32_t *);
+FROM(fastly_shielding, shield_info, const char *, size_t, char *, size_t, size_t *);
