@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,15 @@ from typing import Final
 from lucet.terrarium.compiling import BuildFailed
 from lucet.terrarium.config import Build
 from lucet.terrarium.deploy import COMPILED, Language
-from lucet.terrarium.jail import JailLimits, JailRequest, JailResult, run_confined
+from lucet.terrarium.jail import Jail, JailFailed, JailLimits, JailRequest, JailResult
 
 _OUTPUT: Final = "out.wasm"
 _BINDINGS: Final = Path(__file__).parent / "guests"
 """The interface of the original Terrarium for programs: lucet_http.h and so on."""
 _MAIN: Final = re.compile(rb"^[\w\s*]*\bmain\s*\(", re.MULTILINE)
-_MISSING_NAMESPACES: Final = "namespaces"
+_RUN: Final = re.compile(rb"^[\w\s*]*\brun\s*\(", re.MULTILINE)
+_NO_WASI: Final = re.compile(rb'@external\(\s*"(env|http_handler|fastly_\w+)"|\blucet_http\b')
+_WASI_SHIM: Final = Path("@assemblyscript", "wasi-shim", "asconfig.json")
 _ZIG_FIRST: Final = b'#include <stdio.h>\nint main(void) { puts(""); return 0; }\n'
 
 
@@ -32,22 +35,21 @@ _ZIG_FIRST: Final = b'#include <stdio.h>\nint main(void) { puts(""); return 0; }
 class _Recipe:
     command: Sequence[str]
     reads: Sequence[str] = ()
+    copies: Sequence[tuple[str, str]] = ()
+    links: Sequence[tuple[str, str]] = ()
+    """See jail.JailRequest."""
     env: Mapping[str, str] | None = None
     adds: Mapping[str, bytes] = field(default_factory=dict)
     """Files besides the tenant's, unless it has its own."""
 
 
 class Toolchains:
-    """deploy.Toolchain: those that are installed here. directory: where what they need once is kept.
+    """deploy.Toolchain: those that are installed here. directory: where what they need once is kept."""
 
-    say: told once of what the kernel does not let us confine.
-    """
-
-    def __init__(self, directory: Path, limits: Build, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, limits: Build, jail: Jail) -> None:
         self.directory = directory
         self.limits = limits
-        self._say = say
-        self._told = False
+        self._jail = jail
         self._node_modules = _node_modules(limits.assemblyscript, directory)
         self._zig = importlib.util.find_spec("ziglang")
         self._zig_ready: asyncio.Task[Path] | None = None
@@ -102,23 +104,23 @@ class Toolchains:
             files={**recipe.adds, **files},
             outputs={_OUTPUT: limits.module},
             reads=recipe.reads,
+            copies=recipe.copies,
+            links=recipe.links,
             env=recipe.env or {},
             limits=JailLimits(
                 wall=limits.wall_time,
                 cpu=int(limits.cpu_time),
                 memory=limits.memory,
                 scratch=limits.scratch,
+                file=limits.scratch,
                 processes=limits.processes,
                 log=limits.log,
             ),
         )
-        result = await run_confined(request)
-        if result.missing and not self._told:
-            self._told = True
-            self._say(f"builds are confined with less than there could be: {'; '.join(result.missing)}")
-        if limits.require_isolation and any(one.startswith(_MISSING_NAMESPACES) for one in result.missing):
-            raise BuildFailed("this server builds only where the kernel allows namespaces")
-        return result
+        try:
+            return await self._jail.run(request)
+        except JailFailed as error:
+            raise BuildFailed(f"the build cannot run: {error}") from error
 
     # C: clang, as the PyPI package ziglang brings it.
 
@@ -133,19 +135,21 @@ class Toolchains:
         assert self._zig.origin is not None
         folder = Path(self._zig.origin).parent
         model = [] if any(_MAIN.search(files[name]) for name in sources) else ["-mexec-model=reactor"]
+        if model and any(_RUN.search(files[name]) for name in sources):
+            model.append("-Wl,--export=run")  # the entry of the original interface, whether the source says so or not
         folders = sorted({str(Path(name).parent) for name in files})
         arguments = [
             *(str(folder / "zig"), "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
-            *(f"-I{{work}}/{one}" for one in folders),
+            *(f"-I{one}" for one in folders),
             f"-I{_BINDINGS}",
             *("-o", _OUTPUT, *sources),
         ]
-        # The cache must be writable, and nothing that a build writes is to be another's.
-        script = 'cp -r "$0" cache && exec "$@"'
         return _Recipe(
-            command=["/bin/sh", "-c", script, str(cache), *arguments],
-            reads=[str(folder), str(cache), str(_BINDINGS)],
-            env={"ZIG_GLOBAL_CACHE_DIR": "{work}/cache", "ZIG_LOCAL_CACHE_DIR": "{work}/local"},
+            command=arguments,
+            reads=[str(folder), str(_BINDINGS)],
+            # The cache must be writable, and nothing that a build writes is to be another's.
+            copies=[(str(cache), ".zig")],
+            env={"ZIG_GLOBAL_CACHE_DIR": "{work}/.zig", "ZIG_LOCAL_CACHE_DIR": "{work}/.zig"},
         )
 
     async def _prepare_zig(self) -> Path:
@@ -156,7 +160,7 @@ class Toolchains:
         with tempfile.TemporaryDirectory(dir=_made(self.directory), prefix="zig-") as scratch:
             source = Path(scratch, "a.c")
             source.write_bytes(_ZIG_FIRST)
-            environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": f"{scratch}/g", "ZIG_LOCAL_CACHE_DIR": f"{scratch}/l"}
+            environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": f"{scratch}/g", "ZIG_LOCAL_CACHE_DIR": f"{scratch}/g"}
             for model in ([], ["-mexec-model=reactor"]):
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
@@ -170,6 +174,9 @@ class Toolchains:
                 if process.returncode:
                     raise BuildFailed(f"the C library cannot be built: {errors.decode(errors='replace')[-500:]}")
             Path(scratch, "g", "ready").touch()
+            for path in Path(scratch, "g").rglob("*"):  # builds are other users
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            Path(scratch, "g").chmod(0o755)
             shutil.rmtree(cache, ignore_errors=True)
             with suppress(FileExistsError, OSError):
                 Path(scratch, "g").rename(cache)
@@ -189,9 +196,13 @@ class Toolchains:
         assert self._node_modules is not None
         asc = self._node_modules / "assemblyscript" / "bin" / "asc.js"
         options = ["--runtime", "minimal", "--use", "abort=", "-O2", "--noAssert", "--exportTable"]
+        if (self._node_modules / _WASI_SHIM).is_file() and not any(_NO_WASI.search(files[name]) for name in sources):
+            # It finds the rest of itself from the current folder.
+            options = ["-O3", "--config", str("node_modules" / _WASI_SHIM)]
         return _Recipe(
             command=[node, str(asc), entry, "-o", _OUTPUT, *options],
             reads=[str(self._node_modules), str(Path(node).resolve().parent)],
+            links=[(str(self._node_modules), "node_modules")],
             adds=_binding("lucet_http.ts", entry),
             env={"NODE_OPTIONS": "--max-old-space-size=1024"},
         )
@@ -240,11 +251,13 @@ def _node_modules(configured: Path | None, directory: Path) -> Path | None:
 
 def _rust_target() -> tuple[str, str, str] | None:
     """(rustc, target, its folder of libraries)."""
-    for rustc in ("/usr/bin/rustc", shutil.which("rustc")):
-        if rustc is None or not Path(rustc).is_file():
+    for found in dict.fromkeys(filter(None, ("/usr/bin/rustc", shutil.which("rustc")))):
+        if not Path(found).is_file():
             continue
-        prefix = Path(rustc).resolve().parent.parent
+        done = subprocess.run([found, "--print", "sysroot"], capture_output=True, text=True, check=False)
+        root = Path(done.stdout.strip() or "/usr")
         for target in ("wasm32-wasip1", "wasm32-wasi", "wasm32-unknown-unknown"):
-            if (prefix / "lib" / "rustlib" / target / "lib").is_dir():
-                return rustc, target, str(prefix)
+            if any((root / "lib" / "rustlib" / target / "lib").glob("libcore-*.rlib")):
+                # Not rustup's own command, which would look for its settings.
+                return str(root / "bin" / "rustc"), target, str(root)
     return None

@@ -1,24 +1,25 @@
 """Compiling what tenants upload: in a child process with limits, which may die without taking the server along.
 
-`python -m lucet.terrarium.compiling LEVEL SECONDS MEMORY` reads a module, or its text, from standard input, compiles
-it, loads the artifact to see that it is one, and writes a line of JSON, the .wasm and the artifact to standard output.
+`python -m lucet.terrarium.compiling LEVEL SECONDS MEMORY` reads a module, or its text, from the file `module` of the
+current folder, compiles it, loads the artifact to see that it is one, and leaves module.json, module.wasm, module.so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import os
-import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from lucet.errors import LocatedError, LucetError
+from lucet.terrarium.jail import Jail, JailFailed, JailLimits, JailRequest, python_command
 
 _OUTPUT: Final = 1 << 30
-"""Bytes of a child's answer."""
+"""Bytes of an artifact."""
+_HEADER: Final = 1 << 20
+_MODULE: Final = "module"
 
 
 class BuildFailed(LucetError):
@@ -40,11 +41,13 @@ class Compiled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compiler:
-    """wall_time: seconds for one module. cpu_time: seconds of each process; memory: bytes of each."""
+    """wall_time: seconds for one module. cpu_time: seconds of each process; memory: bytes of each. module: bytes."""
 
     wall_time: float = 300.0
     cpu_time: float = 240.0
     memory: int = 4 << 30
+    module: int = 64 << 20
+    jail: Jail = field(default_factory=Jail)
 
     @staticmethod
     def version() -> str:
@@ -55,51 +58,58 @@ class Compiler:
 
     async def compile(self, module: bytes, level: str = "fast", name: str = "module") -> Compiled:
         """A .wasm or its text. name: of its file, for messages. BuildFailed."""
-        seconds, memory = str(int(self.cpu_time)), str(self.memory)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "lucet.terrarium.compiling", level, seconds, memory),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+        given = ("lucet.terrarium.compiling", level, str(int(self.cpu_time)), str(self.memory))
+        command, reads, environment = python_command(*given)
+        request = JailRequest(
+            command=command,
+            files={_MODULE: module},
+            outputs={"module.json": _HEADER, "module.wasm": self.module, "module.so": _OUTPUT},
+            reads=reads,
+            env=environment,
+            limits=JailLimits(
+                wall=self.wall_time,
+                cpu=int(self.cpu_time) + 5,
+                memory=self.memory,
+                scratch=2 * _OUTPUT,
+                file=_OUTPUT,
+            ),
         )
         try:
-            async with asyncio.timeout(self.wall_time):
-                output, errors = await process.communicate(module)
-        except TimeoutError:
-            raise BuildFailed(f"compiling took more than {self.wall_time:g} seconds") from None
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, 9)
-                await process.wait()
-        line, _, contents = output.partition(b"\n")
-        if process.returncode or not line:
-            last = errors.decode(errors="replace").strip().rpartition("\n")[2][:500]
-            raise BuildFailed(f"the compiler died (status {process.returncode}): {last}")
-        answer: dict[str, Any] = json.loads(line)
+            result = await self.jail.run(request)
+        except JailFailed as error:
+            raise BuildFailed(f"the compiler cannot run: {error}") from error
+        if result.timed_out:
+            raise BuildFailed(f"compiling took more than {self.wall_time:g} seconds")
+        found = result.outputs
+        if result.status or "module.json" not in found:
+            last = result.log.strip().rpartition("\n")[2][:500]
+            raise BuildFailed(f"the compiler died (status {result.status}): {last}")
+        answer: dict[str, Any] = json.loads(found["module.json"])
         if "error" in answer:
             raise BuildFailed(f"{name}:{answer['error']}")
-        size = answer["wasm"]
-        return Compiled(wasm=contents[:size], artifact=contents[size:], interface=answer["interface"])
+        if not {"module.wasm", "module.so"} <= found.keys():
+            raise BuildFailed(f"{name}: the module has more than {self.module} bytes, or its code more than {_OUTPUT}")
+        return Compiled(wasm=found["module.wasm"], artifact=found["module.so"], interface=answer["interface"])
 
 
 def _child(level: str, seconds: int, memory: int) -> None:
-    os.nice(10)  # requests come first
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_OUTPUT, _OUTPUT))
     from lucet.compile.driver import compile_module
     from lucet.compile.options import Options
     from lucet.runtime import Module
     from lucet.terrarium.interfaces import UnknownInterface, detect
     from lucet.wasm.text import decode_text, text_to_binary
+    from lucet.wasm.text_map import located_in
 
-    wasm = sys.stdin.buffer.read()
+    wasm = Path(_MODULE).read_bytes()
     try:
-        if not wasm.startswith(b"\0asm"):
-            wasm = text_to_binary(decode_text(wasm))
         options = Options(opt_level=level, worker_seconds=seconds, worker_memory=memory)
-        artifact = compile_module(wasm, options)
+        if wasm.startswith(b"\0asm"):
+            artifact = compile_module(wasm, options)
+        else:
+            text = decode_text(wasm)
+            wasm = text_to_binary(text)
+            with located_in(text):
+                artifact = compile_module(wasm, options)
         interface = detect(Module.from_bytes(artifact)).name
     except LocatedError as error:
         if error.line is None:
@@ -113,12 +123,13 @@ def _child(level: str, seconds: int, memory: int) -> None:
     except MemoryError:
         _answer({"error": " compiling takes more memory than is allowed"})
         return
-    _answer({"wasm": len(wasm), "interface": interface}, wasm, artifact)
+    Path("module.wasm").write_bytes(wasm)
+    Path("module.so").write_bytes(artifact)
+    _answer({"interface": interface})
 
 
-def _answer(header: dict[str, Any], *contents: bytes) -> None:
-    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n" + b"".join(contents))
-    sys.stdout.buffer.flush()
+def _answer(header: dict[str, str]) -> None:
+    Path("module.json").write_text(json.dumps(header), encoding="ascii")
 
 
 if __name__ == "__main__":

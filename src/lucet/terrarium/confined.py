@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import selectors
+import shutil
 import signal
 import stat
 import struct
@@ -67,6 +68,7 @@ def _exactly(stream: IO[bytes], length: int) -> bytes:
 def main() -> None:
     kernel.die_with_parent(signal.SIGKILL)
     request, contents = receive(sys.stdin.buffer)
+    os.umask(0o022)
     os.nice(10)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # rather than the server
@@ -118,12 +120,24 @@ def _run(
     if isolated:
         _make_root(request["scratch"], request["reads"], request["limits"]["scratch"], missing)
         work = WORK
+    else:
+        # The way there may be closed to the user that this becomes.
+        os.chdir(work)
+        work = "."
     readable = [*_ALWAYS, *(f"/{name}" for name in _SYSTEM), *request["reads"], "/proc/self"]
     readable += [f"/dev/{name}" for name in _DEVICES]
+    for target, name in request["links"]:
+        Path(work, name).symlink_to(target)
+    for source, name in request["copies"]:
+        shutil.copytree(source, Path(work, name))
     _drop_privileges(work, isolated=isolated)
     kernel.no_new_privileges()
+    children = None
     if not isolated:
         kernel.adopt_orphans()
+        # Opened now: later nothing in /proc can be.
+        children = Path(f"/proc/self/task/{os.getpid()}/children").open(encoding="ascii")  # noqa: SIM115
+        request["limits"]["processes"] += _processes()
         try:
             # /dev/null must be writable, too.
             kernel.confine_files(readable, [work, "/dev/null"])
@@ -141,7 +155,7 @@ def _run(
         path.write_bytes(data)
         path.chmod(mode)
     os.chdir(work)
-    answer = _command(request, work, isolated=isolated)
+    answer = _command(request, work, children)
     outputs, sizes = [], {}
     for name, limit in request["outputs"]:
         found = _output(Path(work, name), limit)
@@ -177,7 +191,7 @@ def _make_root(at: str, reads: list[str], size: int, missing: list[str]) -> None
     except OSError as error:
         missing.append(f"/proc: {error}")
     for name in ("work", "tmp", "old"):
-        (root / name).mkdir(mode=0o700, exist_ok=True)
+        (root / name).mkdir(exist_ok=True)  # a toolchain may be below /tmp
     os.chdir(root)
     kernel.pivot_root(".", "old")
     os.chdir("/")
@@ -209,8 +223,11 @@ def _drop_privileges(work: str, *, isolated: bool) -> None:
     if os.geteuid() != 0:
         return
     uid = _FIRST_UID + (os.getpid() if not isolated else struct.unpack("<H", os.urandom(2))[0])
-    for path in (work, *(["/tmp"] if isolated else [])):
-        os.chown(path, uid, uid)
+    for folder, _, names in os.walk(work):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):  # noqa: PTH118
+            os.chown(path, uid, uid, follow_symlinks=False)
+    if isolated:
+        os.chown("/tmp", uid, uid)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
@@ -233,10 +250,19 @@ def _limit(limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _command(request: dict[str, Any], work: str, *, isolated: bool) -> dict[str, Any]:
-    limits = dict(request["limits"])
-    if not isolated and os.getuid() < _FIRST_UID:
-        del limits["processes"]  # it would count all of this user's
+def _processes() -> int:
+    """How many this user has: without a namespace the limit counts them all."""
+    count = 0
+    for one in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if one.name.isdecimal() and one.stat().st_uid == os.getuid():
+                count += sum(1 for _ in (one / "task").iterdir())
+    return count
+
+
+def _command(request: dict[str, Any], work: str, children: IO[str] | None) -> dict[str, Any]:
+    """children: whose have to be ended, if there is no namespace that ends with this process."""
+    limits = request["limits"]
     environment = {name: text.replace("{work}", work) for name, text in request["env"].items()}
     deadline = time.monotonic() + limits["wall"]
     try:
@@ -250,14 +276,15 @@ def _command(request: dict[str, Any], work: str, *, isolated: bool) -> dict[str,
             preexec_fn=lambda: _limit(limits),  # noqa: PLW1509 - there are no threads here
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return {"failed": f"{request['command'][0]}: {error}"}
+        said = f"{request['command'][0]}: {error}"
+        return {"status": 127, "log": said, "lost": 0, "timed_out": False, "cpu_time": 0.0, "memory": 0}
     assert process.stdout is not None
     log, lost, timed_out = _listen(process, deadline, limits["log"])
     if timed_out:
         process.kill()
     status = process.wait()
-    if not isolated:
-        _end_all()
+    if children is not None:
+        _end_all(children)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "status": status,
@@ -296,19 +323,23 @@ def _listen(process: subprocess.Popen[bytes], deadline: float, limit: int) -> tu
                 return bytes(log), lost, process.poll() is None
 
 
-def _end_all() -> None:
+def _end_all(children: IO[str]) -> None:
     """Without a namespace: kill what the command has left, however it hid."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
     deadline = time.monotonic() + _HEADROOM
     while time.monotonic() < deadline:
-        pids = [int(one) for one in children.read_text(encoding="ascii").split()]
-        if not pids:
-            return
-        for pid in pids:
+        if os.getuid() >= _FIRST_UID:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # all of this user, whom nobody else is
+        children.seek(0)
+        for pid in [int(one) for one in children.read().split()]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return  # there are none any more
+        time.sleep(0.001)
 
 
 def _output(path: Path, limit: int) -> bytes | None:
@@ -317,9 +348,10 @@ def _output(path: Path, limit: int) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         data = file.read(limit + 1)
     return data if len(data) <= limit else None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,10 @@ class JailRequest:
     """Paths of what is to be given back, and how many bytes that may be."""
     reads: Sequence[str] = ()
     """Folders that the command may read, besides /usr."""
+    copies: Sequence[tuple[str, str]] = ()
+    """Folders, and names under which the command gets a copy of each that it may write to."""
+    links: Sequence[tuple[str, str]] = ()
+    """Folders of `reads`, and names under which the command finds them beside the files."""
     env: Mapping[str, str] = field(default_factory=dict)
     limits: JailLimits = JailLimits()
 
@@ -73,6 +78,42 @@ class JailResult:
     memory: int
     missing: tuple[str, ...]
     """What the kernel does not let us confine."""
+
+
+class Jail:
+    """Where this server's builds run. scratch: a folder for what they need meanwhile; what is in it is removed.
+
+    say: told once of what the kernel does not let us confine. required: then refuse. isolate: False leaves the
+    namespaces out, for tests.
+    """
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        required: bool = False,
+        isolate: bool = True,
+    ) -> None:
+        self._scratch = scratch
+        self._say = say
+        self._told = False
+        self._required = required
+        self._isolate = isolate
+        if scratch is not None:
+            scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in scratch.glob("build-*"):  # by a server that was killed
+                shutil.rmtree(left, ignore_errors=True)
+
+    async def run(self, request: JailRequest) -> JailResult:
+        """JailFailed."""
+        result = await run_confined(request, scratch=self._scratch, isolate=self._isolate)
+        if result.missing and not self._told:
+            self._told = True
+            self._say(f"builds are confined with less than there could be: {'; '.join(result.missing)}")
+        if result.missing and self._required:
+            raise JailFailed(f"this server builds only where it can confine builds: {'; '.join(result.missing)}")
+        return result
 
 
 def python_command(module: str, *arguments: str) -> tuple[list[str], list[str], dict[str, str]]:
@@ -107,7 +148,9 @@ async def run_confined(request: JailRequest, *, scratch: Path | None = None, iso
             "files": [(name, 0o644) for name in request.files],
             "contents": len(request.files),
             "outputs": list(request.outputs.items()),
-            "reads": list(request.reads),
+            "reads": [*request.reads, *(source for source, _ in request.copies)],
+            "copies": list(request.copies),
+            "links": list(request.links),
             "scratch": folder,
             "isolate": isolate,
             "limits": {

@@ -113,7 +113,7 @@ _REFUSED: Final = {
 
 
 def refuse_system_calls() -> None:
-    """From here on: no sockets but local ones, no namespaces, none of the calls above. For all that is started, too.
+    """No sockets but local ones, no namespaces, none of the calls above, from here on, for all that is started, too.
 
     After no_new_privileges(). Refused calls fail with EPERM; clone3 with ENOSYS, after which libraries use clone.
     """

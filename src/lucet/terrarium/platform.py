@@ -17,6 +17,7 @@ from lucet.terrarium.config import App, Config, ConfigError, secret_of, split_ad
 from lucet.terrarium.deploy import Deployer, Job, Upload
 from lucet.terrarium.environment import NoOutgoing
 from lucet.terrarium.frontend import Bounds, FrontEnd
+from lucet.terrarium.jail import Jail
 from lucet.terrarium.keys_sqlite import SqliteStores
 from lucet.terrarium.log import Log
 from lucet.terrarium.original import OriginalApi
@@ -54,7 +55,14 @@ class Platform:
         config = self.config
         self.store = Store(config.data, defaults=config.limits)
         build = config.build
-        compiler = Compiler(wall_time=build.wall_time, cpu_time=build.cpu_time, memory=build.memory)
+        jail = Jail(
+            config.data / "scratch",
+            say=lambda text: self.server.log.event("", "", text),
+            required=build.require_isolation,
+        )
+        compiler = Compiler(
+            wall_time=build.wall_time, cpu_time=build.cpu_time, memory=build.memory, module=build.module, jail=jail
+        )
         self.catalogue = StoredCatalogue(self.store, compiler)
         self._keys = SqliteStores(config.data / "keys.db")
         self.server = Server(
@@ -65,7 +73,7 @@ class Platform:
             capacity=config.capacity,
             development=config.development,
         )
-        toolchains = Toolchains(config.data / "toolchains", build, lambda text: self.server.log.event("", "", text))
+        toolchains = Toolchains(config.data / "toolchains", build, jail)
         self.deployer = Deployer(self.store, self.catalogue, compiler, toolchains, self.server, build)
         self.original = None if config.original is None else OriginalApi(self.deployer, config.original)
         await self._declare()
