@@ -9,9 +9,10 @@ from typing import Any
 import lucet
 from lucet.runtime import Suspend
 from lucet.terrarium.compute_table import CALLS
+from lucet.terrarium.environment import Entry
 from lucet.terrarium.http import BytesBody, Headers, OutgoingResponse, Request
 from lucet.terrarium.record import Record
-from tests.kit.terrarium import App, MemoryExchange
+from tests.kit.terrarium import App, DictKeys, MemoryExchange
 
 _NUMBERS = {"u16": 2, "u32": 4, "u64": 8}
 _SAID = '(module (import "fastly_abi" "init" (func (param i64) (result i32))) (memory (export "memory") 64 1024))'
@@ -20,6 +21,50 @@ _SAID = '(module (import "fastly_abi" "init" (func (param i64) (result i32))) (m
 @functools.cache
 def _module() -> lucet.Module:
     return lucet.Module.from_bytes(lucet.compile(_SAID, opt_level="none"))
+
+
+class Arriving:
+    """A body whose parts come one after the other."""
+
+    def __init__(self, *parts: bytes | Exception, length: int | None = None) -> None:
+        self.parts = list(parts)
+        self.length = length
+
+    def at_once(self) -> bytes | None:
+        return None
+
+    async def read(self, limit: int = 65536, /) -> bytes:
+        await asyncio.sleep(0)
+        if not self.parts:
+            return b""
+        part = self.parts.pop(0)
+        if isinstance(part, Exception):
+            raise part
+        if len(part) > limit:
+            self.parts.insert(0, part[limit:])
+        return part[:limit]
+
+
+class Never(Arriving):
+    async def read(self, limit: int = 65536, /) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class SlowKeys(DictKeys):
+    """Answers later."""
+
+    async def get(self, store: str, key: bytes) -> Entry | None:  # type: ignore[override]
+        return super().get(store, key)
+
+    async def put(self, store: str, key: bytes, value: bytes, **how: Any) -> tuple[bool, bool]:  # type: ignore[override]
+        return super().put(store, key, value, **how)
+
+    async def delete(self, store: str, key: bytes) -> bool:  # type: ignore[override]
+        return super().delete(store, key)
+
+    async def keys(self, store: str, **how: Any) -> list[bytes]:  # type: ignore[override]
+        return super().keys(store, **how)
 
 
 class InTurn:
@@ -125,7 +170,7 @@ class Caller:
 
     async def _raw(self, name: str, arguments: tuple[int, ...]) -> int:
         module, _, function = name.partition(".")
-        host_function = _host_function(module, function)
+        host_function = host_function_of(module, function)
         assert len(arguments) == len(host_function.params)
         result = host_function.callable(self.instance, *arguments)
         if isinstance(result, Suspend):
@@ -211,7 +256,7 @@ _WIDTH = {"value": 3, "chunk": 3, "values": 5, "address": 2}
 
 
 @functools.cache
-def _host_function(module: str, function: str) -> Any:
+def host_function_of(module: str, function: str) -> Any:
     from lucet.terrarium.compute_calls import make
 
     return make(CALLS[module, function])

@@ -10,38 +10,10 @@ import pytest
 from lucet.terrarium.compute_table import Status
 from lucet.terrarium.http import BodyTooLarge, ClientGone
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import Caller
+from tests.kit.compute import Arriving, Caller, Never
 from tests.kit.terrarium import MemoryExchange
 
 BACK, FRONT = 0, 1
-
-
-class Arriving:
-    """A body whose parts come one after the other."""
-
-    def __init__(self, *parts: bytes | Exception, length: int | None = None) -> None:
-        self.parts = list(parts)
-        self.length = length
-
-    def at_once(self) -> bytes | None:
-        return None
-
-    async def read(self, limit: int = 65536, /) -> bytes:
-        await asyncio.sleep(0)
-        if not self.parts:
-            return b""
-        part = self.parts.pop(0)
-        if isinstance(part, Exception):
-            raise part
-        if len(part) > limit:
-            self.parts.insert(0, part[limit:])
-        return part[:limit]
-
-
-class Never(Arriving):
-    async def read(self, limit: int = 65536, /) -> bytes:
-        await asyncio.Event().wait()
-        raise AssertionError
 
 
 # ---- reading and writing ----

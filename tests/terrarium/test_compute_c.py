@@ -15,9 +15,8 @@ import pytest
 import lucet
 from lucet.terrarium.http import OutgoingRequest, OutgoingResponse, read_all
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import InTurn
+from tests.kit.compute import Arriving, InTurn
 from tests.kit.terrarium import App, DictKeys, NoOutgoing
-from tests.terrarium.test_compute_body import Arriving
 
 SOURCE = Path(__file__).parent / "guests/compute/app.c"
 

@@ -16,8 +16,8 @@ import pytest
 import lucet
 from lucet.terrarium.http import OutgoingRequest, OutgoingResponse
 from lucet.terrarium.limits import Limits
+from tests.kit.compute import Arriving
 from tests.kit.terrarium import App, NoOutgoing
-from tests.terrarium.test_compute_body import Arriving
 
 SOURCE = Path(__file__).parent / "guests/compute/app.go"
 TEXT = b"some text " * 5000

@@ -15,8 +15,8 @@ from lucet.terrarium.guest import answer
 from lucet.terrarium.http import BytesBody, Request
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.record import Record
+from tests.kit.compute import Arriving, Never
 from tests.kit.terrarium import App, MemoryExchange
-from tests.terrarium.test_compute_body import Arriving, Never
 
 SENDS = """
   (import "fastly_http_resp" "new" (func $response (param i32) (result i32)))

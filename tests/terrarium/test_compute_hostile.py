@@ -12,10 +12,8 @@ from lucet.runtime import Suspend
 from lucet.terrarium.compute_table import CALLS, Call, Status
 from lucet.terrarium.http import BytesBody, OutgoingFailed, OutgoingRefused, OutgoingRequest, OutgoingResponse
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import Caller, _host_function
+from tests.kit.compute import Arriving, Caller, SlowKeys, host_function_of
 from tests.kit.terrarium import DictKeys, NoOutgoing
-from tests.terrarium.test_compute_body import Arriving
-from tests.terrarium.test_compute_stores import SlowKeys
 
 STATUSES = {value for name, value in vars(Status).items() if name.isupper()}
 TEXTS = [b"", b"x", b"origin", b"settings", b"vault", b"http://a.test/b", b"x\r\ny", b"\xff", b"k" * 300, b"a.test:80"]
@@ -79,7 +77,7 @@ async def run(guest: Caller, chance: random.Random, calls: int) -> dict[int, int
             continue
         guest.at = start
         given = numbers(guest, chance, call)
-        result = _host_function(call.module, call.name).callable(guest.instance, *given)
+        result = host_function_of(call.module, call.name).callable(guest.instance, *given)
         if isinstance(result, Suspend):
             result = await asyncio.wait_for(result.value, 30)
         assert result in STATUSES, (call, given, result)

@@ -26,9 +26,8 @@ from lucet.terrarium.http import (
     read_all,
 )
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import InTurn
+from tests.kit.compute import Arriving, InTurn
 from tests.kit.terrarium import App, DictKeys, NoOutgoing
-from tests.terrarium.test_compute_body import Arriving
 
 SOURCE = Path(__file__).parent / "guests/compute/app.js"
 DIGEST = b"982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1\n"

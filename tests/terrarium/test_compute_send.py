@@ -19,9 +19,8 @@ from lucet.terrarium.http import (
     read_all,
 )
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import Caller
+from tests.kit.compute import Arriving, Caller
 from tests.kit.terrarium import NoOutgoing
-from tests.terrarium.test_compute_body import Arriving
 
 BACKENDS = {"origin": "http://origin.test:8080/base/", "other": "https://other.test"}
 

@@ -13,25 +13,8 @@ import pytest
 from lucet.terrarium.compute_table import KvError, Status
 from lucet.terrarium.environment import Entry, StoreFull
 from lucet.terrarium.limits import Limits
-from tests.kit.compute import Caller
+from tests.kit.compute import Arriving, Caller, SlowKeys
 from tests.kit.terrarium import DictKeys
-from tests.terrarium.test_compute_body import Arriving
-
-
-class SlowKeys(DictKeys):
-    """Answers later."""
-
-    async def get(self, store: str, key: bytes) -> Entry | None:  # type: ignore[override]
-        return super().get(store, key)
-
-    async def put(self, store: str, key: bytes, value: bytes, **how: Any) -> tuple[bool, bool]:  # type: ignore[override]
-        return super().put(store, key, value, **how)
-
-    async def delete(self, store: str, key: bytes) -> bool:  # type: ignore[override]
-        return super().delete(store, key)
-
-    async def keys(self, store: str, **how: Any) -> list[bytes]:  # type: ignore[override]
-        return super().keys(store, **how)
 
 
 class FullKeys(DictKeys):
