@@ -173,6 +173,8 @@ BAD_CALLS = {
     "without a name": f"(drop (call $get_header_values (i32.const 0) {T('')} (i32.const 0) (i32.const 0)))",
     "a value of 70000 bytes": f"(call $set_header_value (i32.const 1) {T('a')} (i32.const 0) (i32.const 70000))",
     "more than 256 headers": f"(loop $l (call $add_header_value (i32.const 1) {T('a')} {T('b')}) (br $l))",
+    "more than 65536 bytes of headers": f"""(memory.fill (i32.const 8192) (i32.const 97) (i32.const 500))
+        (loop $l (call $set_header_value (i32.const 1) {T("a")} (i32.const 8192) (i32.const 500)) (br $l))""",
     "more than 67108864 bytes": "(loop $l (call $write_body (i32.const 1) (i32.const 0) (i32.const 200000)) (br $l))",
     "write_body: ": "(call $write_body (i32.const 1) (i32.const -16) (i32.const 32))",
     "get_method: ": "(drop (call $get_method (i32.const -2) (i32.const 100)))",

@@ -85,6 +85,7 @@ class HandlerVisit(Visit):
         "body_written",
         "features",
         "handler",
+        "header_bytes",
         "headers",
         "reading",
         "request",
@@ -108,6 +109,8 @@ class HandlerVisit(Visit):
         self.status = 200
         self.headers: Headers = []
         """Of the response. Before the request is passed on, those that are added to whatever comes."""
+        self.header_bytes = 0
+        """Of names and values that the guest has given."""
         self.response_body: Reading | None = None
         """Of the next handler, if it is buffered."""
         self.body_written: list[bytes] | None = None

@@ -26,7 +26,7 @@ RESPONSE: Final = 1
 TRAILERS: Final = (2, 3)
 MAX_HEADERS: Final = 256
 MAX_HEADERS_SIZE: Final = 65536
-"""Bytes of names and values of one message's headers."""
+"""Bytes of names and values that a handler may give in a request; and of one value that it gives."""
 MAX_URI: Final = 16384
 _LEVELS: Final = {-1: "debug: ", 0: "", 1: "warning: ", 2: "error: "}
 _NONE: Final = 3
@@ -94,17 +94,21 @@ def _require_body(visit: HandlerVisit, what: str) -> None:
         raise GuestError(f"{what}: the response is not buffered: enable_features(2) makes it so")
 
 
-def _header(what: str, name: bytes, value: bytes = b"") -> tuple[bytes, bytes]:
+def _header(visit: HandlerVisit, what: str, name: bytes, value: bytes) -> tuple[bytes, bytes]:
     try:
-        fields.line((name, value))
+        fields.lines([(name, value)])
     except ValueError as error:
         raise GuestError(f"{what}: {error}") from None
+    visit.header_bytes += len(name) + len(value)
+    if visit.header_bytes > MAX_HEADERS_SIZE:
+        raise GuestError(f"{what}: more than {MAX_HEADERS_SIZE} bytes of headers")
     return name.lower(), value.strip(b" \t")
 
 
-def _require_room(headers: Headers, what: str) -> None:
-    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_SIZE:
-        raise GuestError(f"{what}: more than {MAX_HEADERS} headers or {MAX_HEADERS_SIZE} bytes of them")
+def _add(headers: Headers, header: tuple[bytes, bytes], what: str) -> None:
+    headers.append(header)
+    if len(headers) > MAX_HEADERS:
+        raise GuestError(f"{what}: more than {MAX_HEADERS} headers")
 
 
 # ---- administration ----
@@ -159,28 +163,28 @@ def get_header_values(caller: Instance, kind: i32, name: i32, name_len: i32, buf
 
 @host_function
 def set_header_value(caller: Instance, kind: i32, name: i32, name_len: i32, value: i32, value_len: i32) -> None:
-    what = "set_header_value"
-    headers = _changed_headers(_visit(caller), kind, what)
-    new = _header(what, _given(caller, name, name_len), _given(caller, value, value_len))
-    headers[:] = [one for one in headers if one[0] != new[0]]
-    headers.append(new)
-    _require_room(headers, what)
+    visit, what = _visit(caller), "set_header_value"
+    headers = _changed_headers(visit, kind, what)
+    new = _header(visit, what, _given(caller, name, name_len), _given(caller, value, value_len))
+    _remove(headers, new[0])
+    _add(headers, new, what)
 
 
 @host_function
 def add_header_value(caller: Instance, kind: i32, name: i32, name_len: i32, value: i32, value_len: i32) -> None:
-    what = "add_header_value"
-    headers = _changed_headers(_visit(caller), kind, what)
-    headers.append(_header(what, _given(caller, name, name_len), _given(caller, value, value_len)))
-    _require_room(headers, what)
+    visit, what = _visit(caller), "add_header_value"
+    headers = _changed_headers(visit, kind, what)
+    _add(headers, _header(visit, what, _given(caller, name, name_len), _given(caller, value, value_len)), what)
 
 
 @host_function
 def remove_header(caller: Instance, kind: i32, name: i32, name_len: i32) -> None:
-    what = "remove_header"
-    headers = _changed_headers(_visit(caller), kind, what)
-    unwanted, _ = _header(what, _given(caller, name, name_len))
-    headers[:] = [one for one in headers if one[0] != unwanted]
+    _remove(_changed_headers(_visit(caller), kind, "remove_header"), _given(caller, name, name_len).lower())
+
+
+def _remove(headers: Headers, name: bytes) -> None:
+    if any(one[0] == name for one in headers):
+        headers[:] = [one for one in headers if one[0] != name]
 
 
 # ---- bodies ----
