@@ -66,7 +66,13 @@ COMPUTE: Final = """(module
     (drop (call $send (i32.load (i32.const 8)) (i32.load (i32.const 12)) (i32.const 0)))))"""
 CGI_IN_C: Final = r"""
 #include <stdio.h>
-int main(void) { printf("Content-Type: text/plain\r\n\r\nHello, world!"); return 0; }"""
+#include <stdlib.h>
+int main(int count, char **arguments) {
+    const char *method = getenv("REQUEST_METHOD");
+    printf("Content-Type: text/plain\r\n\r\n%s, world!", method && *arguments[0] ? "Hello" : "Who");
+    return 0;
+}"""
+"""Reads a variable and an argument, for which wasi-libc makes its memory larger."""
 FILTER: Final = """(module
   (import "http_handler" "get_header_values" (func $values (param i32 i32 i32 i32 i32) (result i64)))
   (memory (export "memory") 1) (data (i32.const 0) "authorization")

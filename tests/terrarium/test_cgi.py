@@ -16,6 +16,7 @@ from lucet.terrarium.cgi import Response
 from lucet.terrarium.cgi_response import MalformedOutput
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
+from lucet.wasi.tables import Errno
 from tests.kit.cgi import ENVIRONMENT, HEAD, Told, answer_of, app, printing, program
 from tests.kit.terrarium import App, MemoryExchange, request_of
 
@@ -261,6 +262,46 @@ def test_a_log_without_end_is_bounded() -> None:
     assert answer.status == 503
     assert sum(map(len, answer.record.log_lines or [])) <= Limits().log_bytes
     assert answer.record.log_lost > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("call", "errno"),
+    [
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const -4))", Errno.FAULT),
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 262141))", Errno.FAULT),
+        ("(call $write (i32.const 1) (i32.const -8) (i32.const 1) (i32.const 8))", Errno.FAULT),
+        ("(call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 8))", Errno.FAULT),
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 2000) (i32.const 8))", Errno.INVAL),
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 8))", Errno.SUCCESS),
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.SUCCESS),
+        ("(call $write (i32.const 9) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.BADF),
+        ("(call $write (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.NOTCAPABLE),
+        ("(drop (call $close (i32.const 1))) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))",
+         Errno.BADF),
+        ("(drop (call $rights (i32.const 1) (i64.const 0) (i64.const 0)))"
+         "(call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.NOTCAPABLE),
+        ("(drop (call $renumber (i32.const 1) (i32.const 2)))"
+         "(call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.BADF),
+        ("(drop (call $renumber (i32.const 1) (i32.const 0)))"
+         "(call $write (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))", Errno.SUCCESS),
+    ],
+)  # fmt: skip
+def test_writing_is_checked(call: str, errno: Errno) -> None:
+    """The guest exits with what the call has returned, plus 100. Of the body "!" there is what was written."""
+    imports = """
+        (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_fdstat_set_rights" (func $rights (param i32 i64 i64) (result i32)))
+        (memory"""
+    body = f"""(call $put (i32.const 1) (i32.const 1024) (i32.const {len(HEAD)}))
+        (i32.store (i32.const 0) (i32.const {1024 + len(HEAD)})) (i32.store (i32.const 4) (i32.const 1))
+        (i32.store (i32.const 16) (i32.const 262143)) (i32.store (i32.const 20) (i32.const 2))
+        (call $exit (i32.add (i32.const 100) (block (result i32) {call})))"""
+    answer = app(program(body, HEAD + b"!").replace("(memory", imports, 1)).get("/")
+    assert answer.status == 200
+    assert answer.record.log_lines == [f"exit status {100 + errno}"]
+    is_written = errno == Errno.SUCCESS and "(i32.const 0) (i32.const 0) (i32.const 8)" not in call
+    assert answer.body == (b"!" if is_written else b"")
 
 
 LOCAL = """

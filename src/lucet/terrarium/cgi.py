@@ -14,11 +14,9 @@ from lucet.terrarium.eager import a_task, eagerly
 from lucet.terrarium.guest import LimitReached
 from lucet.terrarium.http import BodyTooLarge, BytesBody, ClientGone, Exchange, Request, Rest
 from lucet.terrarium.interface import GuestError, Interface, Visit
-from lucet.terrarium.programs import MAX_WRITE, MODULES, BodyInput, Output, World, Worlds
+from lucet.terrarium.programs import MODULES, BodyInput, Output, World, Worlds
 from lucet.terrarium.wasi import LogOutput
-from lucet.wasi.files import Buffers
 from lucet.wasi.memfiles import MemoryFiles
-from lucet.wasi.streams import first_bytes
 
 if TYPE_CHECKING:
     from lucet.runtime import Instance, Module
@@ -183,15 +181,14 @@ class Response(Output):
         self.size = 0
         """Bytes that the program has written."""
 
-    def write(self, buffers: Buffers) -> int:
-        data = first_bytes(buffers, MAX_WRITE)
+    def take(self, data: bytes | bytearray) -> None:
         self.size += len(data)
         searched = len(self.rest)
         self.rest += data
         if self.head is None:
             ends = end_of_head(self.rest, searched)
             if ends is None:
-                return len(data)
+                return
             self.head = parse_head(bytes(self.rest[: ends[0]]))
             del self.rest[: ends[1]]
         if self.size > self._limit:
@@ -199,7 +196,6 @@ class Response(Output):
         self.is_due = len(self.rest) >= _PIECE or (
             bool(self.rest) and self.head.local is None and perf_counter() - self._sent > _LATEST
         )
-        return len(data)
 
     async def flush(self) -> None:
         if self.head is None or (self.head.local is not None and not self.rest):

@@ -63,32 +63,24 @@ def variables(request: Request, script: str, info: str, raw_info: str, static: b
     host = request.host or server
     asked = request.header(b"host")
     authority = host if asked is None else asked.decode("latin-1")
-    found = [
-        f"REQUEST_METHOD={request.method}",
-        f"REQUEST_URI={request.target}",
-        f"QUERY_STRING={request.query}",
-        f"SCRIPT_NAME={script}",
-        f"PATH_INFO={info}",
-        f"PATH_TRANSLATED={info}",
-        f"X_RAW_PATH_INFO={raw_info}",
-        f"SERVER_NAME={host}",
-        f"SERVER_PORT={port}",
-        f"SERVER_PROTOCOL=HTTP/{request.version}",
-        f"REMOTE_ADDR={client}",
-        f"REMOTE_HOST={client}",
-        f"REMOTE_PORT={client_port}",
-        f"REQUEST_SCHEME={request.scheme}",
-        f"X_MATCHED_ROUTE={request.route}",
-        f"X_FULL_URL={request.scheme}://{authority}{request.target}",
-    ]
+    text = (
+        f"REQUEST_METHOD={request.method}\0REQUEST_URI={request.target}\0QUERY_STRING={request.query}\0"
+        f"SCRIPT_NAME={script}\0PATH_INFO={info}\0PATH_TRANSLATED={info}\0X_RAW_PATH_INFO={raw_info}\0"
+        f"SERVER_NAME={host}\0SERVER_PORT={port}\0SERVER_PROTOCOL=HTTP/{request.version}\0"
+        f"REMOTE_ADDR={client}\0REMOTE_HOST={client}\0REMOTE_PORT={client_port}\0REQUEST_SCHEME={request.scheme}\0"
+        f"X_MATCHED_ROUTE={request.route}\0X_FULL_URL={request.scheme}://{authority}{request.target}"
+    )
+    count = 16
     if request.scheme == "https":
-        found.append("HTTPS=on")
+        text += "\0HTTPS=on"
+        count += 1
     length = request.body.length
     if length:
-        found.append(f"CONTENT_LENGTH={length}")
-    parts = ["\0".join(found).encode(errors="surrogateescape"), *_headers(request)]
+        text += f"\0CONTENT_LENGTH={length}"
+        count += 1
+    parts = [text.encode(errors="surrogateescape"), *_headers(request)]
     blob = b"\0".join(parts) + b"\0"
-    if blob.count(0) != len(found) + len(parts) - 1:
+    if blob.count(0) != count + len(parts) - 1:
         raise ValueError("a request with a NUL")
     return blob + static
 

@@ -6,11 +6,13 @@ after the other, with nothing of the one before left in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.runtime import HostFunction
+from lucet.errors import InstanceError, MemoryAccessError
+from lucet.runtime import HostFunction, Instance, Suspend
+from lucet.runtime.hostfunc import Awaited
 from lucet.terrarium.wasi import Wait, WaitingCalls, patient
 from lucet.wasi.calls import HostCall, Imports
 from lucet.wasi.calls_poll import Subscription
@@ -19,8 +21,8 @@ from lucet.wasi.context import WasiContext
 from lucet.wasi.files import Buffers, Descriptor
 from lucet.wasi.memfiles import MemoryDirectory, MemoryFiles
 from lucet.wasi.memory import Memory
-from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS
-from lucet.wasi.tables import ABIS, READ_ONLY_RIGHTS, Call, FileType, Right
+from lucet.wasi.streams import MEMORY_RIGHTS, MEMORY_SYNC_RIGHTS, first_bytes
+from lucet.wasi.tables import ABIS, IOVEC, MASK32, READ_ONLY_RIGHTS, Call, ClockId, FileType, Right
 
 if TYPE_CHECKING:
     from lucet.runtime import Linkage, Module, Region
@@ -35,6 +37,9 @@ MAX_WRITE: Final = 1 << 20
 """Bytes that are taken from a guest in one call: it may write the rest in the next."""
 _IDLE: Final = 4
 """Worlds that are kept for the next requests."""
+_FEW: Final = 4
+_STARTING: Final = (ClockId.MONOTONIC, ClockId.PROCESS_CPUTIME_ID)
+"""Clocks that start with a context. The others' starts are always the same."""
 _WAITING_CALLS: Final = frozenset({"fd_read", "fd_write", "poll_oneoff"})
 
 
@@ -47,6 +52,15 @@ class Output(Descriptor):
         super().__init__(filetype=FileType.UNKNOWN, rights=OUTPUT_RIGHTS)
         self.is_due = False
         """Whether what has been written must be sent before the guest goes on."""
+
+    def write(self, buffers: Buffers) -> int:
+        data = first_bytes(buffers, MAX_WRITE)
+        self.take(data)
+        return len(data)
+
+    def take(self, data: bytes | bytearray) -> None:
+        """Something that the guest writes: at most MAX_WRITE bytes."""
+        raise NotImplementedError
 
     async def flush(self) -> None:
         """Send it. ClientGone."""
@@ -100,12 +114,44 @@ class _Calls(WaitingCalls):
             await self.output.flush()
         await super()._sleep(waiting)
 
+    def writing(self, otherwise: Callable[..., int | Suspend]) -> Callable[..., int | Suspend]:
+        """fd_write, at a third of its cost where it is what it nearly always is: some of the output, whole."""
+
+        def fd_write(caller: Instance, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int | Suspend:
+            output = self.output
+            if fd != 1 or output is None or not 0 < iovs_len <= _FEW or not self.fds.is_at(1, output):
+                return otherwise(caller, fd, iovs, iovs_len, nwritten)
+            try:
+                memory = caller.memory
+                vectors = [*IOVEC.iter_unpack(memory.read(iovs & MASK32, iovs_len * IOVEC.size))]
+                size = sum([size for _, size in vectors])
+                if size > MAX_WRITE or not output.rights & Right.FD_WRITE:
+                    return otherwise(caller, fd, iovs, iovs_len, nwritten)
+                data = b"".join([memory.read(buf, size) for buf, size in vectors])
+                memory.write_u32(nwritten & MASK32, size)
+            except (MemoryAccessError, InstanceError):
+                return otherwise(caller, fd, iovs, iovs_len, nwritten)
+            output.take(data)
+            return Suspend(Awaited(_flush, (output,))) if output.is_due else 0
+
+        return fd_write
+
+
+async def _flush(output: Output) -> int:
+    await output.flush()
+    return 0
+
 
 class _Imports(Imports):
+    _calls: _Calls
+
     def _function(self, name: str, function: HostCall, call: Call) -> HostFunction[..., Any]:
         if name not in _WAITING_CALLS:
             return super()._function(name, function, call)
-        return HostFunction(patient(function), tuple(param.type for param in call.params), call.results)
+        waiting = patient(function)
+        if name == "fd_write":
+            waiting = self._calls.writing(waiting)
+        return HostFunction(waiting, tuple(param.type for param in call.params), call.results)
 
 
 class World:
@@ -138,8 +184,8 @@ class World:
         context.args, context.environ = (arguments,), (variables,)
         fds.core.set_strings(arguments, variables)
         context.clock = clock = SystemClock()
-        for number, start in enumerate(clock.starts):
-            fds.core.set_clock(number, start)
+        for number in _STARTING:
+            fds.core.set_clock(number, clock.starts[number])
         output = streams[1] if isinstance(streams[1], Output) else None
         for calls in self._calls:
             calls.output = output

@@ -31,6 +31,10 @@ class FdTable:
             raise WasiError(_refusal(entry, rights))
         return entry
 
+    def is_at(self, fd: int, entry: Descriptor) -> bool:
+        """Whether a Descriptor is what is open there."""
+        return self._known.get(fd) is entry
+
     def _adopt(self, fd: int) -> Descriptor:
         """The Descriptor of what the core has opened."""
         kind = self.core.kind(fd)
