@@ -227,6 +227,7 @@ HIDDEN PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *keywo
 HIDDEN PyObject *memory_dlpack_device(PyObject *object, PyObject *unused);
 
 /* memory.c */
+HIDDEN PyObject *instance_read(PyObject *object, PyObject *const *args, Py_ssize_t count);
 HIDDEN PyObject *shared_memory_object(lucet_memory *memory);
 HIDDEN lucet_memory *shared_memory_of(PyObject *object); /* NULL if it is none */
 

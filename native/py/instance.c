@@ -351,6 +351,12 @@ static int set_timeout(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+static PyObject *get_memory_used(PyObject *object, void *unused) {
+    (void)unused;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    return instance ? PyLong_FromUnsignedLongLong(lucet_instance_usage(instance).memory) : NULL;
+}
+
 /* (host calls, bytes of memory, whether a limit refused memory, or table entries) */
 static PyObject *get_raw_usage(PyObject *object, void *unused) {
     (void)unused;
@@ -541,6 +547,8 @@ static PyMethodDef methods[] = {
     {"export", instance_export, METH_O, "export(name) -> Func | Memory | Table | Global | Tag"},
     {"_element", instance_element, METH_O,
      "_element(index) -> object | Func | None\n\nOf table 0, exported or not. IndexError."},
+    {"_read", FAST(instance_read),
+     "_read(pointer, size) -> bytes\n\nOf memory 0; both are i32 of the guest, signed or not."},
     {"_start", instance_start, METH_NOARGS,
      "_start() -> None | Suspended\n\nThe start function of an instance that was made with start=False."},
     {"_export_names", instance_export_names, METH_NOARGS, NULL},
@@ -561,6 +569,7 @@ static PyGetSetDef getset[] = {
     {"timeout", get_timeout, set_timeout,
      "Seconds of wall-clock time that each later run may take, or None; a run that takes longer raises TimedOut.",
      NULL},
+    {"_memory_used", get_memory_used, NULL, "Bytes of its memories.", NULL},
     {"_raw_usage", get_raw_usage, NULL, NULL, NULL},
     {"time_slice", get_time_slice, set_time_slice,
      "Seconds of computing after which a later run is suspended, or None: run gives a Suspended.", NULL},

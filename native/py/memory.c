@@ -99,6 +99,23 @@ static PyObject *memory_read(PyObject *object, PyObject *const *args, Py_ssize_t
     return PyBytes_FromStringAndSize((const char *)lucet_memory_base(memory) + offset, (Py_ssize_t)size);
 }
 
+/* Instance._read(pointer, size), both i32 of the guest: of memory 0, without making an object for it. */
+PyObject *instance_read(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    if (!arguments_are(count, 2, "_read(pointer, size)"))
+        return NULL;
+    unsigned long long pointer = PyLong_AsUnsignedLongLongMask(args[0]), size = PyLong_AsUnsignedLongLongMask(args[1]);
+    if (UNLIKELY((pointer == (unsigned long long)-1 || size == (unsigned long long)-1) && PyErr_Occurred()))
+        return NULL;
+    lucet_instance *instance = instance_open((InstanceObject *)object);
+    lucet_memory *memory = instance ? lucet_instance_memory(instance, 0) : NULL;
+    if (UNLIKELY(!memory))
+        return instance ? raise_named("InstanceError", "the module has no memory") : NULL;
+    if (!check_range(memory, (uint32_t)pointer, (uint32_t)size))
+        return NULL;
+    return PyBytes_FromStringAndSize((const char *)lucet_memory_base(memory) + (uint32_t)pointer,
+                                     (Py_ssize_t)(uint32_t)size);
+}
+
 enum { SEVERAL_PAGES = 8192 };
 
 static PyObject *memory_write(PyObject *object, PyObject *const *args, Py_ssize_t count) {

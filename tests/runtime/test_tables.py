@@ -39,3 +39,22 @@ def test_a_function_pointer_of_the_guest(load: Load, region: lucet.Region) -> No
     instance.close()
     with pytest.raises(lucet.InstanceError):
         instance._element(1)
+
+
+def test_reading_with_numbers_of_the_guest(load: Load, region: lucet.Region) -> None:
+    """Instance._read: memory 0, exported or not, by numbers of 32 bits with and without a sign."""
+    instance = region.new_instance(load('(module (memory 1) (data (i32.const 65530) "end"))'))
+    assert instance._read(65530, 3) == b"end"
+    assert instance._read(65536, 0) == b""
+    assert instance._memory_used == 65536
+    for pointer, size in ((65534, 3), (-1, 1), (0, -1), (0xFFFFFFFF, 1), (1, 0xFFFFFFFF)):
+        with pytest.raises(lucet.MemoryAccessError):
+            instance._read(pointer, size)
+    with pytest.raises(TypeError):
+        instance._read("0", 1)  # type: ignore[arg-type]
+    bare = region.new_instance(load("(module)"))
+    with pytest.raises(lucet.InstanceError, match="no memory"):
+        bare._read(0, 0)
+    instance.close()
+    with pytest.raises(lucet.InstanceError):
+        instance._read(0, 1)

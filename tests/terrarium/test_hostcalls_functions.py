@@ -66,9 +66,11 @@ def test_the_response() -> None:
     script.call("resp_set_body", 0, b"first")
     script.call("resp_set_body", 0, b"second")
     script.call("resp_set_response_code", 0, 418)
-    answer = script.run(app()).answer
-    assert (answer.status, answer.body, answer.record.fault) == (418, b"second", None)
-    assert answer.headers == [(b"x-many", b"1"), (b"x-many", b"2"), (b"x-one", b"new")]
+    application = app()
+    for _ in range(3):  # headers that are known, the second time
+        answer = script.run(application).answer
+        assert (answer.status, answer.body, answer.record.fault) == (418, b"second", None)
+        assert answer.headers == [(b"x-many", b"1"), (b"x-many", b"2"), (b"x-one", b"new")]
 
 
 def test_nothing_is_a_response_too() -> None:

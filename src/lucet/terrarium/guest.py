@@ -169,7 +169,7 @@ async def finish(run: Any, record: Record, cpu_limit: float, instance: Instance)
 
 def _drop(visit: Visit, record: Record, instance: Instance | None, begun: float) -> None:
     if instance is not None:
-        record.memory = instance._raw_usage[1]
+        record.memory = instance._memory_used
         instance.close()
     visit.close()
     record.ended = ended = perf_counter()

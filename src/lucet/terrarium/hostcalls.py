@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lucet.runtime import HostFunction
@@ -44,14 +45,14 @@ class Hostcalls(Interface):
         """The guest's environment, as WASI has it."""
         if any(one.name == "_initialize" for one in module.exports):
             self.steps = (*self.steps[:-1], "_initialize", self.entry)
-        self.names: dict[bytes, bytes] = {}
-        """Names of headers that guests have set, and in lower case."""
-        self.values: set[bytes] = set()
-        """Short values of headers that guests have set: those that are always the same are checked once."""
+        # A call less for each request.
+        self.visit = partial(HostcallsVisit, self)  # type: ignore[method-assign]
+        self.headers: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        """Short headers that guests have set, as they are sent: most are always the same, and so checked once."""
 
     @staticmethod
     def speaks(imports: frozenset[tuple[str, str]], exports: frozenset[str]) -> bool:
         return any(module == "env" and name.startswith("hostcall_") for module, name in imports)
 
     def visit(self, exchange: Exchange, record: Record) -> HostcallsVisit:
-        return HostcallsVisit(self, exchange, record)
+        return HostcallsVisit(self, exchange, record)  # __init__ has put what does the same in its place

@@ -13,7 +13,6 @@ from lucet.terrarium.hostcalls_visit import HostcallsVisit, bytes_steps, give_by
 from lucet.terrarium.http import read_all
 
 if TYPE_CHECKING:
-    from lucet.terrarium.hostcalls import Hostcalls
     from lucet.terrarium.http import Headers
 
 OK: Final = 0
@@ -29,7 +28,10 @@ MAX_HEADERS_SIZE: Final = 65536
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z")
 _KNOWN: Final = 1024
-_SHORT: Final = 128
+_slice: Final = struct.Struct("<II").unpack
+_FEW: Final = 64
+_SHORT: Final = 256
+"""Bytes of a header that is remembered."""
 
 
 @host_function
@@ -43,46 +45,25 @@ def hostcall_init_mm(caller: Instance, malloc: i32, free: i32) -> None:
 # ---- headers ----
 
 
-def _header_name(interface: Hostcalls, name: bytes) -> bytes | None:
-    """In lower case; None if it is none."""
-    if _TOKEN.fullmatch(name) is None:
-        return None
-    lower = name.lower()
-    if len(interface.names) < _KNOWN and len(name) < _SHORT:
-        interface.names[name] = lower
-    return lower
-
-
-def _is_value(interface: Hostcalls, value: bytes) -> bool:
-    if _NO_VALUE.search(value) is not None:
-        return False
-    if len(interface.values) < _KNOWN and len(value) < _SHORT:
-        interface.values.add(value)
-    return True
-
-
 def _set_header(
     caller: Instance, message: HostcallsVisit | Draft, name: int, name_size: int, values: int, count: int
 ) -> int:
     """Give a header new values, in place of all that it had. If one of them is none, nothing changes."""
-    interface = caller.context.interface
+    known = caller.context.interface.headers
     memory = caller.memory
     count &= 0xFFFFFFFF
     name_size &= 0xFFFFFFFF
     if count > MAX_HEADERS or name_size > MAX_HEADERS_SIZE:
         return INVALID
     key = memory.read(name & 0xFFFFFFFF, name_size)
-    lower = interface.names.get(key) or _header_name(interface, key)
-    if lower is None:
+    if _TOKEN.fullmatch(key) is None:
         return INVALID
-    headers, size = message.headers, message.headers_size
-    if headers:
-        headers = [header for header in headers if header[0] != lower]
-        size = sum(len(one) + len(value) for one, value in headers)
-        if len(headers) + count > MAX_HEADERS:
-            return INVALID
+    lower = key.lower()
+    headers = [header for header in message.headers if header[0] != lower]
+    size = sum(len(one) + len(value) for one, value in headers)
+    if len(headers) + count > MAX_HEADERS:
+        return INVALID
     values &= 0xFFFFFFFF
-    added = []
     for at in range(values, values + 8 * count, 8):
         entry = memory.read_u64(at)
         length = entry >> 32
@@ -90,11 +71,13 @@ def _set_header(
         if size > MAX_HEADERS_SIZE:
             return INVALID
         value = memory.read(entry & 0xFFFFFFFF, length)
-        if value not in interface.values and not _is_value(interface, value):
+        if _NO_VALUE.search(value) is not None:
             return INVALID
-        added.append((lower, value))
-    message.headers = headers + added
-    message.headers_size = size
+        header = lower, value
+        headers.append(header)
+        if count == 1 and name_size + length <= _SHORT and len(known) < _KNOWN:
+            known[key, value] = header
+    message.headers = headers
     return OK
 
 
@@ -180,16 +163,27 @@ async def _receive_body(caller: Instance, body: int, size: int) -> None:
 def hostcall_resp_set_header(caller: Instance, resp: i32, name: i32, name_size: i32, values: i32, count: i32) -> i32:
     if resp != OUTGOING:
         return INVALID
-    return _set_header(caller, caller.context, name, name_size, values, count)
+    visit = caller.context
+    if count == 1 and 0 < name_size < _SHORT and len(visit.headers) < _FEW:
+        value, value_size = _slice(caller._read(values, 8))
+        if value_size < _SHORT:
+            header = visit.interface.headers.get((caller._read(name, name_size), caller._read(value, value_size)))
+            if header is not None:
+                for one in visit.headers:
+                    if one[0] == header[0]:
+                        break
+                else:
+                    visit.headers.append(header)
+                    return OK
+    return _set_header(caller, visit, name, name_size, values, count)
 
 
 @host_function
 def hostcall_resp_set_body(caller: Instance, resp: i32, body: i32, size: i32) -> i32:
     visit = caller.context
-    size &= 0xFFFFFFFF
-    if resp != OUTGOING or size > visit.interface.response_body:
+    if resp != OUTGOING or size > visit.interface.response_body or size < 0:
         return INVALID
-    visit.body = caller.memory.read(body & 0xFFFFFFFF, size)
+    visit.body = caller._read(body, size)
     return OK
 
 

@@ -30,7 +30,6 @@ class Draft:
     method: str
     url: str
     headers: Headers = field(default_factory=list)
-    headers_size: int = 0
     body: bytes = b""
 
 

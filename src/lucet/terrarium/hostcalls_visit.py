@@ -35,7 +35,6 @@ class HostcallsVisit(Visit):
         "depth",
         "dns_queries",
         "headers",
-        "headers_size",
         "interface",
         "malloc",
         "malloc_index",
@@ -52,7 +51,6 @@ class HostcallsVisit(Visit):
         # The response to the client, which has handle 0.
         self.status = 200
         self.headers: Headers = []
-        self.headers_size = 0
         self.body = b""
         self.received: bytes | None = None
         """The request's body, once it was asked for."""

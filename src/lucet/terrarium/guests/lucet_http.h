@@ -47,8 +47,8 @@ void LUCET_HOSTCALL(hostcall_req_get_method)(char **method, size_t *len, request
 void LUCET_HOSTCALL(hostcall_req_get_path)(char **path, size_t *len, request_t req); /* with the query */
 void LUCET_HOSTCALL(hostcall_req_get_body)(uint8_t **body, size_t *len, request_t req);
 void LUCET_HOSTCALL(hostcall_req_get_headers)(struct string_slice **names, size_t *count, request_t req);
-void LUCET_HOSTCALL(hostcall_req_get_header)(struct string_slice **values, size_t *count, request_t req, const char *name,
-                                             size_t len);
+void LUCET_HOSTCALL(hostcall_req_get_header)(struct string_slice **values, size_t *count, request_t req,
+                                             const char *name, size_t len);
 
 /* Requests to others: each is sent once. Of those that were made with hostcall_req_create only. */
 request_t LUCET_HOSTCALL(hostcall_req_create)(const char *method, size_t method_len, const char *url, size_t url_len);
@@ -66,8 +66,8 @@ response_t LUCET_HOSTCALL(hostcall_pending_req_select)(const pending_request_t *
 uint32_t LUCET_HOSTCALL(hostcall_resp_get_response_code)(response_t resp); /* 0: there is no such response */
 void LUCET_HOSTCALL(hostcall_resp_get_body)(uint8_t **body, size_t *len, response_t resp);
 void LUCET_HOSTCALL(hostcall_resp_get_headers)(struct string_slice **names, size_t *count, response_t resp);
-void LUCET_HOSTCALL(hostcall_resp_get_header)(struct string_slice **values, size_t *count, response_t resp, const char *name,
-                                              size_t len);
+void LUCET_HOSTCALL(hostcall_resp_get_header)(struct string_slice **values, size_t *count, response_t resp,
+                                              const char *name, size_t len);
 
 /* The response to the client, RESPONSE_OUTGOING. It is sent when run has returned, or after exit(). */
 enum value_status LUCET_HOSTCALL(hostcall_resp_set_response_code)(response_t resp, uint16_t code);
@@ -77,7 +77,8 @@ enum value_status LUCET_HOSTCALL(hostcall_resp_set_body)(response_t resp, const 
 
 /* The tenant's key-value store. Those that write tell whether there was nothing under the key. */
 bool LUCET_HOSTCALL(hostcall_kvstore_insert)(const char *key, size_t key_len, const void *value, size_t len);
-bool LUCET_HOSTCALL(hostcall_kvstore_upsert)(const char *key, size_t key_len, const void *value, size_t len); /* if so */
+bool LUCET_HOSTCALL(hostcall_kvstore_upsert)(const char *key, size_t key_len, const void *value,
+                                             size_t len); /* if so */
 bool LUCET_HOSTCALL(hostcall_kvstore_append)(const char *key, size_t key_len, const void *value, size_t len);
 bool LUCET_HOSTCALL(hostcall_kvstore_get)(uint8_t **value, size_t *len, const char *key, size_t key_len);
 bool LUCET_HOSTCALL(hostcall_kvstore_remove)(const char *key, size_t key_len);
