@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lucet.errors import LucetError
-from lucet.terrarium.catalogue import Deployment, Operations, Route
+from lucet.terrarium.catalogue import Deployment, NotDeployed, Operations, Route
 from lucet.terrarium.compiling import BuildFailed, Compiled, Compiler
 from lucet.terrarium.config import Build
 from lucet.terrarium.sources import ASSETS
@@ -280,7 +280,7 @@ class Deployer:
                 await self.operations.warm(deployment, health)
         except TimeoutError:
             raise BuildFailed("the first instance did not answer in time") from None
-        except (LucetError, OSError) as error:
+        except (LucetError, NotDeployed, OSError) as error:
             raise BuildFailed(f"the version cannot answer: {error}") from error
 
     def activate(self, tenant: str, application: str, shares: list[tuple[str, int]], sticky: str | None = None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ class Platform:
         jobs = []
         for name, tenant in self.config.tenants.items():
             self.store.put_tenant(name, tenant.limits)
-            for app_name, app in tenant.apps.items():
+            for app_name, app in _filters_first(tenant.apps):
                 job = self._declare_app(name, app_name, app)
                 if job is not None:
                     jobs.append((f"tenants.{name}.apps.{app_name}", job))
@@ -198,6 +198,12 @@ class Platform:
         self.catalogue.close()
         self._keys.close()
         self.store.close()
+
+
+def _filters_first(apps: Mapping[str, App]) -> list[tuple[str, App]]:
+    """An application cannot be warmed before those that stand in front of it."""
+    filters = {use.application for app in apps.values() for use in app.filters}
+    return sorted(apps.items(), key=lambda one: (one[0] not in filters, bool(one[1].filters)))
 
 
 async def _listen_unix(front_end: FrontEnd, path: Path) -> None:
