@@ -173,6 +173,10 @@ class Config:
     """The directory of the server's state, closed to others. Paths are relative to the file that they are in."""
     grace: float = 30.0
     """Seconds that requests have at the end."""
+    keys: str = ""
+    """Where key-value stores are: "redis://host:port/number". Default: in a file of `data`."""
+    resolver: str = ""
+    """A name server, "address:port", for guests that ask for names themselves. Default: they get no answer."""
     development: bool = False
     """Whether responses tell what went wrong in guests, for all applications."""
     tls: Tls | None = None

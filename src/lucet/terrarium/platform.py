@@ -15,6 +15,7 @@ from lucet.terrarium.build import Toolchains
 from lucet.terrarium.compiling import Compiler
 from lucet.terrarium.config import App, Config, ConfigError, secret_of, split_address
 from lucet.terrarium.deploy import Deployer, Job, Upload
+from lucet.terrarium.dns import UdpResolver
 from lucet.terrarium.environment import NoOutgoing
 from lucet.terrarium.frontend import Bounds, FrontEnd
 from lucet.terrarium.jail import Jail
@@ -33,6 +34,7 @@ from lucet.terrarium.tls import TlsFrontEnd
 if TYPE_CHECKING:
     from lucet.terrarium.catalogue import Deployment
     from lucet.terrarium.http import Exchange, Outgoing
+    from lucet.terrarium.keys_redis import RedisStores
     from lucet.terrarium.outgoing import Client
 
 
@@ -64,11 +66,12 @@ class Platform:
             wall_time=build.wall_time, cpu_time=build.cpu_time, memory=build.memory, module=build.module, jail=jail
         )
         self.catalogue = StoredCatalogue(self.store, compiler)
-        self._keys = SqliteStores(config.data / "keys.db")
+        self._keys = self._stores()
         self.server = Server(
             self.catalogue,
             keys=self._keys.tenant,
             outgoing=self._outgoing,
+            resolver=self._resolver(),
             log=Log(self._log_file()),
             capacity=config.capacity,
             development=config.development,
@@ -79,6 +82,24 @@ class Platform:
         await self._declare()
         await self._listen()
         await self._listen_admin()
+
+    def _stores(self) -> SqliteStores | RedisStores:
+        if not self.config.keys:
+            return SqliteStores(self.config.data / "keys.db")
+        from lucet.terrarium.keys_redis import RedisStores
+
+        try:
+            return RedisStores(self.config.keys)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"keys: {error}") from error
+
+    def _resolver(self) -> UdpResolver | None:
+        if not self.config.resolver:
+            return None
+        where = split_address(self.config.resolver, "resolver")
+        if isinstance(where, Path):
+            raise ConfigError("resolver: must be address:port")
+        return UdpResolver(*where)
 
     def _outgoing(self, deployment: Deployment) -> Callable[[], Outgoing]:
         if not deployment.allowed_outbound_hosts:
@@ -196,7 +217,9 @@ class Platform:
         if self._client is not None:
             await self._client.close()
         self.catalogue.close()
-        self._keys.close()
+        closing = self._keys.close()
+        if closing is not None:
+            await closing
         self.store.close()
 
 

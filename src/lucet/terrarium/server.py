@@ -21,7 +21,7 @@ from lucet.terrarium import assets, filters, guest, interfaces
 from lucet.terrarium.admission import Admission, Load, Overloaded
 from lucet.terrarium.catalogue import AppKey, Application, Catalogue, Deployment, FilterUse, NotDeployed, Snapshot
 from lucet.terrarium.config import Capacity
-from lucet.terrarium.environment import Environment, KeyValues
+from lucet.terrarium.environment import Environment, KeyValues, Resolver
 from lucet.terrarium.handler import Handler
 from lucet.terrarium.http import BodyTooLarge, BytesBody, ClientGone, Exchange, Headers, Outgoing, Request, read_all
 from lucet.terrarium.limits import Limits
@@ -118,7 +118,8 @@ class Served:
 class Server:
     """Answers requests, and what the admin API wants to know of it (catalogue.Operations).
 
-    keys: makes a tenant's key-value store. outgoing: what a deployment's requests to others go through. log: a Log.
+    keys: makes a tenant's key-value store. outgoing: what a deployment's requests to others go through. resolver:
+    for guests that ask the domain name system. log: a Log.
     development: responses tell what went wrong in a guest.
     """
 
@@ -128,6 +129,7 @@ class Server:
         *,
         keys: Callable[[str, Limits], KeyValues],
         outgoing: Callable[[Deployment], Callable[[], Outgoing]],
+        resolver: Resolver | None = None,
         log: Log | None = None,
         capacity: Capacity | None = None,
         development: bool = False,
@@ -141,6 +143,7 @@ class Server:
         )
         self._keys = keys
         self._outgoing = outgoing
+        self._resolver = resolver
         self._tenants: dict[str, Tenant] = {}
         self._served: dict[AppKey, Served] = {}
         self._loaded: set[Loaded] = set()
@@ -263,6 +266,7 @@ class Server:
             limits=deployment.limits,
             keys=tenant.keys,
             outgoing=self._outgoing(deployment),
+            resolver=self._resolver,
             configuration=deployment.configuration if configuration is None else configuration,
             secrets=deployment.secrets,
             backends=deployment.backends,
