@@ -29,8 +29,10 @@ LARGE: Final = 1 << 16
 ANY: Final = 1 << 62
 PATIENCE: Final = 10.0
 """Seconds that a thread waits for another process's write."""
-CHECKPOINT: Final = 1000
-"""Writes after which the log is moved into the database, in a thread: that waits for the disk."""
+CHECKPOINT: Final = 4 << 20
+"""Bytes of writes after which the log is moved into the database, in a thread: that waits for the disk."""
+PAGE: Final = 3 * 4096
+"""Bytes that the smallest write adds to the log, about."""
 
 _TABLES: Final = """
 CREATE TABLE tenants (
@@ -99,7 +101,7 @@ class SqliteStores:
         """For the event loop's thread: it does not wait."""
         self._there: sqlite3.Connection | None = None
         self._threads: ThreadPoolExecutor | None = None
-        self._writes = 0
+        self._written = 0
         try:
             self.here.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
             self.here.execute("BEGIN IMMEDIATE")
@@ -152,9 +154,10 @@ class SqliteStores:
         except sqlite3.OperationalError as error:
             raise _full(error) from error
 
-    def written(self) -> None:
-        self._writes += 1
-        if self._writes % CHECKPOINT == 0:
+    def written(self, size: int) -> None:
+        self._written += size + PAGE
+        if self._written >= CHECKPOINT:
+            self._written = 0
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(1, "lucet-keys")
             self._threads.submit(self._in_thread, _checkpoint)
@@ -162,7 +165,9 @@ class SqliteStores:
 
 def _checkpoint(database: sqlite3.Connection, _limit: int) -> None:
     with contextlib.suppress(sqlite3.OperationalError):  # the disk is full, say: there is another one soon
-        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        ((_, pages, _),) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if pages > 2 * CHECKPOINT // 4096:  # somebody writes all the time, and the log only grows: let writers wait
+            database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
 def _full(error: sqlite3.OperationalError) -> Exception:
@@ -284,7 +289,7 @@ class SqliteKeys(KeyValues):
                 ),
             )
             database.execute(_USE, (used, entry.generation, tenant))
-        self._stores.written()
+        self._stores.written(size)
         return True, old is None
 
     @staticmethod
@@ -306,7 +311,7 @@ class SqliteKeys(KeyValues):
             if row is None:
                 return False
             database.execute(_UNUSE, (row[0], tenant))
-        self._stores.written()
+        self._stores.written(0)
         return row[1] is None or row[1] > self._stores.clock()
 
     def keys(
