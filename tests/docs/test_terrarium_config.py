@@ -85,11 +85,17 @@ def test_the_page_has_every_key_with_its_default_and_meaning() -> None:
     assert {name: text.rstrip("\n") for name, text in shown.items()} == tables()
 
 
-def test_the_examples_in_the_page_are_accepted() -> None:
-    found = [block for block in blocks(PAGE) if block.language == "toml"]
-    assert found
-    for block in found:
-        config.parse_config(block.text.encode(), f"line {block.line}")
+def test_the_examples_in_terrariums_pages_are_accepted() -> None:
+    pages = sorted(PAGE.parent.glob("terrarium*.md"))
+    found = [
+        (page, block)
+        for page in pages
+        for block in blocks(page)
+        if block.language == "toml" and (page == PAGE or "[tenants." in block.text)  # others are parts of one
+    ]
+    assert len({page for page, _ in found}) > 2
+    for page, block in found:
+        config.parse_config(block.text.encode(), f"{page.name}, line {block.line}")
 
 
 def test_the_example_file_is_accepted() -> None:

@@ -10,8 +10,9 @@ import pytest
 import lucet
 from lucet.terrarium.http import Headers
 from lucet.terrarium.limits import Limits
+from tests.docs.blocks import only
 from tests.kit import toolchains
-from tests.kit.handlers import Chain, app
+from tests.kit.handlers import Chain, T, app, get, handler
 from tests.kit.terrarium import App
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "terrarium"
@@ -81,6 +82,15 @@ def test_nobody_enters_without_a_configuration(site: App, tmp_path: Path) -> Non
         chain = Chain([c_filter("filter_auth", tmp_path, configuration)], site)
         for token in (b"", b" ", b"s3cret", b"ada"):
             assert chain.get("/", [(b"authorization", b"Bearer " + token)]).status == 401
+
+
+def test_the_smallest_filter(tmp_path: Path) -> None:
+    """As the documentation has it."""
+    source = tmp_path / "edge.c"
+    source.write_text(only(EXAMPLES.parents[1] / "docs" / "terrarium-filters.md", "c"))
+    wasm = toolchains.c(source, tmp_path, "-mexec-model=reactor", f"-I{EXAMPLES}")
+    shown = get(f"(call $get_header_values (i32.const 0) {T('x-edge')} (i32.const 4096) (i32.const 4096))")
+    assert Chain([filter_of(wasm, "")], app(handler(shown))).get("/").body == b"terrarium\0"
 
 
 def test_two_versions_of_a_site(site: App, tmp_path: Path) -> None:
