@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
 from lucet.terrarium.http import OutgoingRequest, OutgoingResponse
 from lucet.terrarium.limits import Limits
-from tests.kit.hostcalls import Script, module
+from tests.kit.hostcalls import SIGNATURES, Script, module
 from tests.kit.hostcalls import app_with_world as app
 from tests.kit.terrarium import App
 
@@ -189,3 +190,40 @@ def test_time_without_nanoseconds() -> None:
     done = script.run(app())
     assert done.u32(0) == 0
     assert done.results[0] > 1_600_000_000
+
+
+INTERESTING = (
+    *(0, 1, 2, 3, 4, 5, 8, 16, 40, 255, 256, 257, 1024, 4095, 65535, 65536, 65600, 131072, 17 * 65536 - 1, 17 * 65536),
+    *(-1, -2, -3, -4, -16, 0x7FFFFFFF, -0x80000000, 0x10000000, 8 << 20, (8 << 20) + 1),
+)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_calls(seed: int) -> None:
+    """Whatever a guest calls, in whatever order, with whatever numbers: a response, a fault of its own, or a limit."""
+    random = Random(seed)
+    application = app(
+        limits=Limits(cpu_time=0.5, wall_time=20, response_body=1 << 21, kv_bytes=1 << 20, kv_value=1 << 19)
+    )
+    names = [name for name in SIGNATURES if name != "init_mm"]
+
+    async def run() -> None:
+        for _ in range(15):
+            script = Script(dump=random.random() < 0.5)
+            places = [
+                script.data(one) for one in (b"GET", b"http://there.test/", b"content-type", b"text/plain", b"key")
+            ]
+            places += [script.slices(b"a", b"b"), script.room(16), script.data(b"\1\0\0\0\2\0\0\0")]
+            script.malloc(random.choice(["good"] * 5 + ["reentrant", "overlapping", "at the end", "slow", "waits"]))
+            for _ in range(random.randrange(1, 40)):
+                name = random.choice(names)
+                count = len(SIGNATURES[name][0].strip("-"))
+                script.call(
+                    name, *(random.choice(places if random.random() < 0.8 else INTERESTING) for _ in range(count))
+                )
+            answer = await application.answer("POST", "/", script.body())
+            assert answer.status in range(200, 600)
+            assert "Traceback" not in (answer.record.fault or ""), answer.record.fault
+        assert application.served.environment.region.used == 0
+
+    asyncio.run(run())
