@@ -9,7 +9,7 @@ from typing import Any
 import lucet
 from lucet.runtime import Suspend
 from lucet.terrarium.compute_table import CALLS
-from lucet.terrarium.environment import Entry
+from lucet.terrarium.environment import Entry, Write
 from lucet.terrarium.http import BytesBody, Headers, OutgoingResponse, Request
 from lucet.terrarium.record import Record
 from tests.kit.terrarium import App, DictKeys, MemoryExchange
@@ -57,8 +57,8 @@ class SlowKeys(DictKeys):
     async def get(self, store: str, key: bytes) -> Entry | None:  # type: ignore[override]
         return super().get(store, key)
 
-    async def put(self, store: str, key: bytes, value: bytes, **how: Any) -> tuple[bool, bool]:  # type: ignore[override]
-        return super().put(store, key, value, **how)
+    async def write(self, write: Write) -> tuple[bool, bool]:  # type: ignore[override]
+        return super().write(write)
 
     async def delete(self, store: str, key: bytes) -> bool:  # type: ignore[override]
         return super().delete(store, key)

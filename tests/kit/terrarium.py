@@ -9,8 +9,9 @@ from typing import Any
 
 import lucet
 from lucet.terrarium import guest, interfaces
-from lucet.terrarium.environment import Entry, Environment, KeyValues, Resolver
+from lucet.terrarium.environment import Environment, KeyValues, Resolver
 from lucet.terrarium.http import BytesBody, Exchange, Headers, Outgoing, OutgoingRefused, OutgoingResponse, Request
+from lucet.terrarium.keys import MemoryKeys
 from lucet.terrarium.limits import Limits
 from lucet.terrarium.record import Record
 
@@ -42,39 +43,11 @@ class MemoryExchange(Exchange):
         self.ended = True
 
 
-class DictKeys(KeyValues):
-    """In a dict: as simple as can be."""
+class DictKeys(MemoryKeys):
+    """With the limits of every tenant that has no others."""
 
     def __init__(self) -> None:
-        self.entries: dict[tuple[str, bytes], Entry] = {}
-
-    def get(self, store: str, key: bytes) -> Entry | None:
-        return self.entries.get((store, key))
-
-    def put(
-        self,
-        store: str,
-        key: bytes,
-        value: bytes,
-        *,
-        mode: str = "overwrite",
-        metadata: bytes = b"",
-        ttl: float | None = None,
-        if_generation: int | None = None,
-    ) -> tuple[bool, bool]:
-        old = self.entries.get((store, key))
-        if (mode == "add" and old) or (if_generation is not None and (old.generation if old else 0) != if_generation):
-            return False, old is None
-        if old is not None:
-            value = {"append": old.value + value, "prepend": value + old.value}.get(mode, value)
-        self.entries[store, key] = Entry(value=value, metadata=metadata, generation=1 + (old.generation if old else 0))
-        return True, old is None
-
-    def delete(self, store: str, key: bytes) -> bool:
-        return self.entries.pop((store, key), None) is not None
-
-    def keys(self, store: str, *, prefix: bytes = b"", after: bytes = b"", limit: int = 1000) -> list[bytes]:
-        return sorted(k for s, k in self.entries if s == store and k.startswith(prefix) and k > after)[:limit]
+        super().__init__(Limits())
 
 
 class NoOutgoing:

@@ -23,7 +23,7 @@ class FullKeys(DictKeys):
 
 
 class FullSlowKeys(DictKeys):
-    async def put(self, store: str, key: bytes, value: bytes, **how: Any) -> tuple[bool, bool]:  # type: ignore[override]
+    async def put(self, store: str, key: bytes, value: bytes, **how: Any) -> tuple[bool, bool]:
         raise StoreFull
 
 

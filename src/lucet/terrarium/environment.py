@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from lucet.terrarium.http import OutgoingRefused
 from lucet.terrarium.limits import Limits
@@ -40,27 +40,69 @@ class Entry:
     """Seconds since the epoch."""
 
 
+MAX_KEY: Final = 1024
+MAX_STORE: Final = 255
+MODES: Final = frozenset({"overwrite", "add", "append", "prepend"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Write:
+    """What KeyValues.put is to do, checked. ValueError."""
+
+    store: str
+    key: bytes
+    value: bytes
+    mode: str = "overwrite"
+    """Of MODES; "add": only if there is none."""
+    metadata: bytes = b""
+    ttl: float | None = None
+    """Seconds."""
+    if_generation: int | None = None
+    """Only if the entry has this generation; 0: if there is none."""
+
+    def __post_init__(self) -> None:
+        check_name(self.store, self.key)
+        if self.mode not in MODES:
+            raise ValueError(f"no such mode: {self.mode!r}")
+        if self.ttl is not None and not self.ttl > 0:
+            raise ValueError(f"a time to live of {self.ttl} seconds")
+
+    def onto(self, old: Entry | None, generation: int, now: float) -> Entry | None:
+        """What is there after it, if this was; None if nothing is to be written."""
+        if self.if_generation is not None and self.if_generation != (old.generation if old else 0):
+            return None
+        expires = None if self.ttl is None else now + self.ttl
+        new = Entry(value=self.value, metadata=self.metadata, generation=generation, expires=expires)
+        if old is None or self.mode == "overwrite":
+            return new
+        if self.mode == "add":
+            return None
+        value = old.value + self.value if self.mode == "append" else self.value + old.value
+        # What is not said stays as it was.
+        return replace(new, value=value, metadata=self.metadata or old.metadata, expires=expires or old.expires)
+
+
+def check_name(store: str, key: bytes = b"") -> None:
+    """ValueError: the name of a store, or a key, is too long."""
+    if len(store) > MAX_STORE:
+        raise ValueError(f"the name of a store has at most {MAX_STORE} characters")
+    if len(key) > MAX_KEY:
+        raise ValueError(f"a key has at most {MAX_KEY} bytes")
+
+
 class KeyValues(ABC):
     """A tenant's key-value store. Keys are at most 1024 bytes; `store` names one of several, in 1 to 255 characters."""
 
     @abstractmethod
     def get(self, store: str, key: bytes) -> MaybeLater[Entry | None]: ...
 
+    def put(self, store: str, key: bytes, value: bytes, **how: Any) -> MaybeLater[tuple[bool, bool]]:
+        """how: the other fields of a Write. Gives (was written, was absent before). ValueError, StoreFull."""
+        return self.write(Write(store=store, key=key, value=value, **how))
+
     @abstractmethod
-    def put(
-        self,
-        store: str,
-        key: bytes,
-        value: bytes,
-        *,
-        mode: str = "overwrite",
-        metadata: bytes = b"",
-        ttl: float | None = None,
-        if_generation: int | None = None,
-    ) -> MaybeLater[tuple[bool, bool]]:
-        """mode: "overwrite", "add" (only if absent), "append", "prepend". Gives (was written, was absent before).
-        StoreFull.
-        """
+    def write(self, write: Write) -> MaybeLater[tuple[bool, bool]]:
+        """As put."""
 
     @abstractmethod
     def delete(self, store: str, key: bytes) -> MaybeLater[bool]:

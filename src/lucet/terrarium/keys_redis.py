@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from lucet.terrarium.environment import Entry, KeyValues, StoreFull, StoreUnavailable
-from lucet.terrarium.keys import OVERHEAD, Write, check_name
+from lucet.terrarium.environment import Entry, KeyValues, StoreFull, StoreUnavailable, Write, check_name
+from lucet.terrarium.keys import OVERHEAD
 from lucet.terrarium.limits import Limits
 
 if TYPE_CHECKING:
@@ -150,26 +150,14 @@ class RedisKeys(KeyValues):
             return None
         return Entry(value=value, metadata=metadata, generation=int(generation), expires=until)
 
-    async def put(
-        self,
-        store: str,
-        key: bytes,
-        value: bytes,
-        *,
-        mode: str = "overwrite",
-        metadata: bytes = b"",
-        ttl: float | None = None,
-        if_generation: int | None = None,
-    ) -> tuple[bool, bool]:
-        write = Write(
-            store=store, key=key, value=value, mode=mode, metadata=metadata, ttl=ttl, if_generation=if_generation
-        )
+    async def write(self, write: Write) -> tuple[bool, bool]:
         limits = self.limits
         arguments = (
-            *(key, self._stores.clock(), value, mode, metadata, "" if ttl is None else ttl),
-            *("" if write.if_generation is None else write.if_generation, limits.kv_value, limits.kv_bytes, OVERHEAD),
+            *(write.key, self._stores.clock(), write.value, write.mode, write.metadata),
+            *("" if one is None else one for one in (write.ttl, write.if_generation)),
+            *(limits.kv_value, limits.kv_bytes, OVERHEAD),
         )
-        outcome, detail = await self._run(self._stores.put, self._names(store, key), arguments)
+        outcome, detail = await self._run(self._stores.put, self._names(write.store, write.key), arguments)
         if outcome == -1:
             raise StoreFull(f"the value is too large: at most {limits.kv_value} bytes are allowed")
         if outcome == -2:

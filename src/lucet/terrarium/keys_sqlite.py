@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lucet.errors import LucetError
-from lucet.terrarium.environment import Entry, KeyValues, MaybeLater, StoreFull
-from lucet.terrarium.keys import Write, check_name, check_room, size_of
+from lucet.terrarium.environment import Entry, KeyValues, MaybeLater, StoreFull, Write, check_name
+from lucet.terrarium.keys import check_room, size_of
 from lucet.terrarium.limits import Limits
 
 T = TypeVar("T")
@@ -236,23 +236,10 @@ class SqliteKeys(KeyValues):
             raise _TooLarge
         return Entry(value=row[0], metadata=row[1], generation=row[2], expires=row[3])
 
-    def put(
-        self,
-        store: str,
-        key: bytes,
-        value: bytes,
-        *,
-        mode: str = "overwrite",
-        metadata: bytes = b"",
-        ttl: float | None = None,
-        if_generation: int | None = None,
-    ) -> MaybeLater[tuple[bool, bool]]:
-        write = Write(
-            store=store, key=key, value=value, mode=mode, metadata=metadata, ttl=ttl, if_generation=if_generation
-        )
-        if len(value) > self.limits.kv_value:
-            raise StoreFull(f"a value of {len(value)} bytes: at most {self.limits.kv_value} are allowed")
-        return self._stores.do(lambda database, limit: self._put(database, limit, write), len(value) > LARGE)
+    def write(self, write: Write) -> MaybeLater[tuple[bool, bool]]:
+        if len(write.value) > self.limits.kv_value:
+            raise StoreFull(f"a value of {len(write.value)} bytes: at most {self.limits.kv_value} are allowed")
+        return self._stores.do(lambda database, limit: self._put(database, limit, write), len(write.value) > LARGE)
 
     def _put(self, database: sqlite3.Connection, limit: int, write: Write) -> tuple[bool, bool]:
         now = self._stores.clock()
