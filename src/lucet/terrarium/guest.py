@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from time import perf_counter, thread_time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -87,54 +88,53 @@ def _exited(interface: Interface, visit: Visit, record: Record, status: int) -> 
         return None
 
 
-async def _rest(
-    interface: Interface, visit: Visit, record: Record, instance: Instance | None, rest: Coroutine[Any, Any, None]
-) -> None:
-    """The guest is done, its response is not."""
+@asynccontextmanager
+async def _ending(interface: Interface, visit: Visit, record: Record, instance: Instance | None) -> AsyncIterator[None]:
+    """Within the wall time; what goes wrong is answered, and the instance dropped."""
     try:
         try:
             async with asyncio.timeout(interface.environment.limits.wall_time):
-                await rest
+                yield
         except TimeoutError:
             raise LimitReached("wall_time") from None
     except Exception as error:
         failed(interface, visit.exchange, record, error)
     finally:
         _drop(visit, record, instance, perf_counter())
+
+
+async def _rest(
+    interface: Interface, visit: Visit, record: Record, instance: Instance | None, rest: Coroutine[Any, Any, None]
+) -> None:
+    """The guest is done, its response is not."""
+    async with _ending(interface, visit, record, instance):
+        await rest
 
 
 async def _go_on(
     interface: Interface, visit: Visit, record: Record, instance: Instance, run: Any, steps: Iterator[str]
 ) -> None:
     """A guest that was suspended: computing, or waiting for a host function. steps: what is to be run next."""
-    limits = interface.environment.limits
+    cpu_limit = interface.environment.limits.cpu_time
     begun = perf_counter() - record.run_time
-    try:
+    async with _ending(interface, visit, record, instance):
         try:
-            async with asyncio.timeout(limits.wall_time):
+            await finish(run, record, cpu_limit, instance)
+            for step in steps:
+                start = thread_time()
                 try:
-                    await finish(run, record, limits.cpu_time, instance)
-                    for step in steps:
-                        start = thread_time()
-                        try:
-                            run = instance.run(step)
-                        finally:
-                            record.cpu_time += thread_time() - start
-                        await finish(run, record, limits.cpu_time, instance)
-                    status = 0
-                except Exit as end:
-                    status = end.status
+                    run = instance.run(step)
                 finally:
-                    record.run_time = perf_counter() - begun
-                rest = visit.returned(status)
-                if rest is not None:
-                    await rest
-        except TimeoutError:
-            raise LimitReached("wall_time") from None
-    except Exception as error:
-        failed(interface, visit.exchange, record, error)
-    finally:
-        _drop(visit, record, instance, perf_counter())
+                    record.cpu_time += thread_time() - start
+                await finish(run, record, cpu_limit, instance)
+            status = 0
+        except Exit as end:
+            status = end.status
+        finally:
+            record.run_time = perf_counter() - begun
+        rest = visit.returned(status)
+        if rest is not None:
+            await rest
 
 
 async def finish(run: Any, record: Record, cpu_limit: float, instance: Instance) -> Any:
