@@ -71,6 +71,22 @@ def image(*, size: int, sparse: bool, memory_pages: int = 80, of: int = 2) -> by
     return text_to_binary(f"(module (memory {memory_pages}) {_TOUCH} {datas})")
 
 
+def many(functions: int = 150) -> bytes:
+    """So many functions with a loop, branches, a memory and calls of the one before: something to compile."""
+    text = "".join(
+        f"""(func $f{i} (param $n i32) (param $seed i32) (result i32) (local $sum i64)
+          (loop $next
+            (if (i32.and (local.get $n) (i32.const {i % 7 + 1}))
+              (then (i64.store (i32.and (local.get $n) (i32.const 0xfff8)) (local.get $sum)))
+              (else (local.set $sum (i64.add (local.get $sum) (i64.load32_u offset={8 * i} (local.get $seed))))))
+            (local.set $seed (i32.rotl (i32.mul (local.get $seed) (i32.const {2 * i + 3})) (i32.const {i % 31 + 1})))
+            (br_if $next (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+          {f"(call $f{i - 1} (local.get $seed) (i32.wrap_i64 (local.get $sum)))" if i else "(local.get $seed)"})"""
+        for i in range(functions)
+    )
+    return text_to_binary(f'(module (memory 2) {text} (export "run" (func $f{functions - 1})))')
+
+
 def caller() -> bytes:
     """host_loop(n, seed) calls env.host n times; empty_loop does the same without the call."""
 

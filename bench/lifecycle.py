@@ -57,7 +57,7 @@ class Bench:
         wrapper: Sequence[str] = (),
         bounds: str = "guard",
     ) -> Series:
-        files = [str(file) for wasm in wasms for file in self._files(wasm, bounds)]
+        files = [str(file) for wasm in wasms for file in self.files(wasm, bounds)]
         command = [str(self.program), str(self.peer or "-"), str(self.rounds), experiment, str(a), str(b), *files]
         done = subprocess.run([*wrapper, *command], check=False, capture_output=True, text=True)
         if done.returncode:
@@ -76,7 +76,8 @@ class Bench:
         self.samples.setdefault(what, {})[name] = engines
         return Compared(what=what, lucet=engines["lucet"], peer=engines["wasmtime"], goal=goal, met=met)
 
-    def _files(self, wasm: bytes, bounds: str) -> tuple[Path, Path]:
+    def files(self, wasm: bytes, bounds: str = "guard") -> tuple[Path, Path]:
+        """The artifact, and what it was compiled from."""
         stem = self.folder / hashlib.sha256(bounds.encode() + wasm).hexdigest()
         files = stem.with_suffix(".so"), stem.with_suffix(".wasm")
         if not files[0].exists():
