@@ -194,7 +194,7 @@ def charts(settings: Settings) -> tuple[list[Chart], list[str]]:
         for name, some in samples.items()
     )
     title = "Requests per second: a fresh instance for each, beside servers without a guest"
-    return [Chart(name="edge", title=title, kind="bars", series=series, unit="per second")], absent
+    return [Chart(name="edge", title=title, kind="bars", series=series, unit="per second", log=False)], absent
 
 
 def main() -> int:

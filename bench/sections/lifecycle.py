@@ -329,7 +329,7 @@ def _threads(found: dict[tuple[str, str], Found]) -> Chart:
         title="Create, run, destroy on several threads at once: each thread's cycle",
         kind="lines",
         x_label=f"threads; this machine has {os.cpu_count()} CPUs",
-        series=series(samples),
+        series=series(dict(sorted(samples.items()))),
         historical=(everywhere("2019: less than 60 µs, one thread", 60e3, [str(one) for one in _thread_counts()]),),
         words=(
             "Wall-clock time from the first thread's begin to the last one's end, for each cycle of a thread; either "
