@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 pytest.importorskip("httptools", reason="serving needs the extra lucet[serve]")
 
-from lucet.terrarium.frontend import Bounds, FrontEnd
+from lucet.terrarium.frontend import Bounds, Connection, FrontEnd
 from lucet.terrarium.http import ClientGone, Exchange, read_all
 
 PATIENCE = 60.0
@@ -460,6 +462,123 @@ def test_a_client_that_does_not_take_its_response() -> None:
     serve(handle, test, stall_time=0.5)
 
 
+def test_pipelined_responses_that_are_not_taken_are_not_made() -> None:
+    made = 0
+
+    def handle(exchange: Exchange) -> None:
+        nonlocal made
+        made += 1
+        exchange.respond(200, [], bytes(1 << 20))
+
+    async def test(client: Client) -> None:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(b"GET / HTTP/1.1\r\n%b\r\n" % HEAD * 300)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert 1 <= made < 50
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(300):
+            assert len((await client.response())[2]) == 1 << 20
+        await client.send(b"GET / HTTP/1.1\r\n%b\r\n" % HEAD)
+        assert (await client.response())[0] == 200
+
+    serve(handle, test, pipelined=4)
+
+
+def test_a_slow_client_that_takes_its_response_gets_all_of_it() -> None:
+    size = 6 << 20
+
+    async def test(client: Client) -> None:
+        transport = client.writer.transport
+        await client.send(b"GET / HTTP/1.1\r\nConnection: close\r\n%b\r\n" % HEAD)
+        got = 0
+        for _ in range(12):  # longer than stall_time, never as long without taking something
+            transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.4)
+            transport.resume_reading()  # type: ignore[attr-defined]
+            got += len(await asyncio.wait_for(client.reader.read(512 << 10), PATIENCE))
+        assert got + len(await client.rest()) > size
+
+    serve(lambda exchange: exchange.respond(200, [], bytes(size)), test, stall_time=2.0)
+
+
+def test_trailers_and_the_framing_of_chunks_are_bounded() -> None:
+    async def test(client: Client) -> None:
+        await client.send(b"POST / HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n0\r\nX: " % HEAD)
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                await client.send(b"a" * 100_000)
+        with contextlib.suppress(OSError):
+            assert not (await client.rest()).startswith(b"HTTP/1.1 200 ")
+
+    begun = time.monotonic()
+    serve(echo, test, stall_time=PATIENCE, head_time=PATIENCE)
+    assert time.monotonic() - begun < PATIENCE  # it did not take the end of its time
+
+
+def test_a_head_may_follow_much_of_something_else() -> None:
+    async def test(client: Client) -> None:
+        first = b"POST /1 HTTP/1.1\r\n%bContent-Length: 200000\r\n\r\n" % HEAD + bytes(200_000)
+        await client.send(first + b"GET /2 HT")
+        assert (await client.response())[0] == 200
+        await client.send(b"TP/1.1\r\n%b\r\n" % HEAD)
+        assert b"/2" in (await client.response())[2]
+
+    serve(echo, test, head_bytes=4096)
+
+
+def test_a_request_whose_client_is_gone_before_it_begins_gives_back_what_it_has() -> None:
+    """Pipelined behind another, which ends in the same turn of the loop as the connection."""
+    events: list[str] = []
+    first: asyncio.Future[None]
+
+    def handle(exchange: Exchange) -> Coroutine[Any, Any, None]:
+        async def answer(name: str) -> None:
+            try:
+                if name == "/1":
+                    await first
+                    exchange.respond(200, [], b"")
+                else:
+                    await asyncio.sleep(PATIENCE)
+            finally:
+                events.append(f"{name} over")
+
+        events.append(f"{exchange.request.target} counted")
+        return answer(exchange.request.target)
+
+    async def run() -> None:
+        nonlocal first
+        loop = asyncio.get_running_loop()
+        first = loop.create_future()
+        front = FrontEnd(handle)
+        _, port = await front.listen("127.0.0.1", 0)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /1 HTTP/1.1\r\n%b\r\nGET /2 HTTP/1.1\r\n%b\r\n" % (HEAD, HEAD))
+        while not events or not next(iter(front.connections))._waiting:
+            await asyncio.sleep(0)
+        (connection,) = front.connections
+        begin = connection._begin
+
+        def begin_and_lose(exchange: Any) -> None:
+            begin(exchange)
+            connection.connection_lost(None)
+
+        Connection._begin, kept = lambda self, exchange: begin_and_lose(exchange), Connection._begin  # type: ignore[method-assign]
+        try:
+            first.set_result(None)
+            while "/2 over" not in events:
+                await asyncio.wait_for(asyncio.sleep(0.001), PATIENCE)
+                if connection._task is None and "/2 counted" in events:
+                    break
+        finally:
+            Connection._begin = kept  # type: ignore[method-assign]
+        assert events == ["/1 counted", "/1 over", "/2 counted", "/2 over"]
+        writer.close()
+        await front.close(1.0)
+
+    asyncio.run(run())
+
+
 def test_more_connections_than_there_may_be() -> None:
     async def test(client: Client) -> None:
         await client.send(b"GET / HTTP/1.1\r\n%b\r\n" % HEAD)
@@ -467,6 +586,11 @@ def test_more_connections_than_there_may_be() -> None:
         host, port = client.writer.get_extra_info("peername")
         reader, writer = await asyncio.open_connection(host, port)
         assert (await asyncio.wait_for(reader.read(), PATIENCE)).startswith(b"HTTP/1.1 503 ")
+        # The server has closed it whole: that the client does not is of no use to it.
+        with pytest.raises(OSError):
+            for _ in range(100):
+                await Client(reader, writer).send(b"x")
+                await asyncio.sleep(0.01)
         writer.close()
 
     serve(echo, test, connections=1)

@@ -43,7 +43,7 @@ class Bounds:
     body_rate: int = 1024
     """Bytes in a second that a body must come with on the average, after the first `stall_time` seconds."""
     stall_time: float = 20.0
-    """Seconds in which some of a response must be taken by the client."""
+    """Seconds in which the client must take some of a response: `body_rate` bytes for each of them."""
     pipelined: int = 16
     connections: int = 20_000
 
@@ -209,6 +209,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_client",
         "_current",
+        "_framing",
         "_head_bytes",
         "_headers",
         "_in_head",
@@ -218,10 +219,12 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_refused",
         "_server",
+        "_shared",
         "_target",
         "_task",
         "_transport",
         "_unread",
+        "_unsent",
         "_waiting",
         "_writable",
         "deadline",
@@ -239,9 +242,16 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._in_head = False
         self._head_bytes = 0
+        """Of a head that is not complete; -1 while it is in the data that another request ends in."""
+        self._framing = 0
+        """Bytes of a body that are none of its content: chunks' heads, trailers."""
+        self._unsent = 0
+        """Bytes that the client had still to take when that was looked at."""
         self._lingers = False
         self._much = False
         """Whether so much came at once that a head in it may be too large."""
+        self._shared = False
+        """Whether a request ended in what came."""
         self._body: StreamBody | None = None
         """Of the request that is being received."""
         self._unread: HttpExchange | None = None
@@ -262,7 +272,10 @@ class Connection(asyncio.Protocol):
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         if not self.front.join(self):
-            self._refuse(503)
+            # Nobody watches it, so it cannot stay to see whether the client reads this.
+            self._refused = True
+            self._transport.write(self.front.head(503) + _NOTHING_MORE)
+            self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._refused = True
@@ -272,7 +285,8 @@ class Connection(asyncio.Protocol):
         self._wake_writer()
         self._waiting.clear()
         if self._task is not None:
-            self._task.cancel()
+            # After its first step: a task that never began gives nothing back of what its request has.
+            self.front.loop.call_soon(self._task.cancel)
         self.front.left()
 
     def eof_received(self) -> bool:
@@ -282,29 +296,46 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._writable is None:
             self._writable = asyncio.get_running_loop().create_future()
+            self._unsent = self._transport.get_write_buffer_size()
             self.deadline = self.front.now + self.front.bounds.stall_time
 
     def resume_writing(self) -> None:
         self._wake_writer()
+        self._begin_waiting()
+        if self._current is None:
+            self._read_on()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._much = len(data) > self.front.bounds.head_bytes
+        most = self.front.bounds.head_bytes
+        self._much = len(data) > most
+        self._shared = False
+        body = self._body
+        received = 0 if body is None else body.received
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # What follows is in no protocol that is spoken here.
             self._refused = True
-            if self._current is None:
+            if self._current is None and not self._waiting:
                 self._close()
         except httptools.HttpParserError as error:
             refusal = error.__context__
             self._refuse(refusal.status if isinstance(refusal, _Refusal) else 400)
             return
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.front.bounds.head_bytes:
+            if self._head_bytes < 0:
+                self._head_bytes = self._size_of_head() if self._much else len(data)
+            else:
+                self._head_bytes += len(data)
+            if self._head_bytes > most:
+                self._refuse(431)
+                return
+        elif body is not None and self._body is body:
+            self._framing += len(data) - (body.received - received)
+            # A chunk of one byte has five besides.
+            if self._framing > most + 8 * body.received:
                 self._refuse(431)
                 return
         if self._unread is not None:
@@ -319,8 +350,8 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._target = b""
         self._in_head = True
-        self._head_bytes = 0
-        if self._current is None:
+        self._head_bytes = -1 if self._shared else 0
+        if self._current is None and self._writable is None:
             self.deadline = self.front.now + self.front.bounds.head_time
 
     def on_url(self, part: bytes) -> None:
@@ -336,7 +367,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._much and sum(len(name) + len(value) for name, value in self._headers) > self.front.bounds.head_bytes:
+        if self._much and self._size_of_head() > self.front.bounds.head_bytes:
             raise _Refusal(431)
         parser = self._parser
         version = parser.get_http_version()
@@ -358,8 +389,12 @@ class Connection(asyncio.Protocol):
         exchange = HttpExchange(self, request, parser.should_keep_alive())
         if body_follows:
             request.body = self._body = StreamBody(self, length)
+            self._framing = 0
             exchange.expects = expects
         self._unread = exchange
+
+    def _size_of_head(self) -> int:
+        return len(self._target) + sum(len(name) + len(value) for name, value in self._headers)
 
     def on_body(self, data: bytes) -> None:
         body = self._body
@@ -374,6 +409,7 @@ class Connection(asyncio.Protocol):
         body.feed(data)
 
     def on_message_complete(self) -> None:
+        self._shared = True
         if self._body is not None:
             self._body.end()
             self._body = None
@@ -386,12 +422,17 @@ class Connection(asyncio.Protocol):
     # One request after the other.
 
     def _enqueue(self, exchange: HttpExchange) -> None:
-        if self._current is None and not self._waiting:
+        if self._current is None and not self._waiting and self._writable is None:
             self._begin(exchange)
             return
         self._waiting.append(exchange)
-        if len(self._waiting) >= self.front.bounds.pipelined:
+        if self._writable is not None or len(self._waiting) >= self.front.bounds.pipelined:
             self._pause_reading()
+
+    def _begin_waiting(self) -> None:
+        """Unless the client does not even take the responses that it has."""
+        while self._current is None and self._waiting and self._writable is None:
+            self._begin(self._waiting.popleft())
 
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
@@ -411,8 +452,7 @@ class Connection(asyncio.Protocol):
         exchange = self._current
         if exchange is not None:
             self._finished(exchange)
-            while self._current is None and self._waiting:
-                self._begin(self._waiting.popleft())
+            self._begin_waiting()
 
     def _finished(self, exchange: HttpExchange) -> None:
         """The guest is done."""
@@ -439,8 +479,12 @@ class Connection(asyncio.Protocol):
                 self.deadline = self.front.now + self.front.bounds.stall_time
             return  # the rest of it is on its way; the next request comes after
         self._current = None
-        self.deadline = self.front.now + self.front.bounds.idle_time
-        if self._paused and len(self._waiting) < self.front.bounds.pipelined:
+        if self._writable is None:
+            self.deadline = self.front.now + self.front.bounds.idle_time
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if len(self._waiting) < self.front.bounds.pipelined:
             self.resume_reading()
 
     # For the exchange and its body.
@@ -478,7 +522,7 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
-        self.deadline = self.front.never if self._current is not None else self.deadline
+        self.deadline = self.front.never if self._current is not None else self.front.now + self.front.bounds.idle_time
 
     # Ends.
 
@@ -487,7 +531,10 @@ class Connection(asyncio.Protocol):
         self._refused = True
         self._unread = None
         if self._current is None and not self._transport.is_closing():
-            self._transport.write(self.front.head(status) + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            if self._waiting:
+                self._waiting.clear()  # whose responses the client has no room for
+            else:
+                self._transport.write(self.front.head(status) + _NOTHING_MORE)
             self._linger()
         elif self._current is not None:
             self._current.keep_alive = False
@@ -506,12 +553,14 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
         self.resume_reading()
         self._lingers = True
-        self.deadline = self.front.now + _LINGER
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = self.front.now + (self.front.bounds.stall_time if self._unsent else _LINGER)
 
     def _close(self) -> None:
         self._refused = True
         self._transport.close()
         # A client that does not take what is left of the response has a while to do so.
+        self._unsent = self._transport.get_write_buffer_size()
         self.deadline = self.front.now + self.front.bounds.stall_time
 
     def watch(self, now: float) -> None:
@@ -519,7 +568,10 @@ class Connection(asyncio.Protocol):
         body = self._body
         if now > self.deadline:
             if self._transport.is_closing() or self._writable is not None or self._lingers:
-                self._transport.abort()
+                if self._takes_more():
+                    self.deadline = now + self.front.bounds.stall_time
+                else:
+                    self._transport.abort()
             elif self._in_head:
                 self._refuse(408)
             else:
@@ -528,6 +580,12 @@ class Connection(asyncio.Protocol):
             elapsed = now - body.begun - self.front.bounds.stall_time
             if elapsed > 0 and body.received < elapsed * self.front.bounds.body_rate:
                 body.lose()
+
+    def _takes_more(self) -> bool:
+        """Whether the client has taken enough of what it is sent since the last look."""
+        left = self._transport.get_write_buffer_size()
+        taken, self._unsent = self._unsent - left, left
+        return bool(taken >= self.front.bounds.body_rate * self.front.bounds.stall_time)
 
     def shut_down(self) -> None:
         """Close it as soon as it is idle."""
@@ -630,6 +688,7 @@ class _Refusal(Exception):
 
 
 _EMPTY: Final = BytesBody()
+_NOTHING_MORE: Final = b"content-length: 0\r\nconnection: close\r\n\r\n"
 _TOLD: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"traceparent"})
 
 
