@@ -141,6 +141,37 @@ def test_nothing_stays_of_many_requests() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("other", ["$two", "$float", "$wide", "$none"])
+def test_a_malloc_that_turns_into_something_else(other: str) -> None:
+    """In a request after one in which it was one."""
+    application = App(f"""(module
+      (import "env" "hostcall_init_mm" (func $init_mm (param i32 i32)))
+      (import "env" "hostcall_req_get_path" (func $path (param i32 i32 i32)))
+      (import "env" "hostcall_req_get_headers" (func $names (param i32 i32 i32)))
+      (memory 1) (table $table 2 funcref) (elem (i32.const 0) $malloc $malloc)
+      (elem declare func {other})
+      (func $malloc (param i32) (result i32) (i32.const 1024))
+      (func $two (param i32 i32) (result i32) (i32.const 1024))
+      (func $float (param i32) (result f64) (f64.const 1024))
+      (func $wide (param i32) (result i64) (i64.const 0x100000400))
+      (func $none (param i32))
+      (func (export "run")
+        (call $init_mm (i32.const 0) (i32.const 0))
+        (call $path (i32.const 16) (i32.const 20) (i32.const 0))
+        (if (i32.eq (i32.load8_u offset=1 (i32.load (i32.const 16))) (i32.const 120)) (then
+          (table.set $table (i32.const 0) (ref.func {other}))
+          (call $init_mm (i32.const 0) (i32.const 0))
+          (if (i32.eq (i32.load8_u offset=2 (i32.load (i32.const 16))) (i32.const 121))
+            (then (call $names (i32.const 16) (i32.const 20) (i32.const 0)))
+            (else (call $path (i32.const 16) (i32.const 20) (i32.const 0))))))))""")
+    assert application.get("/").record.fault is None
+    for path in ("/x", "/xy"):
+        answer = application.get(path)
+        assert answer.record.fault is None or "malloc" in answer.record.fault
+        assert "Traceback" not in (answer.record.fault or "")
+        assert answer.status == (200 if other == "$wide" else 500)
+
+
 # ---- WASI ----
 
 WITH_WASI = """(module

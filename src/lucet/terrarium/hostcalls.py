@@ -45,6 +45,8 @@ class Hostcalls(Interface):
         """The guest's environment, as WASI has it."""
         if any(one.name == "_initialize" for one in module.exports):
             self.steps = (*self.steps[:-1], "_initialize", self.entry)
+        self.mallocs: set[int] = set()
+        """Elements of table 0 that have turned out to be a malloc."""
         # A call less for each request.
         self.visit = partial(HostcallsVisit, self)  # type: ignore[method-assign]
         self.headers: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}

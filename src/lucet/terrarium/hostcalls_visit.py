@@ -7,11 +7,12 @@ from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lucet.aio.turns import turns
-from lucet.runtime import Func, Suspend
+from lucet.runtime import Func, FuncType, Suspend
 from lucet.runtime.hostfunc import Awaited
 from lucet.terrarium.guest import LimitReached, finish
 from lucet.terrarium.interface import GuestError, Visit
 from lucet.terrarium.wasi import LogOutput, guest_context
+from lucet.wasm.types import I32
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lucet.terrarium.record import Record
     from lucet.wasi import WasiContext
 
+_MALLOC: Final = FuncType((I32,), (I32,))
 MAX_DEPTH: Final = 4
 """Calls of malloc under way: one may call host functions that need memory, too."""
 
@@ -100,8 +102,10 @@ class HostcallsVisit(Visit):
             found = caller._element(index)
         except IndexError:
             found = None
-        if not isinstance(found, Func) or (found.type.params, found.type.results) != (("i32",), ("i32",)):
+        known = self.interface.mallocs
+        if not isinstance(found, Func) or (index not in known and found.type != _MALLOC):
             raise GuestError(f"element {index} of table 0, which hostcall_init_mm was given, is no malloc")
+        known.add(index)  # a guest that puts something else there meanwhile gets a fault all the same
         caller._inner_runs_wait = True  # an endless one must not keep the event loop
         self.malloc = found
         return found
@@ -132,6 +136,8 @@ def give(caller: Instance, steps: Steps[R]) -> R | Suspend:
     except StopIteration as end:
         result: R = end.value
         return result
+    except TypeError:
+        raise _refused(malloc) from None
     finally:
         visit.depth -= 1
 
@@ -165,15 +171,26 @@ async def _give_on(caller: Instance, steps: Steps[R], size: int, run: Any) -> R:
     except StopIteration as end:
         result: R = end.value
         return result
+    except TypeError:
+        raise _refused(malloc) from None
     finally:
         mine.finish()
         visit.depth -= 1
 
 
-def _address(at: int, size: int) -> int:
+def _refused(malloc: Func) -> Exception:
+    """What a TypeError in the call of malloc means."""
+    if malloc.type != _MALLOC:
+        return GuestError("the guest's malloc is none any more")
+    return RuntimeError("the host's own fault, in the call of malloc")
+
+
+def _address(at: Any, size: int) -> int:
+    if at.__class__ is not int:
+        raise GuestError("the guest's malloc is none any more")
     if not at:
         raise GuestError(f"the guest's malloc has no memory for {size} bytes")
-    return at & 0xFFFFFFFF
+    return int(at) & 0xFFFFFFFF
 
 
 def bytes_steps(caller: Instance, pointer: int, size: int, data: bytes, result: R, unit: int = 1) -> Steps[R]:
@@ -208,7 +225,27 @@ def give_bytes(caller: Instance, pointer: int, size: int, data: bytes | None, re
     """As bytes_steps; NULL if there is nothing."""
     if data is None:
         return give_nothing(caller, pointer, size, result)
-    return give(caller, bytes_steps(caller, pointer, size, data, result))
+    visit = caller.context
+    if visit.depth:
+        return give(caller, bytes_steps(caller, pointer, size, data, result))
+    # The same without a generator: what nearly all calls are.
+    malloc = visit.malloc or visit.find_malloc(caller)
+    visit.depth = 1
+    try:
+        at = malloc(len(data) + 1)
+    except TypeError:
+        raise _refused(malloc) from None
+    finally:
+        visit.depth = 0
+    if at.__class__ is not int:
+        steps = bytes_steps(caller, pointer, size, data, result)
+        return Suspend(Awaited(_give_on, (caller, steps, next(steps), at)))
+    at = _address(at, len(data) + 1)
+    memory = caller.memory
+    memory.write(at, data + b"\0")
+    memory.write_u32(pointer & 0xFFFFFFFF, at)
+    memory.write_u32(size & 0xFFFFFFFF, len(data))
+    return result
 
 
 def give_slices(caller: Instance, pointer: int, count: int, items: Sequence[bytes], result: R) -> R | Suspend:
