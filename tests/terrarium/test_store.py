@@ -6,8 +6,10 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -312,3 +314,26 @@ def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"nonsense" * 1000)
     with pytest.raises(LucetError, match=r"state\.db: file is not a database"):
         Store(tmp_path)
+
+
+def test_closing_while_others_read(tmp_path: Path) -> None:
+    """SQLite would crash, if closing did not wait for what is going on."""
+    for number in range(20):
+        store = filled(tmp_path / str(number))
+        begun = threading.Event()
+
+        def read(store: Store = store, begun: threading.Event = begun) -> None:
+            with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+                while True:
+                    store.applications()
+                    store.versions("acme", "shop")
+                    begun.set()
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        store.close()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()

@@ -5,6 +5,7 @@ GET /_admin/v1/openapi.json describes it; the editor page (page.py) is one of it
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -81,6 +82,8 @@ class Operation:
     run: Callable[[Call], Any]
     fields: Mapping[str, str]
     """Of the body: what each is."""
+    writes: bool = False
+    """Whether all that it does is to change the store, which may be done in another thread."""
 
 
 class Admin:
@@ -123,7 +126,11 @@ class Admin:
                     name_of(names[variable], variable)
             if operation.method in ("POST", "PUT", "PATCH"):
                 call.body = await self._body(exchange, operation)
-            result = operation.run(call)
+            if operation.writes:
+                # The event loop does not wait for the disk.
+                result = await asyncio.to_thread(operation.run, call)
+            else:
+                result = operation.run(call)
             if isinstance(result, Awaitable):
                 result = await result
             if not exchange.status:
@@ -181,7 +188,10 @@ class Admin:
         table: list[Operation] = []
 
         def add(method: str, path: str, summary: str, run: Callable[[Call], Any], **fields: str) -> None:
-            table.append(Operation(method=method, path=path, summary=summary, run=run, fields=fields))
+            elsewhere = ("/deploy", "/drain", "/{key}")
+            writes = method != "GET" and not path.endswith(elsewhere)
+            one = Operation(method=method, path=path, summary=summary, run=run, fields=fields, writes=writes)
+            table.append(one)
 
         tenant, app = "/tenants/{tenant}", "/tenants/{tenant}/apps/{app}"
         settings = {

@@ -132,8 +132,10 @@ class Database:
         self._reader = _connect(path, read_only=True)
 
     def close(self) -> None:
-        self._writer.close()
-        self._reader.close()
+        # SQLite does not survive that a connection is closed while another thread uses it.
+        with self._writing, self._reading:
+            self._writer.close()
+            self._reader.close()
 
     @contextmanager
     def change(self) -> Iterator[Change]:

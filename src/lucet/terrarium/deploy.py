@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lucet.errors import LucetError
-from lucet.terrarium.catalogue import Deployment, NotDeployed, Operations, Route
+from lucet.terrarium.catalogue import Deployment, Operations, Route
 from lucet.terrarium.compiling import BuildFailed, Compiled, Compiler
 from lucet.terrarium.config import Build
 from lucet.terrarium.sources import ASSETS
@@ -94,6 +94,8 @@ class Upload:
     expires: float | None = None
     activate: bool = True
     """Else the version is made and warm, and answers nothing yet."""
+    only_if_changed: bool = False
+    """Nothing is to be done if the version that answers is the same."""
     health: str | None = None
     """A path whose answer decides whether the version is activated."""
 
@@ -144,6 +146,9 @@ class Deployer:
         self._to_optimise: OrderedDict[str, None] = OrderedDict()
 
     async def close(self) -> None:
+        self._turns.clear()  # what waits does not begin any more
+        self._queues.clear()
+        self._to_optimise.clear()
         tasks = [*self._running.values(), *([self._better] if self._better else [])]
         for task in tasks:
             task.cancel()
@@ -226,10 +231,18 @@ class Deployer:
         version = await self._keep(upload, compiled, assets, job.log)
         self._tell(job, status=DEPLOYING)
         job.version = version
-        deployment = self.store.deployment(upload.tenant, upload.application, version)
-        await self._warm(deployment, upload.health)
+        if version is None:  # it answers already
+            return
+        try:
+            deployment = self.store.deployment(upload.tenant, upload.application, version)
+            await self._warm(deployment, upload.health)
+        except BuildFailed:
+            await asyncio.to_thread(self.store.delete_version, upload.tenant, upload.application, version)
+            job.version = None
+            raise
         if upload.activate:
-            self.activate(upload.tenant, upload.application, [(version, 1)])
+            shares = [(version, 1)]
+            await asyncio.to_thread(self.activate, upload.tenant, upload.application, shares)
         if self.limits.optimise:
             self._to_optimise[compiled.digest] = None
 
@@ -240,8 +253,8 @@ class Deployer:
             return next(iter(code.values()))
         return await self.toolchain.build(upload.kind, code, lambda text: self._say(job, text))
 
-    async def _keep(self, upload: Upload, compiled: Compiled, assets: Mapping[str, bytes], log: str) -> str:
-        """Store the version. Its files are there before the rows that name them."""
+    async def _keep(self, upload: Upload, compiled: Compiled, assets: Mapping[str, bytes], log: str) -> str | None:
+        """Store the version, its files before the rows that name them. None if only_if_changed, and it is not."""
         store = self.store
         digest = compiled.digest
         with store.holding(digest):
@@ -252,6 +265,20 @@ class Deployer:
                 kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
                 name = await asyncio.to_thread(store.files.put, data)
                 new_assets.append(NewAsset(path=path, digest=name, size=len(data), content_type=kind))
+            new = NewVersion(
+                digest=digest,
+                interface=compiled.interface,
+                size=len(compiled.wasm),
+                kind=upload.kind,
+                log=log,
+                assets=new_assets,
+            )
+            return await asyncio.to_thread(self._keep_rows, upload, new)
+
+    def _keep_rows(self, upload: Upload, version: NewVersion) -> str | None:
+        """In one transaction, and not in the event loop's thread, which would wait for the disk."""
+        store = self.store
+        with store.change():
             store.put_tenant(upload.tenant)
             store.put_application(
                 upload.tenant,
@@ -261,18 +288,9 @@ class Deployer:
                 expires=upload.expires,
                 new=upload.new,
             )
-            return store.add_version(
-                upload.tenant,
-                upload.application,
-                NewVersion(
-                    digest=digest,
-                    interface=compiled.interface,
-                    size=len(compiled.wasm),
-                    kind=upload.kind,
-                    log=log,
-                    assets=new_assets,
-                ),
-            )
+            if upload.only_if_changed and store.is_active(upload.tenant, upload.application, version):
+                return None
+            return store.add_version(upload.tenant, upload.application, version)
 
     async def _warm(self, deployment: Deployment, health: str | None) -> None:
         try:
@@ -280,7 +298,7 @@ class Deployer:
                 await self.operations.warm(deployment, health)
         except TimeoutError:
             raise BuildFailed("the first instance did not answer in time") from None
-        except (LucetError, NotDeployed, OSError) as error:
+        except Exception as error:  # whatever the guest has done
             raise BuildFailed(f"the version cannot answer: {error}") from error
 
     def activate(self, tenant: str, application: str, shares: list[tuple[str, int]], sticky: str | None = None) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import io
 import json
 import secrets
-import tarfile
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +18,7 @@ from lucet.terrarium.catalogue import Route
 from lucet.terrarium.deploy import DEPLOYING, QueueFull, Upload
 from lucet.terrarium.http import BodyTooLarge, Exchange, Headers, read_all
 from lucet.terrarium.settings import AppSettings
+from lucet.terrarium.untar import BadUpload, untar
 
 if TYPE_CHECKING:
     from lucet.terrarium.config import Original
@@ -32,8 +31,8 @@ _LANGUAGES: Final = {
     "wasm": "wasm",
     "wat": "text",
 }
-_MEMBERS: Final = 1000
-_PATH: Final = 255
+_UPLOADS: Final = 8
+"""Received at once, from all clients: each may be large."""
 _JSON: Final[Headers] = [(b"content-type", b"application/json"), (b"access-control-allow-origin", b"*")]
 _WORDS: Final = (
     "amber anchor apple april arrow aspen autumn badger bamboo barley basin beacon birch bishop bramble breeze "
@@ -50,10 +49,6 @@ _WORDS: Final = (
 ).split()
 
 
-class BadUpload(ValueError):
-    """What is wrong with it."""
-
-
 class OriginalApi:
     """catalogue.Service for /deploy, /status/<id> and /__health."""
 
@@ -62,6 +57,7 @@ class OriginalApi:
         self.settings = settings
         self.port = settings.port if settings.port is not None else port
         """Of URLs; None: the scheme's own."""
+        self._uploads = 0
 
     @staticmethod
     def is_for(path: str) -> bool:
@@ -89,6 +85,8 @@ class OriginalApi:
         except BadUpload as error:
             _answer(exchange, 400, {"id": "", "success": False, "message": str(error)})
             return
+        finally:
+            self._uploads -= 1
         name = "-".join(secrets.choice(_WORDS) for _ in range(4))
         upload = Upload(
             tenant=self.settings.tenant,
@@ -145,38 +143,6 @@ def read_upload(data: bytes, limit: int) -> tuple[str, dict[str, bytes]]:
     except (binascii.Error, ValueError) as error:
         raise BadUpload(f"the tar is not base64: {error}") from None
     return kind, untar(tar, limit)
-
-
-def untar(data: bytes, limit: int) -> dict[str, bytes]:
-    """Files of a plain tar, by path. Nothing is written anywhere. BadUpload, BodyTooLarge."""
-    files: dict[str, bytes] = {}
-    members = 0
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                members += 1
-                if members > _MEMBERS:
-                    raise BadUpload(f"the tar has more than {_MEMBERS} members")
-                if member.isdir():
-                    continue
-                path = member.name.removeprefix("./")
-                parts = path.split("/")
-                if not member.isreg() or member.issparse():
-                    raise BadUpload(f"{path[:80]!r} is no file")
-                if len(path) > _PATH or not path.isprintable() or "\\" in path or not {"", ".", ".."}.isdisjoint(parts):
-                    raise BadUpload(f"not a relative path: {path[:80]!r}")
-                limit -= member.size
-                if limit < 0:
-                    raise BodyTooLarge("the files of the tar are too large")
-                content = tar.extractfile(member)
-                files[path] = b"" if content is None else content.read()
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        if isinstance(error, BadUpload):
-            raise
-        raise BadUpload(f"not a tar: {error}") from None
-    if not files:
-        raise BadUpload("the tar has no files")
-    return files
 
 
 def _answer(exchange: Exchange, status: int, body: dict[str, Any]) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import secrets
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
+from lucet.errors import LucetError
 from lucet.terrarium.admin import Admin
 from lucet.terrarium.build import Toolchains
 from lucet.terrarium.compiling import Compiler
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from lucet.terrarium.http import Exchange, Outgoing
     from lucet.terrarium.keys_redis import RedisStores
     from lucet.terrarium.outgoing import Client
+
+_COLLECT: Final = 600.0
+"""Seconds between two removals of files that nothing needs."""
 
 
 class Platform:
@@ -79,6 +84,7 @@ class Platform:
         toolchains = Toolchains(config.data / "toolchains", build, jail)
         self.deployer = Deployer(self.store, self.catalogue, compiler, toolchains, self.server, build)
         self.original = None if config.original is None else OriginalApi(self.deployer, config.original)
+        self._collecting = asyncio.create_task(self._collect())
         await self._declare()
         await self._listen()
         await self._listen_admin()
@@ -100,6 +106,15 @@ class Platform:
         if isinstance(where, Path):
             raise ConfigError("resolver: must be address:port")
         return UdpResolver(*where)
+
+    async def _collect(self) -> None:
+        """Remove files of what was deleted or has expired, now and then."""
+        while True:
+            try:
+                await asyncio.to_thread(self.store.collect_garbage)
+            except (LucetError, OSError) as error:  # there is no room, or no right to
+                self.server.log.event("", "", "files that nothing needs are not removed", error=str(error))
+            await asyncio.sleep(_COLLECT)
 
     def _outgoing(self, deployment: Deployment) -> Callable[[], Outgoing]:
         if not deployment.allowed_outbound_hosts:
@@ -175,18 +190,24 @@ class Platform:
     # Applications that the file declares.
 
     async def _declare(self) -> None:
-        jobs = []
+        jobs: deque[tuple[str, Job]] = deque()
         for name, tenant in self.config.tenants.items():
             self.store.put_tenant(name, tenant.limits)
             for app_name, app in _filters_first(tenant.apps):
+                if len(jobs) >= self.deployer.limits.queue:
+                    await self._declared(*jobs.popleft())
                 job = self._declare_app(name, app_name, app)
                 if job is not None:
                     jobs.append((f"tenants.{name}.apps.{app_name}", job))
         for where, job in jobs:
-            while not job.done:
-                await job.changed.wait()
-            if not job.success:
-                raise ConfigError(f"{where}: {job.status}\n{job.log}".rstrip())
+            await self._declared(where, job)
+
+    @staticmethod
+    async def _declared(where: str, job: Job) -> None:
+        while not job.done:
+            await job.changed.wait()
+        if not job.success:
+            raise ConfigError(f"{where}: {job.status}\n{job.log}".rstrip())
 
     def _declare_app(self, tenant: str, name: str, app: App) -> Job | None:
         """None if what is to answer does so already."""
@@ -205,13 +226,16 @@ class Platform:
             active = self.store.deployment(tenant, name, application.shares[0][0])
             if len(files) == 1 and active.digest == sha256(next(iter(files.values()))).hexdigest():
                 return None
-        return self.deployer.submit(Upload(tenant=tenant, application=name, kind=kind, files=files))
+        return self.deployer.submit(
+            Upload(tenant=tenant, application=name, kind=kind, files=files, only_if_changed=True)
+        )
 
     async def close(self) -> None:
         """Let what runs end, within the grace."""
         if self._admin_front is not None:
             await self._admin_front.close(1.0)
         await asyncio.gather(*(one.close(self.config.grace) for one in self._fronts))
+        self._collecting.cancel()
         await self.deployer.close()
         self.server.close()
         if self._client is not None:

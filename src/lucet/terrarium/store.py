@@ -331,6 +331,19 @@ class Store(Database):
             change.run("DELETE FROM versions WHERE tenant = ? AND application = ? AND number = ?", tenant, name, number)
             self._note(change, tenant, name, f"version {version} deleted")
 
+    def is_active(self, tenant: str, name: str, version: NewVersion) -> bool:
+        """Whether all requests go to one that has the same module and the same assets."""
+        with self.change() as change:
+            row = change.run("SELECT shares FROM applications WHERE tenant = ? AND name = ?", tenant, name).fetchone()
+            shares = json.loads(row[0]) if row is not None else []
+            if len(shares) != 1:
+                return False
+            key = (tenant, name, shares[0][0])
+            where = "WHERE tenant = ? AND application = ? AND number = ?"
+            digests = change.run(f"SELECT digest FROM versions {where}", *key).fetchall()
+            assets = change.run(f"SELECT path, digest FROM assets {where}", *key).fetchall()
+        return digests == [(version.digest,)] and dict(assets) == {one.path: one.digest for one in version.assets}
+
     @staticmethod
     def _number(change: Change, tenant: str, name: str, version: str) -> int:
         number = int(version) if version.isascii() and version.isdecimal() and len(version) < 19 else -1

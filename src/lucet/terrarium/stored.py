@@ -129,4 +129,4 @@ class StoredCatalogue(Catalogue):
         name = await asyncio.to_thread(self.store.artifacts.put, artifact)
         if better:
             self.forget(digest)
-        self.store.put_artifact(digest, level, self._version, name, better=better)
+        await asyncio.to_thread(self.store.put_artifact, digest, level, self._version, name, better=better)
