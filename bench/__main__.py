@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         "`python -m bench compare REV1 REV2` compares two commits.",
     )
     parser.add_argument("--quick", action="store_true", help="few rounds and sizes: to see that everything runs")
-    parser.add_argument("--rounds", type=int, help="default: 11, or 2 if it is to be quick")
+    parser.add_argument("--rounds", type=int, help="default: 9, or 2 if it is to be quick")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="FOLDER")
     parser.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="render these results")
     parser.add_argument("--add", action="store_true", help="put the sections into the folder's results of before")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         report = before
     else:
         settings = Settings(
-            rounds=given.rounds or (2 if given.quick else 11),
+            rounds=given.rounds or (2 if given.quick else 9),
             quick=given.quick,
             shared=given.shared.resolve(),
             without=tuple(given.without),
