@@ -445,6 +445,7 @@ class Admin:
         return {"shares": [{"version": name, "weight": weight} for name, weight in shares]}
 
     async def _drain(self, call: Call) -> Any:
+        self.store.settings(call["tenant"], call["app"])  # Absent
         version = str(call.field("version", (str, int), ""))
         if version in dict(self._shares(call)):
             raise BadSetting("version", f"version {version} is in service: activate another first")
