@@ -100,7 +100,8 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
             told, _ = await deployed(platform, "wat", {"main.wat": b"(module\n  (func (export 3)))"})
             assert (told["success"], told["done"]) == (False, True)
             assert "main.wat:2:" in told["message"]
-            for body in ([], {}, {"lang": "cobol", "tar": ""}, {"lang": "c", "tar": "?"}, {"lang": "c", "tar": "AAAA"}):
+            bodies: list[Any] = [[], {}, {"lang": "cobol", "tar": ""}, {"lang": "c", "tar": "?"}]
+            for body in [*bodies, {"lang": "c", "tar": "AAAA"}]:
                 status, answer = await ask(platform, "POST", "/deploy", body)
                 assert (status, answer["success"]) == (400, False), body
             assert (await ask(platform, "GET", "/status/none"))[0] == 404
