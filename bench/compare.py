@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threshold", type=float, default=1.05, help="of times; default: 1.05")
-    parser.add_argument("--instructions-threshold", type=float, default=1.01, help="of counts; default: 1.01")
+    parser.add_argument("--instructions-threshold", type=float, default=1.02, help="of counts; default: 1.02")
     parser.add_argument("--no-instructions", action="store_true", help="leave the counts out, which take longest")
     parser.add_argument("revisions", nargs=2, metavar="REV", help='two commits; ".": the files as they are now')
     given = parser.parse_args(arguments)
