@@ -465,8 +465,9 @@ def test_following_a_log() -> None:
         first = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0)
         exchange = await edge.get("/followed")
-        assert (await first)["id"] == exchange.request.id
-        await lines.aclose()  # type: ignore[attr-defined]
+        line = await first
+        assert line is not None and line["id"] == exchange.request.id
+        await lines.aclose()
 
     run(test)
 

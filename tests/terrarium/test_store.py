@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -323,7 +322,7 @@ def test_closing_while_others_read(tmp_path: Path) -> None:
         begun = threading.Event()
 
         def read(store: Store = store, begun: threading.Event = begun) -> None:
-            with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            with pytest.raises(StoreFailed, match="closed database"):
                 while True:
                     store.applications()
                     store.versions("acme", "shop")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from lucet.cli.common import Failure, Parser
 
@@ -47,19 +50,29 @@ class Client:
             raise Failure(f"{given.token_file}: {error.strerror} (--token-file names the server's token)") from None
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        with self._open(method, path, body) as answer:
+        with self._open(method, path, body) as answer, self._about_answer():
             return json.load(answer)
 
     def app(self, method: str, app: str, what: str = "", body: Any = None) -> Any:
         """Of one application of the tenant."""
-        return self.ask(method, f"/tenants/{self.tenant}/apps/{app}{what}", body)
+        return self.ask(method, self.path_of(app, what), body)
+
+    def path_of(self, app: str, what: str = "") -> str:
+        return f"/tenants/{quote(self.tenant, safe='')}/apps/{quote(app, safe='')}{what}"
 
     def lines(self, path: str) -> Iterator[Any]:
         """Server-sent events, as they come."""
-        with self._open("GET", path, None, timeout=None) as answer:
+        with self._open("GET", path, None, timeout=None) as answer, self._about_answer():
             for line in answer:
                 if line.startswith(b"data: "):
                     yield json.loads(line[6:])
+
+    @contextmanager
+    def _about_answer(self) -> Iterator[None]:
+        try:
+            yield
+        except (http.client.HTTPException, ValueError) as error:
+            raise Failure(f"{self._base}: the answer breaks off: {type(error).__name__}") from None
 
     def _open(self, method: str, path: str, body: Any, timeout: float | None = 60.0) -> Any:
         headers = {"Authorization": f"Bearer {self._token}"}
@@ -74,9 +87,14 @@ class Client:
                 except (ValueError, KeyError, TypeError):
                     message = f"the server answers {error.code}"
             raise Failure(message) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Failure(f"{self._base}: {reason} (--admin names the server's admin API)") from None
+
+
+def plain(text: str) -> str:
+    """Text of guests, clients or compilers for a terminal, which is to obey none of them: no control characters."""
+    return "".join(one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text)
 
 
 def in_json(data: bytes) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from lucet.cli.admin_client import Client, add_server_options
+from lucet.cli.admin_client import Client, add_server_options, plain
 from lucet.cli.common import Failure, Parser, guarded
 
 
@@ -104,7 +104,7 @@ def _logs(client: Client, given: argparse.Namespace) -> None:
     for line in client.app("GET", given.app, "/logs?limit=100")["lines"]:
         print(_line(line))
     if given.follow:
-        for line in client.lines(f"/tenants/{client.tenant}/apps/{given.app}/logs/follow"):
+        for line in client.lines(client.path_of(given.app, "/logs/follow")):
             print(_line(line), flush=True)
 
 
@@ -135,7 +135,7 @@ def _line(line: dict[str, Any]) -> str:
     shown = (
         f"{line['time']} {line['status'] or 'gone'} {line['method']} {line['target']} version {line['version']} {took}"
     )
-    return f"{shown}{f' ({wrong})' if wrong else ''}{said}"
+    return plain(f"{shown}{f' ({wrong})' if wrong else ''}{said}")
 
 
 ACTIONS: Final[dict[str, Callable[[Client, argparse.Namespace], None]]] = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lucet.cli.admin_client import Client, add_server_options, in_json
+from lucet.cli.admin_client import Client, add_server_options, in_json, plain
 from lucet.cli.common import EXIT_ERROR, Parser, about, guarded
 
 
@@ -57,9 +57,9 @@ def _deploy(arguments: Sequence[str], prog: str) -> int:
         time.sleep(0.1)
         job = client.ask("GET", f"/jobs/{job['job']}")
     if job["log"]:
-        print(job["log"].rstrip(), file=sys.stderr)
+        print(plain(job["log"].rstrip()), file=sys.stderr)
     if not job["success"]:
-        print(f"{prog}: {job['status']}", file=sys.stderr)
+        print(f"{prog}: {plain(job['status'])}", file=sys.stderr)
         return EXIT_ERROR
     print(f"{given.app}: version {job['version']} {'is ready' if given.keep else 'answers'}")
     return 0

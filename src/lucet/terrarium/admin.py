@@ -13,6 +13,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote
@@ -36,6 +37,7 @@ from lucet.terrarium.settings import (
     to_json,
 )
 from lucet.terrarium.store import Absent, Taken
+from lucet.terrarium.untar import MOST_FILES, check_path
 
 if TYPE_CHECKING:
     from lucet.terrarium.catalogue import Operations
@@ -46,6 +48,7 @@ PREFIX: Final = "/_admin/v1"
 _SETTINGS_BODY: Final = 1 << 20
 _JSON: Final[Headers] = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _NO_ROOM: Final = 507
+_LAST_TIME: Final = 1 << 53
 
 
 class BadRequest(Exception):
@@ -172,7 +175,7 @@ class Admin:
         if not data:
             return {}
         try:
-            body = json.loads(data)
+            body = await asyncio.to_thread(json.loads, data) if large else json.loads(data)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body is no JSON: {error}") from None
         if not isinstance(body, dict):
@@ -346,7 +349,7 @@ class Admin:
             given["routes"] = tuple(route_of(one, f"routes[{index}]") for index, one in enumerate(routes))
         if "expires" in body:
             expires = body.pop("expires")
-            if expires is not None and (isinstance(expires, bool) or not isinstance(expires, int | float)):
+            if expires is not None and not _is_number(expires, 0, _LAST_TIME):
                 raise BadSetting("expires", "must be seconds since the epoch, or null")
             given["expires"] = expires
         if body or old is None:
@@ -354,27 +357,27 @@ class Admin:
         return given
 
     def _put_app(self, call: Call) -> None:
-        given = self._settings(call, None)
-        self.store.put_application(call["tenant"], call["app"], **given)
-
-    def _delete_app(self, call: Call) -> None:
-        self.store.delete_application(call["tenant"], call["app"])
+        self._put(call, self._settings(call, None))
 
     def _patch_app(self, call: Call) -> None:
         given = self._settings(call, self.store.settings(call["tenant"], call["app"]))
-        if "expires" in given:
-            self.store.set_expiry(call["tenant"], call["app"], given.pop("expires"))
         if given:
+            self._put(call, given)
+
+    def _put(self, call: Call, given: dict[str, Any]) -> None:
+        with self.store.change():
             self.store.put_application(call["tenant"], call["app"], **given)
+            if given.get("expires", 0) is None:
+                self.store.set_expiry(call["tenant"], call["app"], None)
 
     # Versions.
 
-    def _deploy(self, call: Call) -> Any:
+    async def _deploy(self, call: Call) -> None:
         kind = call.field("kind", str, "wasm")
         if kind not in KINDS:
             raise BadSetting("kind", f"must be one of {', '.join(KINDS)}, not {kind!r}")
         health = call.body.pop("health", None) if isinstance(call.body.get("health"), str) else None
-        files = _files(call.field("files", dict, {}), self.deployer.limits.source)
+        files = await asyncio.to_thread(_files, call.field("files", dict, {}), self.deployer.limits.source)
         activate = call.field("activate", bool, True)
         key = (call["tenant"], call["app"])
         old = self.store.applications([key]).get(key)
@@ -384,7 +387,6 @@ class Admin:
         )
         job = self.deployer.submit(upload)
         _answer(call.exchange, 202, _job(job))
-        return None
 
     def _get_job(self, call: Call) -> Any:
         job = self.deployer.job(call["job"])
@@ -429,7 +431,7 @@ class Admin:
             if not isinstance(one, dict) or set(one) != {"version", "weight"}:
                 raise BadSetting(where, "must be {version, weight}")
             weight = one["weight"]
-            if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1_000_000:
+            if not isinstance(weight, int) or not _is_number(weight, 1, 1_000_000):
                 raise BadSetting(f"{where}.weight", "must be a whole number from 1 to 1,000,000")
             shares.append((str(one["version"]), weight))
         if not shares or len({name for name, _ in shares}) < len(shares):
@@ -449,7 +451,9 @@ class Admin:
         version = str(call.field("version", (str, int), ""))
         if version in dict(self._shares(call)):
             raise BadSetting("version", f"version {version} is in service: activate another first")
-        patience = min(float(call.field("patience", (int, float), 30.0)), 600.0)
+        patience = call.field("patience", (int, float), 30.0)
+        if not _is_number(patience, 0, 600):
+            raise BadSetting("patience", "must be seconds from 0 to 600")
         left = await self.deployer.drain(call["tenant"], call["app"], version, patience)
         return {"version": version, "in_flight": left}
 
@@ -515,8 +519,10 @@ class Admin:
         exchange = call.exchange
         await exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
         await exchange.write(b": following\n\n")
-        async for line in self.operations.log_follow(call["tenant"], call["app"]):
-            await exchange.write(b"data: " + json.dumps(line).encode() + b"\n\n")
+        async with aclosing(self.operations.log_follow(call["tenant"], call["app"])) as lines:
+            async for line in lines:
+                # A comment is how a client that is gone without a word is noticed.
+                await exchange.write(b":\n\n" if line is None else b"data: " + json.dumps(line).encode() + b"\n\n")
 
     def _events(self, call: Call) -> Any:
         self.store.settings(call["tenant"], call["app"])  # Absent
@@ -554,13 +560,21 @@ def _job(job: Job) -> dict[str, Any]:
     }
 
 
+def _is_number(value: object, least: int, most: int) -> bool:
+    """Of JSON, where also NaN may stand."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
 def _files(given: Mapping[str, Any], limit: int) -> dict[str, bytes]:
     files = {}
     room = limit
+    if len(given) > MOST_FILES:
+        raise BadSetting("files", f"are more than {MOST_FILES}")
     for path, content in given.items():
-        parts = path.split("/")
-        if not 0 < len(path) <= 255 or not path.isprintable() or "\\" in path or not {"", ".", ".."}.isdisjoint(parts):
-            raise BadSetting("files", f"not a relative path: {path[:80]!r}")
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise BadSetting("files", str(error)) from None
         match content:
             case str():
                 data = content.encode()

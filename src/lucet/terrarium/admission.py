@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lucet.terrarium.limits import Limits
@@ -103,6 +104,11 @@ class Admission:
             if future.done() and not future.cancelled():
                 load.running -= 1
                 self._schedule()
+            else:
+                with suppress(ValueError):  # unless a round has passed over it already
+                    load.queue.remove(future)
+                    if not load.queue:
+                        self._turns.remove(load)
             raise
 
     def ended(self) -> None:

@@ -69,7 +69,7 @@ class AsgiExchange(Exchange):
     async def write(self, data: bytes) -> None:
         if not self.status or self._ended or self._whole is not None:
             raise RuntimeError("the response is not open")
-        if data and self.request.method != "HEAD":
+        if data and self.status not in fields.NO_BODY and self.request.method != "HEAD":
             await self._sent({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:

@@ -9,7 +9,7 @@ with the generation only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -171,5 +171,5 @@ class Operations(Protocol):
     def log_tail(self, tenant: str, application: str, limit: int) -> list[dict[str, Any]]:
         """The last requests' lines, oldest first, each as JSON has it."""
 
-    def log_follow(self, tenant: str, application: str) -> AsyncIterator[dict[str, Any]]:
-        """Those to come. What a reader is too slow for is dropped."""
+    def log_follow(self, tenant: str, application: str) -> AsyncGenerator[dict[str, Any] | None, None]:
+        """Those to come; None now and then, when there are none. What a reader is too slow for is dropped."""

@@ -106,7 +106,15 @@ CREATE INDEX application_events ON events (tenant, application);
 
 
 class StoreFailed(LucetError):
-    """The disk is full or broken: nothing was changed."""
+    """The disk is full or broken, or another process keeps the database: nothing was changed."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise StoreFailed(f"the database: {error}") from error
 
 
 @dataclass(slots=True)
@@ -140,7 +148,7 @@ class Database:
     @contextmanager
     def change(self) -> Iterator[Change]:
         """One transaction; an exception undoes it. Those inside it are part of it. StoreFailed."""
-        with self._writing:
+        with self._writing, _told():
             if self._current is not None:
                 yield self._current
                 return
@@ -155,8 +163,6 @@ class Database:
                     if self._writer.in_transaction:
                         change.run("ROLLBACK")
                     raise
-            except sqlite3.DatabaseError as error:
-                raise StoreFailed(f"the database: {error}") from error
             finally:
                 self._current = None
         if change.keys:
@@ -172,8 +178,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Several reads of one moment."""
-        with self._reading:
+        """Several reads of one moment. StoreFailed."""
+        with self._reading, _told():
             self._reader.execute("BEGIN")
             try:
                 yield self._reader
@@ -181,16 +187,18 @@ class Database:
                 self._reader.execute("COMMIT")
 
     def rows(self, statement: str, *values: object) -> list[Any]:
-        with self._reading:
+        """StoreFailed."""
+        with self._reading, _told():
             return self._reader.execute(statement, values).fetchall()
 
     def row(self, statement: str, *values: object) -> Any:
-        with self._reading:
+        """StoreFailed."""
+        with self._reading, _told():
             return self._reader.execute(statement, values).fetchone()
 
     def changed_elsewhere(self) -> int:
         """A number that changes when another process changes the database."""
-        with self._reading:
+        with self._reading, _told():
             (version,) = self._reader.execute("PRAGMA data_version").fetchone()
         return int(version)
 

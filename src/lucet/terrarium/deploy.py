@@ -35,6 +35,7 @@ BUILDING: Final = "Building..."
 GENERATING: Final = "Generating machine code..."
 GENERATED: Final = "Codegen complete..."
 DEPLOYING: Final = "Deploying..."
+_CLOSING: Final = "the server is shutting down"
 
 
 class QueueFull(LucetError):
@@ -144,17 +145,18 @@ class Deployer:
         """By tenant: each has one at a time."""
         self._better: asyncio.Task[None] | None = None
         self._to_optimise: OrderedDict[str, None] = OrderedDict()
+        self._closing = False
 
     async def close(self) -> None:
-        self._turns.clear()  # what waits does not begin any more
-        self._queues.clear()
-        self._to_optimise.clear()
+        """End what runs, and begin nothing of what waits."""
+        self._closing = True
+        for queue in self._queues.values():
+            for job in queue:
+                self._tell(job, status=_CLOSING)
         tasks = [*self._running.values(), *([self._better] if self._better else [])]
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def submit(self, upload: Upload) -> Job:
         """QueueFull."""
@@ -194,6 +196,8 @@ class Deployer:
 
     def _over(self, tenant: str) -> None:
         del self._running[tenant]
+        if self._closing:
+            return
         self._next()
         if not self._running:
             self._optimise()
@@ -210,7 +214,7 @@ class Deployer:
         except OSError as error:
             self._tell(job, status=f"the server's disk: {error.strerror}")
         except asyncio.CancelledError:
-            self._tell(job, status="the server is shutting down")
+            self._tell(job, status=_CLOSING)
             raise
         except Exception as error:
             self._tell(job, status=f"the server failed: {type(error).__name__}")
@@ -327,19 +331,14 @@ class Deployer:
 
     def _optimised(self, task: asyncio.Task[None]) -> None:
         self._better = None
-        if not task.cancelled():
-            if task.exception() is not None:
-                return
+        if not self._closing and not task.cancelled() and task.exception() is None:
             self._optimise()
 
     async def _compile_better(self) -> None:
         digest, _ = self._to_optimise.popitem(last=False)
-        with self.store.holding(digest):
+        with self.store.holding(digest), contextlib.suppress(LucetError, OSError):  # what there is answers as well
             wasm = await asyncio.to_thread(self.store.modules.get, digest)
-            try:
-                compiled = await self.compiler.compile(wasm, LEVELS[0])
-            except BuildFailed:
-                return  # what there is answers as well
+            compiled = await self.compiler.compile(wasm, LEVELS[0])
             await self.catalogue.keep(digest, LEVELS[0], compiled.artifact, better=True)
 
     # What is seen of a job.

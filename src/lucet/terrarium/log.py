@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from time import gmtime, strftime, time
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -147,8 +147,10 @@ class Log:
 
         return stop
 
-    def forget(self, tenant: str, application: str) -> None:
-        self._recent.pop((tenant, application), None)
+    def forget_others(self, applications: Container[tuple[str, str]]) -> None:
+        """Drop what is kept of applications that are none of these."""
+        for key in [one for one in self._recent if one not in applications and all(one)]:
+            del self._recent[key]
 
 
 _last_stamp = (0, "")

@@ -58,7 +58,9 @@ def open_seal(directory: Path) -> Seal:
 
 
 def private_file(path: Path, new: Callable[[], str]) -> str:
-    """A file that only its owner can read; with a new text if there is none. LucetError: others can read it."""
+    """A file that only its owner can read; with a new text if there is none. LucetError: others can read it, or
+    it is empty.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -82,7 +84,10 @@ def private_file(path: Path, new: Callable[[], str]) -> str:
         status = os.fstat(file.fileno())
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise LucetError(f"{path}: must belong to this user and be closed to others (mode 0600)")
-        return file.read(4096).strip()
+        text = file.read(4096).strip()
+    if not text:  # or anybody would know it
+        raise LucetError(f"{path}: is empty: remove it, and it is made anew")
+    return text
 
 
 def _decoded(text: str, name: str) -> bytes:

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _WARM: Final = 4
 _SWEEP: Final = 10.0
 """Seconds between two looks at what may be unloaded."""
+_QUIET: Final = 15.0
+"""Seconds after which a follower of a log is told that there is nothing new."""
 _TEXT: Final[Headers] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
@@ -180,8 +182,6 @@ class Server:
                 touched.update(route.host for route in old.application.routes)
                 for loaded in old.versions.values():
                     self._retire(loaded)
-                if application is None:
-                    self.log.forget(*key)
             if application is not None and application.shares:
                 self._served[key] = Served(application)
                 touched.update(route.host for route in application.routes)
@@ -278,6 +278,7 @@ class Server:
     def _sweep(self) -> None:
         self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
         self._retired = {loaded for loaded in self._retired if loaded.in_flight}
+        self.log.forget_others(self.catalogue.snapshot.applications)
         excess = len(self._loaded) - self.capacity.loaded
         for loaded in tuple(self._loaded):
             if excess > 0 and not loaded.used and not loaded.in_flight:
@@ -355,6 +356,10 @@ class Server:
                 answered = await assets.answer(loaded.deployment, exchange)
             except ClientGone:
                 answered = True
+            except OSError as error:
+                answered = True
+                record.fault = f"an asset: {error}"
+                _respond(exchange, 503, "the application is not available")
             finally:
                 loaded.in_flight -= 1
             if answered:
@@ -524,7 +529,7 @@ class Server:
         lines = self.log.recent(tenant, application)
         return [json.loads(line) for line in lines[-limit:]] if limit > 0 else []
 
-    async def log_follow(self, tenant: str, application: str) -> AsyncIterator[dict[str, Any]]:
+    async def log_follow(self, tenant: str, application: str) -> AsyncGenerator[dict[str, Any] | None, None]:
         lines: asyncio.Queue[str] = asyncio.Queue(1000)
 
         def take(line: str) -> None:
@@ -534,7 +539,13 @@ class Server:
         stop = self.log.follow(tenant, application, take)
         try:
             while True:
-                yield json.loads(await lines.get())
+                try:
+                    async with asyncio.timeout(_QUIET):
+                        line = await lines.get()
+                except TimeoutError:
+                    yield None
+                else:
+                    yield json.loads(line)
         finally:
             stop()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import types
 import typing
@@ -237,7 +236,7 @@ def _whole(value: object, where: str) -> int:
 def _seconds(value: object, where: str) -> float:
     if isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
         value = float(match[1]) * _SECONDS[match[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST:
         raise BadSetting(where, f"must be seconds above 0, or a time like 50 ms, not {_shown(value)}")
     return float(value)
 

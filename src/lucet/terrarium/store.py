@@ -193,6 +193,8 @@ class Store(Database):
             if settings is not None and not made:
                 text = json.dumps(to_json(settings))
                 change.run("UPDATE applications SET settings = ? WHERE tenant = ? AND name = ?", text, tenant, name)
+            if expires is not None and not made:
+                change.run("UPDATE applications SET expires = ? WHERE tenant = ? AND name = ?", expires, tenant, name)
             if routes is not None:
                 self._set_routes(change, tenant, name, routes)
             self._note(change, tenant, name, "created" if made else "changed")

@@ -12,6 +12,7 @@ from lucet.errors import ArtifactError
 from lucet.runtime import Module
 from lucet.terrarium.blobs import Damaged
 from lucet.terrarium.catalogue import AppKey, Catalogue, Deployment, Listener, NotDeployed, Snapshot
+from lucet.terrarium.database import StoreFailed
 
 if TYPE_CHECKING:
     from lucet.terrarium.compiling import Compiler
@@ -75,15 +76,19 @@ class StoredCatalogue(Catalogue):
 
     def _look(self) -> None:
         self._looking = self._loop.call_later(_LOOK, self._look)
+        with suppress(StoreFailed):  # a full disk, say: there is another look soon
+            self._see()
+
+    def _see(self) -> None:
         self.store.delete_expired()
         now = self.store.changed_elsewhere()
         if now != self._elsewhere:
-            self._elsewhere = now
             fresh = self.store.applications()
             old = self._applications
             differ = {key for key in fresh.keys() | old.keys() if fresh.get(key) != old.get(key)}
             if differ:
                 self._take(differ)
+            self._elsewhere = now
 
     def deployment(self, tenant: str, application: str, version: str) -> Deployment:
         return self.store.deployment(tenant, application, version)

@@ -11,7 +11,7 @@ from typing import Final
 from lucet.terrarium.http import BodyTooLarge
 
 _BLOCK: Final = 512
-_MEMBERS: Final = 1000
+MOST_FILES: Final = 1000
 _HEADERS: Final = 64 << 10
 """Bytes of a name or a set of pax records."""
 MAX_PATH: Final = 255
@@ -38,8 +38,8 @@ def untar(data: bytes, limit: int) -> dict[str, bytes]:
             raise BadUpload("not a tar: it is cut off")
         at += -(-size // _BLOCK) * _BLOCK
         members += 1
-        if members > _MEMBERS:
-            raise BadUpload(f"the tar has more than {_MEMBERS} members")
+        if members > MOST_FILES:
+            raise BadUpload(f"the tar has more than {MOST_FILES} members")
         kind = header[156:157]
         if kind in (_LONG_NAME, _PAX, _PAX_GLOBAL):
             if size > _HEADERS:
@@ -68,7 +68,7 @@ def untar(data: bytes, limit: int) -> dict[str, bytes]:
 def check_path(path: str) -> None:
     """A relative path that leads nowhere else, in any system. BadUpload."""
     parts = path.split("/")
-    if len(path) > MAX_PATH or not path.isprintable() or "\\" in path or not {"", ".", ".."}.isdisjoint(parts):
+    if not 0 < len(path) <= MAX_PATH or not path.isprintable() or "\\" in path or not {"", ".", ".."}.isdisjoint(parts):
         raise BadUpload(f"not a relative path: {path[:80]!r}")
 
 
