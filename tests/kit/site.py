@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import traceback
 from collections.abc import AsyncIterator
@@ -131,12 +132,14 @@ async def site(folder: Path, *, limits: Limits | None = None, bounds: Bounds | N
         await deployer.close()
         server.close()
         catalogue.close()
-        for _ in range(5):
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):  # what is cut off has to notice it
+                while asyncio.all_tasks() != before:
+                    await asyncio.sleep(0.01)
         store.close()
     told = [(one["message"], traceback.format_exception(one.get("exception"))) for one in failures]
     assert not told, "\n".join(f"{message}: {''.join(lines)}" for message, lines in told)
-    assert server.region.used == 0
+    assert server.region.used == 0, asyncio.all_tasks()
     loads = [tenant.load for tenant in server._tenants.values()]
     assert [load.running for load in loads] == [0] * len(loads)
     assert not any(load.queue for load in loads)

@@ -23,7 +23,7 @@ from lucet.terrarium.http import BytesBody, ClientGone, Exchange, Headers, Reque
 from lucet.terrarium.normal import BadTarget, normal_host
 
 Handle = Callable[[Exchange], Coroutine[Any, Any, None] | None]
-"""Answers an exchange, at once (None) or in the coroutine that it gives. Raises nothing."""
+"""Answers an exchange, at once (None) or in the coroutine that it gives. Raises nothing but ClientGone."""
 
 _WATCH: Final = 1.0
 """Seconds between two looks at who is too slow."""
@@ -447,7 +447,8 @@ class Connection(asyncio.Protocol):
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ClientGone):
             self.front.loop.call_exception_handler({"message": "answering a request failed", "exception": error})
         exchange = self._current
         if exchange is not None:
