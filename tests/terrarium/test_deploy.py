@@ -223,7 +223,7 @@ def test_a_server_that_is_killed_while_it_deploys_loses_nothing(tmp_path: Path) 
             [sys.executable, "-c", SERVER, str(tmp_path), str(number)],
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))},
         ) as process:
             assert process.stdout is not None
             acknowledged = [process.stdout.readline()]

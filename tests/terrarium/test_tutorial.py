@@ -58,7 +58,6 @@ def test_the_tutorial(tmp_path: Path) -> None:
     lucet.parent.mkdir()
     lucet.write_text(f'#!/bin/sh\nexec {sys.executable} -m lucet "$@"\n')
     lucet.chmod(0o755)
-    source = str(Path(__file__).parents[2] / "src")
     script = ["set -u", f'export LUCET_ADMIN="http://127.0.0.1:{ports["8081"]}"']
     for command, _ in commands:
         script += [f"{{ {command}\n}} 2>&1" if not command.endswith("&") else f"{command[:-1]} > served 2>&1 &"]
@@ -70,11 +69,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={
-            **os.environ,
-            "PATH": f"{lucet.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", source),
-        },
+        env={**os.environ, "PATH": f"{lucet.parent}:{os.environ['PATH']}"},
         timeout=PATIENCE,
         check=False,
     )
