@@ -62,7 +62,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
     for command, _ in commands:
         script += [f"{{ {command}\n}} 2>&1" if not command.endswith("&") else f"{command[:-1]} > served 2>&1 &"]
         if command.endswith("&"):  # until it says where it listens
-            script += ["until [ $(grep -c 'lucet serve: ' served) = 2 ]; do sleep 0.1; done; cat served"]
+            script += ["for i in $(seq 600); do [ $(grep -c 'lucet serve: ' served) = 2 ] && break; sleep 0.1; done"]
+            script += ["cat served"]
         script += [f"echo '{MARK}'"]
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)],
