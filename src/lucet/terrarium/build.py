@@ -166,6 +166,8 @@ class Toolchains:
                     *(sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-O2", "-s", *model),
                     *(str(source), "-o", f"{scratch}/a.wasm"),
                     env=environment,
+                    # What is found below the present folder is remembered by another name.
+                    cwd=scratch,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,

@@ -29,7 +29,8 @@ export function draw(svg, series, format) {
     values.forEach((value, index) => {
       if (value !== null) points.push([x(LENGTH - values.length + index), y(value)]);
     });
-    if (points.length < 2) continue;
+    if (!points.length) continue;
+    if (points.length === 1) points.unshift([points[0][0] - 3, points[0][1]]);
     const path = points.map((point, index) => `${index ? "L" : "M"}${point[0].toFixed(1)} ${point[1].toFixed(1)}`).join("");
     if (filled) drawn += `<path class="area" d="${path}L${points.at(-1)[0].toFixed(1)} ${bottom}L${points[0][0].toFixed(1)} ${bottom}Z"/>`;
     drawn += `<path class="${kind}" d="${path}"/>`;
