@@ -58,6 +58,7 @@ int lucet_wait(const lucet_instance *instance, struct pollfd *fds, size_t count,
 static pthread_cond_t deadlines_changed;
 static bool watcher_runs;
 static u64 watcher_wakes; /* when it will look again; 0 while it is awake */
+static bool was_set;      /* a deadline, since the watcher looked last */
 static struct lucet_activation **deadlines;
 static u32 deadlines_count, deadlines_capacity;
 
@@ -122,14 +123,17 @@ static void stop(struct lucet_activation *late, u64 time) {
 }
 
 static void *watch(void *unused) {
+    enum { SOON = 1000000 }; /* ns */
     (void)unused;
     pthread_mutex_t *lock = process_lock(DEADLINES_LOCK);
     for (;;) {
         u64 time = time_now();
         while (deadlines_count && deadlines[1]->due <= time)
             stop(deadlines[1], time);
-        watcher_wakes = deadlines_count ? deadlines[1]->due : UINT64_MAX;
-        if (deadlines_count) {
+        /* Runs that are short and many have ended before it could look: it looks again soon, and need not be woken. */
+        watcher_wakes = deadlines_count ? deadlines[1]->due : was_set ? time + SOON : UINT64_MAX;
+        was_set = false;
+        if (watcher_wakes != UINT64_MAX) {
             struct timespec until = {(time_t)(watcher_wakes / 1000000000), (long)(watcher_wakes % 1000000000)};
             pthread_cond_timedwait(&deadlines_changed, lock, &until);
         } else {
@@ -189,6 +193,7 @@ bool deadline_set(struct lucet_activation *activation, lucet_error *error) {
     bool ok = reserve_deadline() && (watcher_runs || start_watcher());
     if (ok) {
         sift_up(activation, ++deadlines_count);
+        was_set = true;
         /* Deadlines come mostly in order: the watcher is woken only for one that is earlier than all others. */
         if (activation->due < watcher_wakes)
             pthread_cond_signal(&deadlines_changed);
