@@ -19,8 +19,8 @@ _FLUSH: Final = 0.25
 """Seconds that a line may wait."""
 _RECENT: Final = 200
 """Lines that are kept for each application."""
-_MOST: Final = 100_000
-"""Lines that may wait to be written: more are lost."""
+_AT_ONCE: Final = 250
+"""Lines that are written together: making more of them would keep requests waiting for a millisecond and longer."""
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]*")
 
 Follower = Callable[[str], None]
@@ -115,7 +115,7 @@ class Log:
             self._lines.append(line)
             if self._flushing is None:
                 self._flushing = asyncio.get_running_loop().call_later(_FLUSH, self.flush)
-            elif len(self._lines) > _MOST:
+            elif len(self._lines) > _AT_ONCE:
                 self.flush()
 
     def flush(self) -> None:
